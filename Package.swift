@@ -1,0 +1,63 @@
+// swift-tools-version: 6.0
+// swiftmax: one Swift source, one object per instruction set, one C ABI.
+//
+// `make` builds through this file and then links libswiftmax.so (see the Makefile). With
+// SWIFTMAX_UNIT_TESTS=1 the same sources build as ordinary Swift, so that Swift Testing can reach
+// the kernels: Embedded Swift targets cannot be linked into a test runner.
+import PackageDescription
+
+/// The instruction sets, oldest first: the linker keeps the first of two equal weak symbols.
+/// A new row here, a folder Sources/Kernels<name> and a case in Sources/CSupport/cpu.c add one.
+struct InstructionSet {
+  let name: String
+  let march: String
+  let architecture: String
+  /// The oldest one is there to give the same bits, not for speed.
+  var optimization = "-Ounchecked"
+}
+
+let instructionSets = [
+  InstructionSet(name: "V2", march: "x86-64-v2", architecture: "x86_64", optimization: "-Osize"),
+  InstructionSet(name: "V3", march: "x86-64-v3", architecture: "x86_64"),
+  InstructionSet(name: "V4", march: "x86-64-v4", architecture: "x86_64"),
+  InstructionSet(name: "NEON", march: "armv8-a", architecture: "aarch64"),
+]
+
+let unitTests = Context.environment["SWIFTMAX_UNIT_TESTS"] != nil
+let architecture = Context.environment["SWIFTMAX_ARCH"] ?? "x86_64"
+let built = instructionSets.filter { $0.architecture == architecture }
+
+/// Embedded Swift: no runtime, no metadata; a generic left unspecialised is a compile error.
+let embedded: [SwiftSetting] = [
+  .enableExperimentalFeature("Embedded"), .enableExperimentalFeature("Extern"),
+  .unsafeFlags(["-wmo", "-Xfrontend", "-disable-stack-protector"]),
+]
+let ordinary: [SwiftSetting] = [.enableExperimentalFeature("Extern"), .unsafeFlags(["-O"])]
+let core = unitTests ? ordinary : embedded
+
+func kernels(_ isa: InstructionSet) -> Target {
+  .target(
+    name: "Kernels\(isa.name)", dependencies: ["Kernels", "CSupport", "CSwiftmax"],
+    swiftSettings: core + [.unsafeFlags([isa.optimization, "-Xcc", "-march=\(isa.march)"])])
+}
+
+let cFlags: [CSetting] = [
+  .unsafeFlags([
+    "-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-fstack-protector-strong",
+    // Descriptors instead of __tls_get_addr, which would make the dynamic loader a needed library.
+    "-mtls-dialect=gnu2",
+  ]),
+]
+
+let package = Package(
+  name: "swiftmax",
+  products: [.library(name: "SwiftmaxObjects", type: .static, targets: ["Swiftmax"])],
+  targets: [
+    .systemLibrary(name: "CSwiftmax", path: "Include"),
+    .target(name: "CSupport", dependencies: ["CSwiftmax"], cSettings: cFlags),
+    .target(name: "Kernels", dependencies: ["CSupport", "CSwiftmax"], swiftSettings: core),
+    .target(
+      name: "Swiftmax", dependencies: ["CSupport", "CSwiftmax"],
+      swiftSettings: core),
+  ] + built.map(kernels)
+)

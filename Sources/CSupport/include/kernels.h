@@ -1,0 +1,134 @@
+/* The boundary between the ABI and the kernels: what a job is, and the list of all kernels.
+ *
+ * The ABI has validated everything in a job. Byte strides may be negative or zero. Pointers that
+ * an operation does not use are NULL. */
+#ifndef SMXK_KERNELS_H
+#define SMXK_KERNELS_H
+
+#include "../../../Include/swiftmax.h"
+
+/* Swift sees an unmarked pointer as one that may be NULL, as those are. */
+#pragma clang diagnostic ignored "-Wnullability-completeness"
+
+/* Elements in a chunk of a row: the unit of the reduction order, of scratch and of work inside one
+ * row. Part of the bits contract (docs/numerics.md). */
+enum { SMXK_CHUNK = 4096 };
+
+typedef intptr_t smxk_operation; /* intptr_t: Swift sees enumerators as Int */
+enum { SMXK_SOFTMAX = 0, SMXK_LOG_SOFTMAX = 1, SMXK_LOGSUMEXP = 2 };
+
+/* One axis: its length, its place in the caller's tensor, and each operand's byte stride along it. */
+typedef struct smxk_axis {
+  int64_t count;
+  int64_t place;
+  int64_t x, out, mask, bias, temperature, weights, sign;
+} smxk_axis;
+
+/* Rows that the kernels may read and write in place: contiguous float32 or float64, no bias, no weights,
+ * no mask but intervals of the row; plain when there is no temperature and no interval either. */
+enum { SMXK_DIRECT_NONE = 0, SMXK_DIRECT = 1, SMXK_DIRECT_PLAIN = 2 };
+
+typedef struct smxk_job {
+  smxk_operation operation;
+  smx_dtype dtype;             /* of x, out, weights and sign */
+  smx_dtype bias_dtype;
+  smx_dtype temperature_dtype;
+  intptr_t direct;
+  int32_t outer_count, inner_count;
+  const smxk_axis *outer;      /* kept axes, slowest first */
+  const smxk_axis *inner;      /* reduced axes, slowest first: a row is their flattening */
+  int64_t rows, cols;
+  const void *x;
+  void *out;
+  const void *mask, *bias, *temperature, *weights;
+  void *sign;
+  const smx_mask *structure;   /* NULL, or conditions joined by AND */
+  int64_t query_place, key_place, query_count, key_count;
+} smxk_job;
+
+/* What one pass over a row does. */
+typedef intptr_t smxk_stage; /* intptr_t: Swift sees enumerators as Int */
+enum {
+  SMXK_MAXIMUM,        /* largest score */
+  SMXK_MAXIMUM_LOW,    /* largest low part among the scores equal to the maximum (bias only) */
+  SMXK_FIND_NAN,       /* is there a NaN beside a +inf? */
+  SMXK_SUM,            /* sum of the exponentials */
+  SMXK_SECOND_MAXIMUM, /* largest score other than the maximum */
+  SMXK_PRECISE_SUM,    /* sum without the maximum, to 2^-27 */
+  SMXK_FINISH,         /* results */
+  SMXK_DONE
+};
+
+/* How a row's exponentials are formed. */
+typedef intptr_t smxk_form; /* intptr_t: Swift sees enumerators as Int */
+enum {
+  SMXK_PLAIN,    /* Exp.swift, plain form */
+  SMXK_SCALED,   /* Exp.swift, scaled form */
+  SMXK_GREEDY,   /* temperature 0: 1 where the score is the maximum */
+  SMXK_UNIFORM,  /* temperature inf: 1 where the score is above -inf */
+  SMXK_CONSTANT  /* every visible result is `constant` */
+};
+
+/* What a pass over one chunk found; chunks are absorbed in order. */
+typedef struct smxk_partial {
+  double high, low;
+  int64_t count;
+} smxk_partial;
+
+/* A row under way. */
+typedef struct smxk_row {
+  const char *x;
+  char *out;
+  const char *mask, *bias, *weights;
+  char *sign;
+  double temperature;
+  int64_t lower, upper;    /* visible elements lie in lower..<upper */
+  int32_t tests_elements;  /* a structure must be asked for each element */
+  smxk_stage stage;
+  smxk_form form;
+  double maximum, maximum_low, second;
+  double constant;
+  double log_sum, reciprocal_high, reciprocal_low;
+  smxk_partial found;
+  int64_t index[SMX_MAX_DIMS]; /* by place; filled when there is a structure */
+} smxk_row;
+
+/* Room for one thread's chunk. */
+typedef struct smxk_scratch {
+  double high[SMXK_CHUNK];
+  double low[SMXK_CHUNK];
+  smxk_row row;
+} smxk_scratch;
+
+/* Swift sees C arrays as tuples; these give their addresses. */
+static inline void *_Nonnull smxk_high_of(smxk_scratch *_Nonnull s) { return s->high; }
+static inline void *_Nonnull smxk_low_of(smxk_scratch *_Nonnull s) { return s->low; }
+static inline smxk_row *_Nonnull smxk_row_of(smxk_scratch *_Nonnull s) { return &s->row; }
+static inline int64_t *_Nonnull smxk_index_of(smxk_row *_Nonnull r) { return r->index; }
+
+/* Every kernel, once. KernelTable.swift fills one of these for each instruction set. */
+typedef struct smxk_kernels {
+  /* Rows first ..< first + count, each on its own. */
+  void (*_Nonnull rows_f32)(const smxk_job *_Nonnull, int64_t first, int64_t count,
+                            smxk_scratch *_Nonnull);
+  void (*_Nonnull rows_f64)(const smxk_job *_Nonnull, int64_t first, int64_t count,
+                            smxk_scratch *_Nonnull);
+  /* One row in pieces, so that threads can share it: begin, then until the stage is DONE every
+   * chunk of the stage (in any order), then absorb the partials (in order) and advance. */
+  void (*_Nonnull begin_row)(const smxk_job *_Nonnull, smxk_row *_Nonnull, int64_t row);
+  void (*_Nonnull chunk_f32)(const smxk_job *_Nonnull, const smxk_row *_Nonnull, int64_t chunk,
+                             smxk_scratch *_Nonnull, smxk_partial *_Nonnull);
+  void (*_Nonnull chunk_f64)(const smxk_job *_Nonnull, const smxk_row *_Nonnull, int64_t chunk,
+                             smxk_scratch *_Nonnull, smxk_partial *_Nonnull);
+  void (*_Nonnull absorb)(smxk_row *_Nonnull, const smxk_partial *_Nonnull);
+  void (*_Nonnull advance_f32)(const smxk_job *_Nonnull, smxk_row *_Nonnull);
+  void (*_Nonnull advance_f64)(const smxk_job *_Nonnull, smxk_row *_Nonnull);
+} smxk_kernels;
+
+/* Each instruction set's getter, KernelTable.swift in its target. */
+void smxk_fill_v2(smxk_kernels *_Nonnull);
+void smxk_fill_v3(smxk_kernels *_Nonnull);
+void smxk_fill_v4(smxk_kernels *_Nonnull);
+void smxk_fill_neon(smxk_kernels *_Nonnull);
+
+#endif

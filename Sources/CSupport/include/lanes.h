@@ -1,0 +1,198 @@
+/* The few vector operations that Swift does not lower well, for whatever instruction set the
+ * including target is compiled for. Portable C on Clang's vector types; a branch for AVX-512 stands
+ * only where it saves a loop over the lanes. Nothing here rounds differently on any of them. */
+#ifndef SMXK_LANES_H
+#define SMXK_LANES_H
+
+#include <stdint.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#elif defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#define SMXK_INLINE static inline __attribute__((always_inline))
+
+typedef float smxk_f32x16 __attribute__((ext_vector_type(16)));
+typedef float smxk_f32x8 __attribute__((ext_vector_type(8)));
+typedef double smxk_f64x8 __attribute__((ext_vector_type(8)));
+typedef uint16_t smxk_u16x16 __attribute__((ext_vector_type(16)));
+typedef uint32_t smxk_u32x16 __attribute__((ext_vector_type(16)));
+typedef smxk_f32x16 smxk_f32x16_unaligned __attribute__((aligned(1)));
+typedef smxk_f64x8 smxk_f64x8_unaligned __attribute__((aligned(1)));
+typedef smxk_u16x16 smxk_u16x16_unaligned __attribute__((aligned(1)));
+
+/* -- a·b + c, rounded once ------------------------------------------------------------------- */
+
+/* Without the instruction libm's exact fma does each lane, out of line: slow, never different. */
+#if defined(__FMA__) || defined(__aarch64__)
+SMXK_INLINE smxk_f32x16 smxk_fma_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 c) {
+  return __builtin_elementwise_fma(a, b, c);
+}
+SMXK_INLINE smxk_f64x8 smxk_fma_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 c) {
+  return __builtin_elementwise_fma(a, b, c);
+}
+#else
+static __attribute__((noinline)) void smxk_fma_each_f32(const smxk_f32x16 *a, const smxk_f32x16 *b,
+                                                        smxk_f32x16 *c) {
+  for (int lane = 0; lane < 16; lane++) (*c)[lane] = __builtin_fmaf((*a)[lane], (*b)[lane], (*c)[lane]);
+}
+static __attribute__((noinline)) void smxk_fma_each_f64(const smxk_f64x8 *a, const smxk_f64x8 *b,
+                                                        smxk_f64x8 *c) {
+  for (int lane = 0; lane < 8; lane++) (*c)[lane] = __builtin_fma((*a)[lane], (*b)[lane], (*c)[lane]);
+}
+SMXK_INLINE smxk_f32x16 smxk_fma_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 c) {
+  smxk_fma_each_f32(&a, &b, &c);
+  return c;
+}
+SMXK_INLINE smxk_f64x8 smxk_fma_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 c) {
+  smxk_fma_each_f64(&a, &b, &c);
+  return c;
+}
+#endif
+
+/* -- comparisons: each lane of one or the other -------------------------------------------------- */
+
+/* a > b ? a : b, so that a NaN in b stays and a NaN in a is passed over. */
+SMXK_INLINE smxk_f32x16 smxk_max_f32(smxk_f32x16 a, smxk_f32x16 b) { return a > b ? a : b; }
+SMXK_INLINE smxk_f32x16 smxk_pick_less_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 yes, smxk_f32x16 no) {
+  return a < b ? yes : no;
+}
+SMXK_INLINE smxk_f32x16 smxk_pick_equal_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 yes, smxk_f32x16 no) {
+  return a == b ? yes : no;
+}
+/* a > b ? a : b, so that a NaN in b stays and a NaN in a is passed over. */
+SMXK_INLINE smxk_f64x8 smxk_max_f64(smxk_f64x8 a, smxk_f64x8 b) { return a > b ? a : b; }
+SMXK_INLINE smxk_f64x8 smxk_pick_less_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 yes, smxk_f64x8 no) {
+  return a < b ? yes : no;
+}
+SMXK_INLINE smxk_f64x8 smxk_pick_equal_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 yes, smxk_f64x8 no) {
+  return a == b ? yes : no;
+}
+
+/* -- float64 from float32, exact ------------------------------------------------------------ */
+
+SMXK_INLINE smxk_f64x8 smxk_widen(smxk_f32x8 v) { return __builtin_convertvector(v, smxk_f64x8); }
+
+/* -- lanes [from, to) of a vector; the others read as `fill` and are not touched in memory ---- */
+
+SMXK_INLINE smxk_f32x16 smxk_load_part_f32(const float *p, int64_t from, int64_t to, float fill) {
+#if defined(__AVX512F__)
+  __mmask16 mask = (__mmask16)(((1u << to) - 1u) & ~((1u << from) - 1u));
+  return (smxk_f32x16)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask, p);
+#else
+  smxk_f32x16 v = (smxk_f32x16)fill;
+  for (int64_t lane = from; lane < to; lane++) v[lane] = p[lane];
+  return v;
+#endif
+}
+
+SMXK_INLINE void smxk_store_part_f32(float *p, int64_t from, int64_t to, smxk_f32x16 v) {
+#if defined(__AVX512F__)
+  __mmask16 mask = (__mmask16)(((1u << to) - 1u) & ~((1u << from) - 1u));
+  _mm512_mask_storeu_ps(p, mask, (__m512)v);
+#else
+  for (int64_t lane = from; lane < to; lane++) p[lane] = v[lane];
+#endif
+}
+
+SMXK_INLINE smxk_f64x8 smxk_load_part_f64(const double *p, int64_t from, int64_t to, double fill) {
+#if defined(__AVX512F__)
+  __mmask8 mask = (__mmask8)(((1u << to) - 1u) & ~((1u << from) - 1u));
+  return (smxk_f64x8)_mm512_mask_loadu_pd(_mm512_set1_pd(fill), mask, p);
+#else
+  smxk_f64x8 v = (smxk_f64x8)fill;
+  for (int64_t lane = from; lane < to; lane++) v[lane] = p[lane];
+  return v;
+#endif
+}
+
+SMXK_INLINE void smxk_store_part_f64(double *p, int64_t from, int64_t to, smxk_f64x8 v) {
+#if defined(__AVX512F__)
+  __mmask8 mask = (__mmask8)(((1u << to) - 1u) & ~((1u << from) - 1u));
+  _mm512_mask_storeu_pd(p, mask, (__m512d)v);
+#else
+  for (int64_t lane = from; lane < to; lane++) p[lane] = v[lane];
+#endif
+}
+
+/* -- past the caches ------------------------------------------------------------------------- */
+
+/* p must be aligned to the vector. */
+SMXK_INLINE void smxk_stream_f32(float *p, smxk_f32x16 v) {
+  __builtin_nontemporal_store(v, (smxk_f32x16 *)p);
+}
+SMXK_INLINE void smxk_stream_f64(double *p, smxk_f64x8 v) {
+  __builtin_nontemporal_store(v, (smxk_f64x8 *)p);
+}
+/* Orders non-temporal stores before everything that follows. */
+SMXK_INLINE void smxk_stream_fence(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#else
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+SMXK_INLINE void smxk_prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
+
+/* -- bfloat16: the upper half of a float32 ------------------------------------------------------ */
+
+SMXK_INLINE smxk_f32x16 smxk_load_bf16(const uint16_t *p) {
+  smxk_u16x16 half = *(const smxk_u16x16_unaligned *)p;
+  return __builtin_bit_cast(smxk_f32x16, __builtin_convertvector(half, smxk_u32x16) << 16);
+}
+
+/* Rounds to nearest, ties to even; a NaN becomes the quiet NaN 0x7fc0. */
+SMXK_INLINE void smxk_store_bf16(uint16_t *p, smxk_f32x16 v) {
+  smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, v);
+  smxk_u32x16 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  smxk_u32x16 nan = (smxk_u32x16)((bits & 0x7fffffffu) > 0x7f800000u);
+  rounded = (rounded & ~nan) | (nan & 0x7fc0u);
+  *(smxk_u16x16_unaligned *)p = __builtin_convertvector(rounded, smxk_u16x16);
+}
+
+/* -- float16 ------------------------------------------------------------------------------------- */
+
+/* Shifts the fields into place, scales by 2^112 to move the bias, and repairs inf and NaN; exact. */
+SMXK_INLINE smxk_f32x16 smxk_load_f16(const uint16_t *p) {
+#if defined(__AVX512F__)
+  return (smxk_f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#else
+  smxk_u32x16 half = __builtin_convertvector(*(const smxk_u16x16_unaligned *)p, smxk_u32x16);
+  smxk_u32x16 magnitude = (half & 0x7fffu) << 13;
+  smxk_f32x16 scaled = __builtin_bit_cast(smxk_f32x16, magnitude) * 0x1p112f;
+  smxk_u32x16 special = (smxk_u32x16)(magnitude >= 0x0f800000u);
+  smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, scaled) | (special & 0x7f800000u);
+  return __builtin_bit_cast(smxk_f32x16, bits | ((half & 0x8000u) << 16));
+#endif
+}
+
+/* Rounds to nearest, ties to even; a NaN becomes the quiet NaN 0x7e00. Adding a power of two 13 bits
+ * above the last bit that a float16 keeps makes the float32 unit round there, subnormals included. */
+SMXK_INLINE void smxk_store_f16(uint16_t *p, smxk_f32x16 v) {
+#if defined(__AVX512F__)
+  __mmask16 number = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_ORD_Q);
+  __m256i half = _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  half = _mm256_mask_blend_epi16(number, _mm256_set1_epi16(0x7e00), half);
+  _mm256_storeu_si256((__m256i *)p, half);
+#else
+  smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, v);
+  smxk_u32x16 sign = (bits >> 16) & 0x8000u;
+  bits &= 0x7fffffffu;
+  smxk_u32x16 nan = (smxk_u32x16)(bits > 0x7f800000u);
+  /* Normal results: drop 13 bits, rounding to even; the carry moves into the exponent. */
+  smxk_u32x16 normal = (bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1u)) >> 13;
+  /* Below 2^-14: the sum with 0.5 has its last bit at 2^-24, the unit of a float16 subnormal. */
+  smxk_f32x16 shifted = __builtin_bit_cast(smxk_f32x16, bits) + 0.5f;
+  smxk_u32x16 tiny = __builtin_bit_cast(smxk_u32x16, shifted) - 0x3f000000u;
+  smxk_u32x16 is_tiny = (smxk_u32x16)(bits < 0x38800000u);
+  smxk_u32x16 is_large = (smxk_u32x16)(bits >= 0x477ff000u);
+  smxk_u32x16 half = (tiny & is_tiny) | (normal & ~is_tiny);
+  half = (half & ~is_large) | (is_large & 0x7c00u);
+  half |= sign;
+  half = (half & ~nan) | (nan & 0x7e00u);
+  *(smxk_u16x16_unaligned *)p = __builtin_convertvector(half, smxk_u16x16);
+#endif
+}
+
+#endif

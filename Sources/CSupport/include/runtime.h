@@ -1,0 +1,101 @@
+/* Services for the ABI layer: dispatch, threads, floating-point mode, error sentence. */
+#ifndef SMXK_RUNTIME_H
+#define SMXK_RUNTIME_H
+
+#include "kernels.h"
+
+/* -- dispatch (dispatch.c) ---------------------------------------------------------------------- */
+
+/* The kernels of the best instruction set that this CPU runs, or of the one that SWIFTMAX_ISA names;
+ * chosen once. NULL if that name is unknown or not supported here. */
+const smxk_kernels *_Nullable smxk_kernels_chosen(void);
+/* The name chosen, or the one that could not be. */
+const char *_Nonnull smxk_isa_name(void);
+/* 1 if `name` is known and runs here, 0 if it is known and does not, -1 if it is unknown. */
+int32_t smxk_isa_runs(const char *_Nonnull name);
+
+/* -- threads (pool.c, cpus.c) ---------------------------------------------------------------------- */
+
+typedef void (*smxk_task)(void *_Nonnull context, int64_t index, smxk_scratch *_Nonnull scratch);
+
+enum { SMXK_MAX_THREADS = 256 };
+
+/* Calls task(context, 0 ... count - 1) on up to `threads` threads, this one among them, each with
+ * scratch of its own, in no particular order. Runs them all on this thread inside another such call, or
+ * while another thread uses the pool, or where no thread can be had. */
+void smxk_parallel(int32_t threads, int64_t count, smxk_task _Nonnull task, void *_Nonnull context);
+
+/* Calls body with room for `SMXK_WAVE` partial results. */
+enum { SMXK_WAVE = 1024 };
+void smxk_with_partials(void (*_Nonnull body)(void *_Nonnull context, smxk_partial *_Nonnull),
+                        void *_Nonnull context);
+/* Calls body with room for a row. */
+void smxk_with_row(void (*_Nonnull body)(void *_Nonnull context, smxk_row *_Nonnull),
+                   void *_Nonnull context);
+
+/* Room to plan a tensor call: the caller's axes one by one, then those kept and those reduced. */
+typedef struct smxk_plan {
+  smxk_axis axes[SMX_MAX_DIMS];
+  smxk_axis outer[SMX_MAX_DIMS];
+  smxk_axis inner[SMX_MAX_DIMS];
+  int32_t is_reduced[SMX_MAX_DIMS];
+} smxk_plan;
+static inline smxk_axis *_Nonnull smxk_axes_of(smxk_plan *_Nonnull p) { return p->axes; }
+static inline smxk_axis *_Nonnull smxk_outer_of(smxk_plan *_Nonnull p) { return p->outer; }
+static inline smxk_axis *_Nonnull smxk_inner_of(smxk_plan *_Nonnull p) { return p->inner; }
+static inline int32_t *_Nonnull smxk_reduced_of(smxk_plan *_Nonnull p) { return p->is_reduced; }
+/* Calls body with room for a plan, its contents undefined. */
+void smxk_with_plan(void (*_Nonnull body)(void *_Nonnull context, smxk_plan *_Nonnull),
+                    void *_Nonnull context);
+
+/* Threads for a call of this thread: the thread's own setting, else the process's, else
+ * SWIFTMAX_NUM_THREADS, OMP_NUM_THREADS, the CPUs that this process may use. 0 if
+ * SWIFTMAX_NUM_THREADS is not a whole number from 1 to SMXK_MAX_THREADS. */
+int32_t smxk_thread_count(void);
+void smxk_set_thread_count(int32_t count);
+/* Sets this thread's own count, 0 for none; returns the one before. */
+int32_t smxk_set_local_thread_count(int32_t count);
+
+/* -- floating-point mode ---------------------------------------------------------------------------- */
+
+/* Sets round to nearest, subnormals kept, exceptions masked; returns the caller's mode. */
+static inline uint64_t smxk_enter_mode(void) {
+#if defined(__x86_64__)
+  uint32_t mode;
+  __asm__ volatile("stmxcsr %0" : "=m"(mode));
+  /* The six low bits are flags that any operation may set; only the rest is mode. */
+  if ((mode & 0xffc0u) != 0x1f80u) {
+    uint32_t standard = 0x1f80u;
+    __asm__ volatile("ldmxcsr %0" : : "m"(standard));
+  }
+  return mode;
+#elif defined(__aarch64__)
+  uint64_t mode, standard = 0;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+  if (mode != standard) __asm__ volatile("msr fpcr, %0" : : "r"(standard));
+  return mode;
+#else
+  return 0;
+#endif
+}
+
+static inline void smxk_leave_mode(uint64_t saved) {
+#if defined(__x86_64__)
+  uint32_t mode = (uint32_t)saved;
+  if ((mode & 0xffc0u) != 0x1f80u) __asm__ volatile("ldmxcsr %0" : : "m"(mode));
+#elif defined(__aarch64__)
+  if (saved != 0) __asm__ volatile("msr fpcr, %0" : : "r"(saved));
+#else
+  (void)saved;
+#endif
+}
+
+/* -- error sentence (sentence.c) -------------------------------------------------------------------- */
+
+/* This thread's sentence, SMXK_SENTENCE bytes. */
+enum { SMXK_SENTENCE = 512 };
+char *_Nonnull smxk_sentence(void);
+/* The value of an environment variable for a sentence, "" if it is not set. */
+const char *_Nonnull smxk_environment(const char *_Nonnull name);
+
+#endif

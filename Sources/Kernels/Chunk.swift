@@ -1,0 +1,266 @@
+// One stage over one chunk of a row, from wherever its elements lie.
+//
+// Contiguous float32 and float64 rows are read and written where they are. Everything else (narrow
+// types, strides, masks, biases) is first gathered into scratch as one or two vectors' worth of plain
+// numbers, so that every layout runs through the same passes and gives the same bits.
+
+import CSupport
+
+extension Kernels {
+  static var chunkSize: Int { @inline(__always) get { Int(SMXK_CHUNK) } }
+
+  static var nothingFound: smxk_partial {
+    @inline(__always) get { smxk_partial(high: -.infinity, low: 0, count: 0) }
+  }
+
+  @inline(__always)
+  static func row(of scratch: UnsafeMutablePointer<smxk_scratch>) -> UnsafeMutablePointer<smxk_row> {
+    smxk_row_of(scratch)
+  }
+
+  /// The elements of one chunk as a stage sees them.
+  struct Elements<L: Lanes> {
+    /// The chunk's first element; only from..<to are visible.
+    let high: UnsafeMutablePointer<L.Scalar>
+    /// What x + bias rounded away, or nil.
+    let low: UnsafeMutablePointer<L.Scalar>?
+    let from: Int
+    let to: Int
+
+    @inline(__always) func low(at i: Int, _ first: Int, _ last: Int) -> L {
+      low == nil ? L(0) : load(low! + i, first, last, fill: 0)
+    }
+    @inline(__always) func high(at i: Int, _ first: Int, _ last: Int) -> L {
+      load(high + i, first, last, fill: -L.Scalar.infinity)
+    }
+  }
+
+  /// Runs the row's stage over chunk number `chunk`. With `resident` the row is this one chunk and
+  /// stays in scratch between stages.
+  @inline(__always)
+  public static func chunk<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ chunk: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>, _ partial: inout smxk_partial, resident: Bool
+  ) {
+    let start = chunk &* chunkSize
+    let length = Swift.min(chunkSize, Int(job.pointee.cols) &- start)
+    let from = Swift.min(Swift.max(Int(row.pointee.lower) &- start, 0), length)
+    let to = Swift.max(from, Swift.min(Int(row.pointee.upper) &- start, length))
+    let isDirect = job.pointee.direct != SMXK_DIRECT_NONE
+    let high = isDirect
+      ? UnsafeMutableRawPointer(mutating: row.pointee.x!).assumingMemoryBound(to: L.Scalar.self) + start
+      : smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
+    let low = job.pointee.bias == nil
+      ? nil : smxk_low_of(scratch).assumingMemoryBound(to: L.Scalar.self)
+    let elements = Elements<L>(high: high, low: low, from: from, to: to)
+
+    let stage = row.pointee.stage
+    let isConstant = row.pointee.form == SMXK_CONSTANT && stage == SMXK_FINISH
+    if isDirect {
+      partial.count = Int64(to &- from)
+    } else if !isConstant && (stage == SMXK_MAXIMUM || !resident) {
+      partial.count = gather(L.self, job, row, elements, start)
+    }
+    switch stage {
+    case SMXK_MAXIMUM: partial.high = Double(maximum(L.self, high, from, to))
+    case SMXK_MAXIMUM_LOW: partial.high = maximumLow(row, elements)
+    case SMXK_FIND_NAN: partial.count = countNaN(elements)
+    case SMXK_SUM: sumTerms(job, row, elements, start, resident, &partial)
+    case SMXK_SECOND_MAXIMUM: findSecond(row, elements, &partial)
+    case SMXK_PRECISE_SUM: sumPrecisely(row, elements, &partial)
+    default:
+      let out = isDirect
+        ? UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self) + start
+        : high
+      finish(job, row, elements, out, length, hasTerms: isDirect || resident)
+      if !isDirect { scatter(L.self, job, row, high, start, length) }
+    }
+  }
+
+  // -- stages over gathered or contiguous elements --------------------------------------------------
+
+  @inline(__always)
+  static func scaledExp<L: Lanes>(
+    _: L.Type, _ row: UnsafePointer<smxk_row>, raise: Double = 0
+  ) -> ScaledExp<L> {
+    ScaledExp<L>(
+      maximum: L.Scalar(row.pointee.maximum), low: L.Scalar(row.pointee.maximum_low),
+      temperature: row.pointee.temperature, raise: L.Scalar(raise))
+  }
+
+  /// The term of a score in any of the forms.
+  @inline(__always)
+  static func term<L: Lanes>(
+    _ form: smxk_form, _ plain: PlainExp<L>, _ scaled: ScaledExp<L>, _ x: L, _ low: L
+  ) -> Exponential<L> {
+    switch form {
+    case SMXK_PLAIN: return plain(x)
+    case SMXK_SCALED: return scaled(x, low)
+    case SMXK_GREEDY: return Exponential(rest: L(0), scale: unitAtMaximum(scaled, x, low))
+    default:
+      let unit = L.pick(L(-L.Scalar.infinity), lessThan: x, L(L.unit), L(0))
+      return Exponential(rest: L(0), scale: unit)
+    }
+  }
+
+  /// 2^headroom where the score is the row's maximum, 0 elsewhere.
+  @inline(__always)
+  static func unitAtMaximum<L: Lanes>(_ scaled: ScaledExp<L>, _ x: L, _ low: L) -> L {
+    let unit = L.pick(x * scaled.before, equalTo: scaled.maximum, L(L.unit), L(0))
+    return L.pick(low * scaled.before, equalTo: scaled.maximumLow, unit, L(0))
+  }
+
+  @inline(__always)
+  static func sumTerms<L: Lanes>(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
+    _ start: Int, _ resident: Bool, _ partial: inout smxk_partial
+  ) {
+    let form = row.pointee.form
+    let isDirect = job.pointee.direct != SMXK_DIRECT_NONE
+    let terms: UnsafeMutablePointer<L.Scalar>? =
+      job.pointee.operation != SMXK_SOFTMAX ? nil
+      : isDirect
+        ? UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self) + start
+        : resident ? elements.high : nil
+    var total: Sum
+    if job.pointee.weights != nil {
+      total = sumWeighted(job, row, elements, start)
+    } else if form == SMXK_PLAIN {
+      let exp = PlainExp<L>(maximum: L.Scalar(row.pointee.maximum))
+      total = sumPlain(elements.high, elements.from, elements.to, exp, keeping: terms)
+    } else {
+      let plain = PlainExp<L>(maximum: 0)
+      let scaled = scaledExp(L.self, row)
+      var sum = Accumulator<L>()
+      visit(L.self, elements.from, elements.to) { i, first, last in
+        let x = elements.high(at: i, first, last)
+        let term = term(form, plain, scaled, x, elements.low(at: i, first, last))
+        let e = term.rounded()
+        if let terms { store(e, terms + i, first, last) }
+        sum.add(term, rounded: e)
+      }
+      total = sum.total()
+    }
+    partial.high = total.high
+    partial.low = total.low
+  }
+
+  /// Results of a chunk of `length` elements to `out`: visible ones from their terms or scores, the
+  /// others 0 or -inf.
+  @inline(__always)
+  static func finish<L: Lanes>(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
+    _ out: UnsafeMutablePointer<L.Scalar>, _ length: Int, hasTerms: Bool
+  ) {
+    let form = row.pointee.form
+    let from = elements.from
+    let to = elements.to
+    if form == SMXK_CONSTANT {
+      let value = row.pointee.constant
+      fill(L.self, out, 0, length, value.isNaN ? quietNaN(L.self) : L.Scalar(value))
+      return
+    }
+    let isSoftmax = job.pointee.operation == SMXK_SOFTMAX
+    let hidden: L.Scalar = isSoftmax ? 0 : -.infinity
+    let maximum = L(L.Scalar(row.pointee.maximum))
+    let logSum = L(L.Scalar(row.pointee.log_sum))
+    let high = L(L.Scalar(row.pointee.reciprocal_high))
+    let rest = L(L.Scalar(row.pointee.reciprocal_low))
+    if isSoftmax && hasTerms {
+      divide(job.pointee.direct == SMXK_DIRECT_NONE ? elements.high : out, out, from, to, high: high, low: rest)
+    } else if !isSoftmax && form == SMXK_PLAIN {
+      subtract(elements.high, out, from, to, maximum: maximum, logSum: logSum)
+    } else {
+      let plain = PlainExp<L>(maximum: form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0)
+      let scaled = scaledExp(L.self, row)
+      visit(L.self, from, to) { i, first, last in
+        let x = elements.high(at: i, first, last)
+        let low = elements.low(at: i, first, last)
+        let y = isSoftmax
+          ? divided(term(form, plain, scaled, x, low).rounded(), high, rest)
+          : logProbability(form, plain, scaled, x, low, logSum)
+        store(y, out + i, first, last)
+      }
+    }
+    fill(L.self, out, 0, from, hidden)
+    fill(L.self, out, to, length, hidden)
+  }
+
+  @inline(__always)
+  static func divided<L: Lanes>(_ e: L, _ high: L, _ low: L) -> L { e.fma(high, e * low) }
+
+  @inline(__always)
+  static func logProbability<L: Lanes>(
+    _ form: smxk_form, _ plain: PlainExp<L>, _ scaled: ScaledExp<L>, _ x: L, _ low: L, _ logSum: L
+  ) -> L {
+    if form == SMXK_SCALED { return scaled.logProbability(x, low, logSum: logSum) }
+    let e = term(form, plain, scaled, x, low).rounded()
+    return L.pick(e, equalTo: L(0), L(-L.Scalar.infinity), L(0) - logSum)
+  }
+
+  // -- rare stages: element by element, or a plain vector loop --------------------------------------
+
+  @inline(__always)
+  static func maximumLow<L: Lanes>(_ row: UnsafePointer<smxk_row>, _ e: Elements<L>) -> Double {
+    let maximum = L.Scalar(row.pointee.maximum)
+    var result = -L.Scalar.infinity
+    for i in e.from..<e.to where e.high[i] == maximum && result < e.low![i] { result = e.low![i] }
+    return Double(result)
+  }
+
+  @inline(__always)
+  static func countNaN<L: Lanes>(_ e: Elements<L>) -> Int64 {
+    var count: Int64 = 0
+    for i in e.from..<e.to where e.high[i].isNaN { count &+= 1 }
+    return count
+  }
+
+  @inline(__always)
+  static func isMaximum<L: Lanes>(_ row: UnsafePointer<smxk_row>, _ e: Elements<L>, _ i: Int) -> Bool {
+    e.high[i] == L.Scalar(row.pointee.maximum)
+      && (e.low == nil || e.low![i] == L.Scalar(row.pointee.maximum_low))
+  }
+
+  /// The largest score other than the maximum, and how many equal the maximum.
+  @inline(__always)
+  static func findSecond<L: Lanes>(
+    _ row: UnsafePointer<smxk_row>, _ e: Elements<L>, _ partial: inout smxk_partial
+  ) {
+    var second = -L.Scalar.infinity
+    var ties: Int64 = 0
+    for i in e.from..<e.to {
+      if isMaximum(row, e, i) { ties &+= 1 }
+      else if second < e.high[i] { second = e.high[i] }
+    }
+    partial.high = Double(second)
+    partial.count = ties
+  }
+
+  @inline(__always)
+  static func sumPrecisely<L: Lanes>(
+    _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>, _ partial: inout smxk_partial
+  ) {
+    let scaled = scaledExp(L.self, row, raise: row.pointee.second)
+    var sum = Accumulator<L>()
+    // Order is part of the contract: leading, linear, rest of each vector.
+    visit(L.self, elements.from, elements.to) { i, first, last in
+      let x = elements.high(at: i, first, last)
+      addPrecisely(scaled, x, elements.low(at: i, first, last), &sum)
+    }
+    let total = sum.total()
+    partial.high = total.high
+    partial.low = total.low
+  }
+
+  @inline(__always)
+  static func addPrecisely<L: Lanes>(
+    _ scaled: ScaledExp<L>, _ x: L, _ low: L, _ sum: inout Accumulator<L>
+  ) {
+    // The maximum itself stands outside this sum: as -inf its three terms are zero.
+    let top = unitAtMaximum(scaled, x, low)
+    let terms = scaled.terms(L.pick(top, equalTo: L(0), x, L(-L.Scalar.infinity)), low)
+    sum.add(terms.leading)
+    sum.add(terms.linear)
+    sum.add(terms.rest)
+  }
+}

@@ -1,0 +1,200 @@
+// exp of a row's elements relative to its maximum, in two forms.
+//
+// exp(x - max) costs up to 64 ulp where x - max is rounded first; that is where most libraries lose
+// their accuracy. In the plain form x itself is reduced by a multiple of ln2, and the maximum's own
+// remainder is taken off afterwards, when both are small:
+//
+//     x   = n·ln2 + a        max = N·ln2 + b        x - max = (n - N)·ln2 + r,   r = a - b
+//     n - N = round((x - max) / ln2),  |r| <= ln2/2        exp(x - max) = 2^(n - N) · p(r)
+//
+//   - n·ln2High is a multiple of 2^-24 (2^-53) as x is down to 1/2, so x - n·ln2High is exact; taking off
+//     b and n·ln2Low rounds at 2^-26 each, where a rounded x - max would err by ulp(max)/2. The
+//     difference that chooses n may be rounded: it only has to land next to the right integer.
+//   - p(r) = 1 + r·(1 + r·tail): together at most 1.4 · 2^-24 relative (0.7 to 1.4 ulp), of which the
+//     last rounding is 1.0. The maximum's own term is exactly 1, so ties share exactly.
+//   - 2^(n - N + headroom) is one shift: adding `shift` leaves n - N in the low bits of t together with
+//     the exponent bias. At the floor the field is exactly 0 and so is the term: -inf, masked elements
+//     and all that could not be seen in a result contribute nothing, exactly.
+//   - headroom (2^64, 2^512) keeps every term that a result can show a normal number.
+//
+// 16 vector operations without the sum. Tried: the power of two alone as the shift, without b (14): the
+// maximum's term is then rounded like all others, a dominant one carries that into every result
+// (measured 2.45 ulp), and ties do not share exactly. A compensated difference (TwoSum): 20.
+//
+// Scaled form: for a temperature, a bias, or a maximum beyond `plainLimit`. The difference to the maximum
+// is taken as a pair of numbers (TwoSum), multiplied by 1/T as a pair, and the low part joins r.
+
+/// scale · exp(rest), |rest| <= 0.3495, as scale + quotient · scaledRest.
+struct Exponential<L: Lanes> {
+  let scale: L
+  let quotient: L
+  let scaledRest: L
+
+  @inline(__always) init(rest r: L, scale: L) {
+    self.scale = scale
+    quotient = r.expTail().fma(r, L(1))
+    scaledRest = r * scale
+  }
+
+  @inline(__always) init(scale: L, quotient: L, scaledRest: L) {
+    self.scale = scale
+    self.quotient = quotient
+    self.scaledRest = scaledRest
+  }
+
+  /// The same for one of the vectors that L is made of.
+  @inline(__always) func part<P: Lanes>(_ pick: (L) -> P) -> Exponential<P> {
+    Exponential<P>(scale: pick(scale), quotient: pick(quotient), scaledRest: pick(scaledRest))
+  }
+
+  @inline(__always) func rounded() -> L { quotient.fma(scaledRest, scale) }
+}
+
+extension Kernels {
+  /// exp(x - maximum) · 2^headroom for rows whose scores are x itself.
+  struct PlainExp<L: Lanes> {
+    let maximum: L
+    let floor: L
+    let shift: L
+    /// shift - N: what to take from t for the exponent of x itself.
+    let shiftOfMaximum: L
+    /// maximum - N·ln2, rounded.
+    let restOfMaximum: L
+    /// What that rounding left in the maximum's own term, 1 + residue before it is rounded to 1.
+    let residue: L.Scalar
+
+    /// |maximum| < L.plainLimit.
+    @inline(__always) init(maximum: L.Scalar) {
+      let shift = L.roundingShift + L.fieldZero
+      let n = (maximum * L.log2e + L.roundingShift) - L.roundingShift
+      let exact = maximum.addingProduct(-n, L.ln2High)
+      // On the grid of 2^-25 (2^-54), so that taking it off is exact.
+      let grid = 4 / L.Scalar.ulpOfOne
+      let rest = (exact.addingProduct(-n, L.ln2Low) * grid).rounded(.toNearestOrEven) / grid
+      residue = (exact - rest).addingProduct(-n, L.ln2Low)
+      self.maximum = L(maximum)
+      floor = L(maximum - L.fieldZero * L.ln2High)
+      self.shift = L(shift)
+      shiftOfMaximum = L(shift - n)
+      restOfMaximum = L(rest)
+    }
+
+    @inline(__always)
+    init(maximum: L, floor: L, shift: L, shiftOfMaximum: L, restOfMaximum: L, residue: L.Scalar) {
+      self.maximum = maximum
+      self.floor = floor
+      self.shift = shift
+      self.shiftOfMaximum = shiftOfMaximum
+      self.restOfMaximum = restOfMaximum
+      self.residue = residue
+    }
+
+    /// The same for four vectors at a time.
+    @inline(__always) func widened() -> PlainExp<Pair<Pair<L>>> {
+      func four(_ x: L) -> Pair<Pair<L>> { Pair(Pair(x, x), Pair(x, x)) }
+      return PlainExp<Pair<Pair<L>>>(
+        maximum: four(maximum), floor: four(floor), shift: four(shift),
+        shiftOfMaximum: four(shiftOfMaximum), restOfMaximum: four(restOfMaximum), residue: residue)
+    }
+
+    @inline(__always) func callAsFunction(_ x: L) -> Exponential<L> {
+      let y = L.max(floor, x)  // keeps NaN
+      let t = (y - maximum).fma(L(L.log2e), shift)
+      let n = t - shiftOfMaximum
+      let r = n.fma(L(-L.ln2Low), n.fma(L(-L.ln2High), y) - restOfMaximum)
+      return Exponential(rest: r, scale: t.shiftedIntoExponent())
+    }
+  }
+
+  /// A score relative to the row's maximum, as a pair: (x + low - maximum) · scale.
+  struct Difference<L: Lanes> {
+    let high: L
+    let low: L
+  }
+
+  /// exp((x - max) / T) · 2^(headroom + raise), from pairs of numbers.
+  struct ScaledExp<L: Lanes> {
+    let maximum: L
+    let maximumLow: L
+    /// Scales the scores before the difference: 1/4 where it could overflow though x/T does not.
+    let before: L
+    /// Scales the difference: 2^headroom where 1/T would overflow.
+    let after: L
+    let inverseHigh: L
+    let inverseLow: L
+    let shift: L
+    let floor: L
+
+    /// 0 < temperature < inf. `raise` moves the whole sum up by a power of two.
+    @inline(__always)
+    init(maximum: L.Scalar, low: L.Scalar, temperature: Double, raise: L.Scalar = 0) {
+      let unit = Double(L.unit)
+      let scaleBefore = temperature > unit ? 0.25 : 1
+      let scaleAfter = temperature * unit < 1 ? unit : 1
+      let t = temperature * scaleBefore * scaleAfter
+      let largest = Double(L.Scalar.greatestFiniteMagnitude)
+      let smallest = Double(L.Scalar.leastNormalMagnitude)
+      let inverse = Swift.max(Swift.min(1 / t, largest), smallest)
+      let high = L.Scalar(inverse)
+      // For float64 the residual of the division; for float32 what its rounding left.
+      let rest = (inverse - Double(high)) + inverse * (1.0).addingProduct(-inverse, t)
+      let isExtreme = !(1 / t <= largest && 1 / t >= smallest)
+      before = L(L.Scalar(scaleBefore))
+      after = L(L.Scalar(scaleAfter))
+      inverseHigh = L(high)
+      inverseLow = L(isExtreme ? 0 : L.Scalar(rest))
+      self.maximum = L(maximum) * before
+      maximumLow = L(low) * before
+      shift = L(L.roundingShift + (L.fieldZero + raise))
+      floor = L(-(L.fieldZero + raise) * L.ln2High)
+    }
+
+    /// x + xLow - maximum as a pair, before the temperature. NaN in `low` where `high` is -inf.
+    @inline(__always) func difference(_ x: L, _ xLow: L) -> Difference<L> {
+      let a = x * before
+      let high = a - maximum
+      let part = high - a
+      let low = (a - (high - part)) - (maximum + part)
+      return Difference(high: high * after, low: (low + (xLow * before - maximumLow)) * after)
+    }
+
+    /// The exponent (x - max)/T as y + low, not below the floor.
+    @inline(__always) func exponent(_ x: L, _ xLow: L) -> Difference<L> {
+      let d = difference(x, xLow)
+      let y = d.high * inverseHigh
+      let rounding = d.high.fma(inverseHigh, L(0) - y)
+      let low = rounding + d.high.fma(inverseLow, d.low * inverseHigh)
+      return Difference(
+        high: L.max(floor, y), low: L.pick(y, lessThan: floor, L(0), low))
+    }
+
+    @inline(__always) func callAsFunction(_ x: L, _ xLow: L) -> Exponential<L> {
+      let y = exponent(x, xLow)
+      let t = y.high.fma(L(L.log2e), shift)
+      let n = t - shift
+      let r = n.fma(L(-L.ln2High), y.high) + n.fma(L(-L.ln2Low), y.low)
+      return Exponential(rest: r, scale: t.shiftedIntoExponent())
+    }
+
+    /// The same value in three terms whose sum carries no rounding above 2^-27 (2^-56) of it.
+    @inline(__always) func terms(_ x: L, _ xLow: L) -> (leading: L, linear: L, rest: L) {
+      let y = exponent(x, xLow)
+      let t = y.high.fma(L(L.log2e), shift)
+      let n = t - shift
+      let linear = n.fma(L(-L.ln2High), y.high)
+      let small = n.fma(L(-L.ln2Low), y.low)
+      let r = linear + small
+      let power = t.shiftedIntoExponent()
+      return (power, power * linear, power * (r * r).fma(r.expTail(), small))
+    }
+
+    /// log of the softmax: (x - max)/T - logSum, rounded once after the last product.
+    @inline(__always) func logProbability(_ x: L, _ xLow: L, logSum: L) -> L {
+      let d = difference(x, xLow)
+      let low = d.high.fma(inverseLow, d.low * inverseHigh) - logSum
+      let value = d.high.fma(inverseHigh, low)
+      let closed = L(-L.Scalar.infinity)
+      return L.pick(d.high, equalTo: closed, closed, value)
+    }
+  }
+}

@@ -1,0 +1,91 @@
+// The vector of float32, and the constants that belong to its width.
+
+extension Kernels {
+  /// 16 lanes of Float: one AVX-512 register, two of AVX2, four of SSE and NEON.
+  public struct F32: Lanes {
+    var v: SIMD16<Float>
+
+    @inline(__always) init(v: SIMD16<Float>) { self.v = v }
+
+    public static var count: Int { @inline(__always) get { 16 } }
+
+    @inline(__always) public init(_ value: Float) { v = SIMD16<Float>(repeating: value) }
+    @inline(__always) public init(at p: UnsafePointer<Float>) {
+      v = UnsafeRawPointer(p).loadUnaligned(as: SIMD16<Float>.self)
+    }
+    @inline(__always)
+    public init(at p: UnsafePointer<Float>, from: Int, to: Int, fill: Float) {
+      v = I.load(p, from: from, to: to, fill: fill)
+    }
+    @inline(__always) public func store(at p: UnsafeMutablePointer<Float>) {
+      UnsafeMutableRawPointer(p).storeBytes(of: v, as: SIMD16<Float>.self)
+    }
+    @inline(__always) public func store(at p: UnsafeMutablePointer<Float>, from: Int, to: Int) {
+      I.store(v, p, from: from, to: to)
+    }
+    @inline(__always) public func stream(at p: UnsafeMutablePointer<Float>) { I.stream(v, p) }
+    public subscript(lane: Int) -> Float { @inline(__always) get { v[lane] } }
+
+    @inline(__always) public static func + (a: Self, b: Self) -> Self { Self(v: a.v + b.v) }
+    @inline(__always) public static func - (a: Self, b: Self) -> Self { Self(v: a.v - b.v) }
+    @inline(__always) public static func * (a: Self, b: Self) -> Self { Self(v: a.v * b.v) }
+    @inline(__always) public func fma(_ b: Self, _ c: Self) -> Self {
+      Self(v: I.fma(v, b.v, c.v))
+    }
+    @inline(__always) public static func max(_ bound: Self, _ x: Self) -> Self {
+      Self(v: I.max(bound.v, x.v))
+    }
+    @inline(__always)
+    public static func pick(_ a: Self, lessThan b: Self, _ yes: Self, _ no: Self) -> Self {
+      Self(v: I.pick(a.v, lessThan: b.v, yes.v, no.v))
+    }
+    @inline(__always)
+    public static func pick(_ a: Self, equalTo b: Self, _ yes: Self, _ no: Self) -> Self {
+      Self(v: I.pick(a.v, equalTo: b.v, yes.v, no.v))
+    }
+    @inline(__always) public func shiftedIntoExponent() -> Self {
+      let bits = unsafeBitCast(v, to: SIMD16<UInt32>.self)
+      return Self(v: unsafeBitCast(bits &<< 23, to: SIMD16<Float>.self))
+    }
+
+    @inline(__always) public func largest() -> Float {
+      let a = v.lowHalf.replacing(with: v.highHalf, where: v.lowHalf .< v.highHalf)
+      let b = a.lowHalf.replacing(with: a.highHalf, where: a.lowHalf .< a.highHalf)
+      let c = b.lowHalf.replacing(with: b.highHalf, where: b.lowHalf .< b.highHalf)
+      return c[0] < c[1] ? c[1] : c[0]
+    }
+
+    /// In float64, where the difference and the sum of each lane are exact to 2^-53.
+    @inline(__always) public func total(origin: Float, low: Self) -> Sum {
+      let start = SIMD8<Double>(repeating: Double(origin))
+      // Order is part of the contract: lane l meets l + 8, then l + 4, l + 2, l + 1.
+      let lower = (I.widen(v.lowHalf) - start) + I.widen(low.v.lowHalf)
+      let upper = (I.widen(v.highHalf) - start) + I.widen(low.v.highHalf)
+      let eight = lower + upper
+      let four = eight.lowHalf + eight.highHalf
+      let two = four.lowHalf + four.highHalf
+      return Sum(high: two[0] + two[1], low: 0)
+    }
+
+    public static var headroom: Float { @inline(__always) get { 0x1p6 } }
+    public static var fieldZero: Float { @inline(__always) get { 0x1.7ep7 } }
+    public static var roundingShift: Float { @inline(__always) get { 0x1.8p23 } }
+    public static var plainLimit: Float { @inline(__always) get { 0x1p16 } }
+    public static var sumOrigin: Float { @inline(__always) get { 0x1p66 } }
+    public static var unit: Float { @inline(__always) get { 0x1p64 } }
+    public static var log2e: Float { @inline(__always) get { 0x1.715476p0 } }
+    public static var ln2High: Float { @inline(__always) get { 0x1.62e430p-1 } }
+    public static var ln2Low: Float { @inline(__always) get { -0x1.05c610p-29 } }
+    /// Minimax, degree 6 of exp in all; relative error 2^-28.1 (scripts/exp_coefficients.py).
+    public static var expDegree: Int { @inline(__always) get { 6 } }
+    @inline(__always) public static func expCoefficient(_ k: Int) -> Float {
+      switch k {
+      case 6: 0x1.6b170ap-10
+      case 5: 0x1.124544p-7
+      case 4: 0x1.555822p-5
+      case 3: 0x1.555482p-3
+      default: 0x1.fffffcp-2
+      }
+    }
+  }
+}

@@ -1,0 +1,92 @@
+// The vector of float64, and the constants that belong to its width.
+
+extension Kernels {
+  /// 8 lanes of Double: one AVX-512 register, two of AVX2, four of SSE and NEON.
+  public struct F64: Lanes {
+    var v: SIMD8<Double>
+
+    @inline(__always) init(v: SIMD8<Double>) { self.v = v }
+
+    public static var count: Int { @inline(__always) get { 8 } }
+
+    @inline(__always) public init(_ value: Double) { v = SIMD8<Double>(repeating: value) }
+    @inline(__always) public init(at p: UnsafePointer<Double>) {
+      v = UnsafeRawPointer(p).loadUnaligned(as: SIMD8<Double>.self)
+    }
+    @inline(__always)
+    public init(at p: UnsafePointer<Double>, from: Int, to: Int, fill: Double) {
+      v = I.load(p, from: from, to: to, fill: fill)
+    }
+    @inline(__always) public func store(at p: UnsafeMutablePointer<Double>) {
+      UnsafeMutableRawPointer(p).storeBytes(of: v, as: SIMD8<Double>.self)
+    }
+    @inline(__always) public func store(at p: UnsafeMutablePointer<Double>, from: Int, to: Int) {
+      I.store(v, p, from: from, to: to)
+    }
+    @inline(__always) public func stream(at p: UnsafeMutablePointer<Double>) { I.stream(v, p) }
+    public subscript(lane: Int) -> Double { @inline(__always) get { v[lane] } }
+
+    @inline(__always) public static func + (a: Self, b: Self) -> Self { Self(v: a.v + b.v) }
+    @inline(__always) public static func - (a: Self, b: Self) -> Self { Self(v: a.v - b.v) }
+    @inline(__always) public static func * (a: Self, b: Self) -> Self { Self(v: a.v * b.v) }
+    @inline(__always) public func fma(_ b: Self, _ c: Self) -> Self {
+      Self(v: I.fma(v, b.v, c.v))
+    }
+    @inline(__always) public static func max(_ bound: Self, _ x: Self) -> Self {
+      Self(v: I.max(bound.v, x.v))
+    }
+    @inline(__always)
+    public static func pick(_ a: Self, lessThan b: Self, _ yes: Self, _ no: Self) -> Self {
+      Self(v: I.pick(a.v, lessThan: b.v, yes.v, no.v))
+    }
+    @inline(__always)
+    public static func pick(_ a: Self, equalTo b: Self, _ yes: Self, _ no: Self) -> Self {
+      Self(v: I.pick(a.v, equalTo: b.v, yes.v, no.v))
+    }
+    @inline(__always) public func shiftedIntoExponent() -> Self {
+      let bits = unsafeBitCast(v, to: SIMD8<UInt64>.self)
+      return Self(v: unsafeBitCast(bits &<< 52, to: SIMD8<Double>.self))
+    }
+
+    @inline(__always) public func largest() -> Double {
+      let a = v.lowHalf.replacing(with: v.highHalf, where: v.lowHalf .< v.highHalf)
+      let b = a.lowHalf.replacing(with: a.highHalf, where: a.lowHalf .< a.highHalf)
+      return b[0] < b[1] ? b[1] : b[0]
+    }
+
+    /// In pairs of float64, where nothing of weight is lost.
+    @inline(__always) public func total(origin: Double, low: Self) -> Sum {
+      let high = v - SIMD8<Double>(repeating: origin)
+      // Order is part of the contract: lane after lane.
+      var sum = Sum(high: high[0], low: low.v[0])
+      for lane in 1..<8 { sum.add(Sum(high: high[lane], low: low.v[lane])) }
+      return sum
+    }
+
+    public static var headroom: Double { @inline(__always) get { 0x1p9 } }
+    public static var fieldZero: Double { @inline(__always) get { 0x1.7fcp10 } }
+    public static var roundingShift: Double { @inline(__always) get { 0x1.8p52 } }
+    public static var plainLimit: Double { @inline(__always) get { 0x1p30 } }
+    public static var sumOrigin: Double { @inline(__always) get { 0x1p514 } }
+    public static var unit: Double { @inline(__always) get { 0x1p512 } }
+    public static var log2e: Double { @inline(__always) get { 0x1.71547652b82fep0 } }
+    public static var ln2High: Double { @inline(__always) get { 0x1.62e42fefa39efp-1 } }
+    public static var ln2Low: Double { @inline(__always) get { 0x1.abc9e3b39803fp-56 } }
+    /// Minimax, degree 11 of exp in all; relative error 2^-57.1 (scripts/exp_coefficients.py).
+    public static var expDegree: Int { @inline(__always) get { 11 } }
+    @inline(__always) public static func expCoefficient(_ k: Int) -> Double {
+      switch k {
+      case 11: 0x1.ae88fb4a382a9p-26
+      case 10: 0x1.28aa2c399e2a0p-22
+      case 9: 0x1.71de701d5c848p-19
+      case 8: 0x1.a0199d3854388p-16
+      case 7: 0x1.a01a017d10af8p-13
+      case 6: 0x1.6c16c18353724p-10
+      case 5: 0x1.111111111aa76p-7
+      case 4: 0x1.5555555550975p-5
+      case 3: 0x1.5555555555508p-3
+      default: 0x1.000000000000ap-1
+      }
+    }
+  }
+}

@@ -1,0 +1,36 @@
+// What a kernel asks of an instruction set: only the operations that Swift does not lower well.
+//
+// Every kernel is a static member of `Kernels<I>`. Each ISA target instantiates it with a marker of
+// its own, so that the symbols of two instruction sets can never be taken for one another; a free
+// function or an extension of SIMD16 would be one weak symbol for all of them.
+
+/// The operations of CSupport's lanes.h, as a marker type passes them on. None of them may round
+/// differently from one instruction set to the next.
+public protocol ISA {
+  /// Whether the registers hold four vectors of a chain at a time (Pair.swift).
+  static var interleaves: Bool { get }
+  static func fma(_ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>) -> SIMD16<Float>
+  static func fma(_ a: SIMD8<Double>, _ b: SIMD8<Double>, _ c: SIMD8<Double>) -> SIMD8<Double>
+  static func max(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
+  static func pick(_ a: SIMD16<Float>, lessThan b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>) -> SIMD16<Float>
+  static func pick(_ a: SIMD16<Float>, equalTo b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>) -> SIMD16<Float>
+  static func max(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
+  static func pick(_ a: SIMD8<Double>, lessThan b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
+  static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
+  static func widen(_ v: SIMD8<Float>) -> SIMD8<Double>
+  static func load(_ p: UnsafePointer<Float>, from: Int, to: Int, fill: Float) -> SIMD16<Float>
+  static func load(_ p: UnsafePointer<Double>, from: Int, to: Int, fill: Double) -> SIMD8<Double>
+  static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>, from: Int, to: Int)
+  static func store(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>, from: Int, to: Int)
+  static func stream(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>)
+  static func stream(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>)
+  static func streamFence()
+  static func prefetch(_ p: UnsafeRawPointer)
+  static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
+  static func loadBFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
+  static func storeFloat16(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>)
+  static func storeBFloat16(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>)
+}
+
+/// The namespace of all kernels for one instruction set.
+public enum Kernels<I: ISA> {}

@@ -1,0 +1,76 @@
+// The virtual vector: 16 float32 or 8 float64, on every instruction set.
+//
+// Its width is part of the bits contract: it fixes which elements of a row meet in which partial
+// sum. SSE holds it in four registers, AVX2 in two, AVX-512 in one. Swift never contracts a
+// product and a sum by itself, so each operation below rounds once, everywhere.
+
+/// A vector of one scalar type, with the operations that the kernels use.
+public protocol Lanes {
+  associatedtype Scalar: BinaryFloatingPoint
+  /// Number of lanes. Order is part of the contract.
+  static var count: Int { get }
+
+  init(_ value: Scalar)
+  init(at p: UnsafePointer<Scalar>)
+  /// Lanes from..<to from memory, `fill` in the others, whose memory is not touched.
+  init(at p: UnsafePointer<Scalar>, from: Int, to: Int, fill: Scalar)
+  func store(at p: UnsafeMutablePointer<Scalar>)
+  func store(at p: UnsafeMutablePointer<Scalar>, from: Int, to: Int)
+  /// Stores past the caches; p is aligned to the vector.
+  func stream(at p: UnsafeMutablePointer<Scalar>)
+  subscript(lane: Int) -> Scalar { get }
+
+  static func + (a: Self, b: Self) -> Self
+  static func - (a: Self, b: Self) -> Self
+  static func * (a: Self, b: Self) -> Self
+  /// self·b + c, rounded once.
+  func fma(_ b: Self, _ c: Self) -> Self
+
+  /// The larger of each pair; a NaN in `x` stays, a NaN in `bound` is passed over.
+  static func max(_ bound: Self, _ x: Self) -> Self
+  /// a < b ? yes : no in each lane.
+  static func pick(_ a: Self, lessThan b: Self, _ yes: Self, _ no: Self) -> Self
+  /// a == b ? yes : no in each lane.
+  static func pick(_ a: Self, equalTo b: Self, _ yes: Self, _ no: Self) -> Self
+  /// The bits of each lane shifted into the exponent field: 2^(k - bias) from a k in the low bits.
+  func shiftedIntoExponent() -> Self
+
+  /// (self - origin) + low over all lanes, in the fixed tree of Sum.swift.
+  func total(origin: Scalar, low: Self) -> Sum
+  /// The largest lane; a maximum does not depend on the order.
+  func largest() -> Scalar
+
+  // The constants of Exp.swift for this scalar type.
+  static var log2e: Scalar { get }
+  /// ln 2 as the sum of two numbers.
+  static var ln2High: Scalar { get }
+  static var ln2Low: Scalar { get }
+  /// exp(r) = 1 + r + c2·r² + … + cn·r^n for |r| <= 0.3495: n, and each c.
+  static var expDegree: Int { get }
+  static func expCoefficient(_ k: Int) -> Scalar
+  /// Exponent of the factor that keeps all terms of a sum normal numbers.
+  static var headroom: Scalar { get }
+  /// Where the exponent field of a term reaches zero: headroom plus the exponent bias.
+  static var fieldZero: Scalar { get }
+  /// 1.5 · 2^(significand bits): adding it rounds to a whole number.
+  static var roundingShift: Scalar { get }
+  /// Beyond this magnitude of a row's maximum, the difference is taken before the reduction.
+  static var plainLimit: Scalar { get }
+  /// 2^(headroom + 2), above every single term: the start of a compensated sum.
+  static var sumOrigin: Scalar { get }
+  /// 2^headroom.
+  static var unit: Scalar { get }
+}
+
+extension Lanes {
+  /// (exp(r) - 1 - r) / r², this vector being r.
+  @inline(__always) func expTail() -> Self {
+    var p = Self(Self.expCoefficient(Self.expDegree))
+    var k = Self.expDegree &- 1
+    while k >= 2 {
+      p = p.fma(self, Self(Self.expCoefficient(k)))
+      k = k &- 1
+    }
+    return p
+  }
+}

@@ -1,0 +1,292 @@
+// softmax, log_softmax and logsumexp of rows: the algorithm. Read this file first.
+//
+//     maximum  ->  sum of exp(x - maximum)  ->  e / sum     or   x - maximum - log(sum)
+//
+// A row passes through stages (kernels.h); each stage visits the row's chunks in any order and
+// its partial results are absorbed in theirs, so one thread or many give the same bits. `advance`
+// looks at what a stage found and chooses the next. The special rows of the contract (S1 to S8,
+// S14) are all decided there, in one place, from the maximum and the number of visible elements.
+//
+// Rows of contiguous float32 that need nothing special, nearly all, take `rowDirectly` instead:
+// the same passes in the same order without the bookkeeping.
+
+import CSupport
+
+extension Kernels {
+  /// Rows first ..< first + count of the job, one after the other.
+  @inline(__always)
+  public static func rows<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    let row = row(of: scratch)
+    for index in first..<first &+ count {
+      if rowDirectly(L.self, job, index, row) { continue }
+      beginRow(job, row, index)
+      while row.pointee.stage != SMXK_DONE {
+        let span = chunks(job, row)
+        for chunk in span {
+          var partial = nothingFound
+          Self.chunk(L.self, job, row, chunk, scratch, &partial, resident: job.pointee.cols <= chunkSize)
+          absorb(row, partial)
+        }
+        advance(L.self, job, row)
+      }
+    }
+  }
+
+  /// The common row: contiguous, plain form, nothing masked. False where the row is not of that kind;
+  /// nothing has been written then.
+  @inline(__always)
+  static func rowDirectly<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ index: Int, _ row: UnsafeMutablePointer<smxk_row>
+  ) -> Bool {
+    guard job.pointee.direct == SMXK_DIRECT_PLAIN else { return false }
+    let operation = job.pointee.operation
+    let isSoftmax = operation == SMXK_SOFTMAX
+    locate(job, row, index)
+    let x = UnsafeRawPointer(row.pointee.x!).assumingMemoryBound(to: L.Scalar.self)
+    let out = UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self)
+    let cols = Int(job.pointee.cols)
+
+    let maximum = maximum(L.self, x, 0, cols)
+    guard maximum.magnitude < L.plainLimit else { return false }
+    let exp = PlainExp<L>(maximum: maximum)
+    var sum = Sum(high: 0, low: 0)
+    var start = 0
+    while start < cols {
+      let length = Swift.min(chunkSize, cols &- start)
+      sum.add(sumPlain(x + start, 0, length, exp, keeping: isSoftmax ? out + start : nil))
+      start = start &+ length
+    }
+    if sum.high.isNaN {
+      if operation == SMXK_LOGSUMEXP { out.pointee = quietNaN(L.self) }
+      else { fill(L.self, out, 0, cols, quietNaN(L.self)) }
+      return true
+    }
+    if isSoftmax {
+      let inverse = reciprocal(L.self, sum)
+      divide(out, out, 0, cols, high: L(inverse.high), low: L(inverse.low))
+      return true
+    }
+    let t = aboveMaximum(L.self, sum, residue: exp.residue)
+    if needsPreciseSum(operation, t.high, maximum: Double(maximum)) { return false }
+    let logSum = log1p(t)
+    if operation == SMXK_LOG_SOFTMAX {
+      subtract(x, out, 0, cols, maximum: L(maximum), logSum: L(L.Scalar(logSum.high)))
+    } else {
+      out.pointee = L.Scalar(sumOfLog(maximum: Double(maximum), low: 0, logSum))
+    }
+    return true
+  }
+
+  // -- stages ------------------------------------------------------------------------------------
+
+  /// Points the row state at row `index` and finds its visible interval.
+  @inline(__always)
+  public static func beginRow(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ index: Int
+  ) {
+    locate(job, row, index)
+    row.pointee.lower = 0
+    row.pointee.upper = job.pointee.cols
+    row.pointee.tests_elements = 0
+    if job.pointee.structure != nil { findInterval(job, row) }
+    row.pointee.stage = SMXK_MAXIMUM
+    row.pointee.found = nothingFound
+    row.pointee.form = SMXK_PLAIN
+    row.pointee.maximum_low = 0
+    row.pointee.log_sum = 0
+  }
+
+  /// The chunks that the row's stage visits: those with a visible element, or all to write results.
+  @inline(__always)
+  static func chunks(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>
+  ) -> Range<Int> {
+    let isLast = row.pointee.stage == SMXK_FINISH
+    let from = isLast ? 0 : Int(row.pointee.lower) / chunkSize
+    let to = isLast ? Int(job.pointee.cols) : Int(row.pointee.upper)
+    return from..<Swift.max(from, (to &+ chunkSize &- 1) / chunkSize)
+  }
+
+  /// Takes in what a stage found in one chunk; chunks come in order.
+  @inline(__always)
+  public static func absorb(_ row: UnsafeMutablePointer<smxk_row>, _ partial: smxk_partial) {
+    row.pointee.found.count &+= partial.count
+    switch row.pointee.stage {
+    case SMXK_SUM, SMXK_PRECISE_SUM:
+      // Order is part of the contract.
+      var sum = Sum(high: row.pointee.found.high, low: row.pointee.found.low)
+      sum.add(Sum(high: partial.high, low: partial.low))
+      row.pointee.found.high = sum.high
+      row.pointee.found.low = sum.low
+    default:
+      if row.pointee.found.high < partial.high { row.pointee.found.high = partial.high }
+    }
+  }
+
+  /// Chooses the next stage from what the last one found.
+  @inline(__always)
+  public static func advance<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>
+  ) {
+    let found = row.pointee.found
+    switch row.pointee.stage {
+    case SMXK_MAXIMUM: chooseForm(L.self, job, row, maximum: found.high, visible: Int(found.count))
+    case SMXK_FIND_NAN:
+      if found.count > 0 { setConstant(job, row, .nan) }
+      else if row.pointee.form == SMXK_CONSTANT { setConstant(job, row, row.pointee.constant) }
+      else { row.pointee.stage = job.pointee.bias == nil ? SMXK_SUM : SMXK_MAXIMUM_LOW }
+    case SMXK_MAXIMUM_LOW:
+      row.pointee.maximum_low = found.high
+      row.pointee.stage = SMXK_SUM
+    case SMXK_SUM: useSum(L.self, job, row, Sum(high: found.high, low: found.low))
+    case SMXK_SECOND_MAXIMUM: chooseRaise(L.self, job, row, second: found.high, ties: found.count)
+    case SMXK_PRECISE_SUM: usePreciseSum(L.self, job, row, found)
+    default: row.pointee.stage = SMXK_DONE
+    }
+    row.pointee.found = nothingFound
+    let isSum = row.pointee.stage == SMXK_SUM || row.pointee.stage == SMXK_PRECISE_SUM
+    if isSum { row.pointee.found.high = 0 }
+  }
+
+  // -- decisions ---------------------------------------------------------------------------------
+
+  /// After the maximum: contract S1 to S4, S8 and S14.
+  @inline(__always)
+  static func chooseForm<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
+    maximum: Double, visible: Int
+  ) {
+    let operation = job.pointee.operation
+    row.pointee.maximum = maximum
+    if visible == 0 {
+      setConstant(job, row, operation == SMXK_SOFTMAX ? 0 : -.infinity)
+      return
+    }
+    if maximum.isInfinite {
+      // +inf gives NaN, and +inf for logsumexp; -inf throughout gives NaN, -inf for logsumexp, and
+      // with a bias that closed the row what a mask would give. A NaN among them overrules all.
+      let isClosed = maximum < 0
+      let closedValue = operation == SMXK_SOFTMAX ? 0 : -Double.infinity
+      let isSum = operation == SMXK_LOGSUMEXP
+      let value = isClosed && job.pointee.bias != nil ? closedValue : isSum ? maximum : .nan
+      row.pointee.form = SMXK_CONSTANT
+      row.pointee.constant = value
+      row.pointee.stage = SMXK_FIND_NAN
+      return
+    }
+    let temperature = row.pointee.temperature
+    let isPlain =
+      temperature == 1 && job.pointee.bias == nil && job.pointee.weights == nil
+      && maximum.magnitude < Double(L.plainLimit)
+    row.pointee.form =
+      isPlain ? SMXK_PLAIN
+      : temperature == 0 ? SMXK_GREEDY : temperature == .infinity ? SMXK_UNIFORM : SMXK_SCALED
+    let hidesNaN = row.pointee.form == SMXK_GREEDY || row.pointee.form == SMXK_UNIFORM
+    row.pointee.stage =
+      hidesNaN ? SMXK_FIND_NAN : job.pointee.bias == nil ? SMXK_SUM : SMXK_MAXIMUM_LOW
+  }
+
+  @inline(__always)
+  static func useSum<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ sum: Sum
+  ) {
+    if sum.high.isNaN {
+      setConstant(job, row, .nan)
+      return
+    }
+    row.pointee.stage = SMXK_FINISH
+    if job.pointee.operation == SMXK_SOFTMAX {
+      let inverse = reciprocal(L.self, sum)
+      row.pointee.reciprocal_high = Double(inverse.high)
+      row.pointee.reciprocal_low = Double(inverse.low)
+      return
+    }
+    if job.pointee.weights != nil {
+      writeWeighted(L.self, job, row, sum)
+      return
+    }
+    let residue = row.pointee.form == SMXK_PLAIN
+      ? PlainExp<L>(maximum: L.Scalar(row.pointee.maximum)).residue : 0
+    let t = aboveMaximum(L.self, sum, residue: residue)
+    let isExact = row.pointee.form == SMXK_GREEDY || row.pointee.form == SMXK_UNIFORM
+    if !isExact && needsPreciseSum(job.pointee.operation, t.high, maximum: row.pointee.maximum) {
+      row.pointee.stage = SMXK_SECOND_MAXIMUM
+    } else {
+      useLog(job, row, log1p(t))
+    }
+  }
+
+  /// The second maximum sets the scale of the sum without the maximum.
+  @inline(__always)
+  static func chooseRaise<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
+    second: Double, ties: Int64
+  ) {
+    let distance = (row.pointee.maximum - second) / row.pointee.temperature
+    let raise = (distance * 0x1.71547652b82fep0).rounded(.toNearestOrEven)
+    row.pointee.second = raise
+    // Elements equal to the maximum beyond the first each add 1 to the sum of the others.
+    row.pointee.constant = Double(ties &- 1)
+    // 2^-raise below the smallest subnormal: nothing but the ties is left.
+    if raise <= Double(L.fieldZero) {
+      row.pointee.stage = SMXK_PRECISE_SUM
+    } else {
+      useLog(job, row, log1p(Sum(high: row.pointee.constant, low: 0)))
+    }
+  }
+
+  @inline(__always)
+  static func usePreciseSum<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
+    _ found: smxk_partial
+  ) {
+    let ties = row.pointee.constant
+    // In two factors: their product may be below the smallest normal number, neither is.
+    let lower = 1 / Double(L.unit)
+    let k = Int(row.pointee.second)
+    let half = powerOfTwo(-(k / 2))
+    let rest = powerOfTwo(-(k &- k / 2))
+    let sum = Sum(high: found.high * lower * half * rest, low: found.low * lower * half * rest)
+    let t = ties == 0 ? sum : Sum.exact(larger: ties, sum.high)
+    useLog(job, row, log1p(t))
+  }
+
+  /// log of the sum relative to the maximum is known.
+  @inline(__always)
+  static func useLog(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ logSum: Sum
+  ) {
+    row.pointee.stage = SMXK_FINISH
+    row.pointee.log_sum = logSum.high
+    guard job.pointee.operation == SMXK_LOGSUMEXP else { return }
+    let low = row.pointee.maximum_low
+    setConstant(job, row, sumOfLog(maximum: row.pointee.maximum, low: low, logSum))
+  }
+
+  /// maximum + log of the sum relative to it.
+  @inline(__always)
+  static func sumOfLog(maximum: Double, low: Double, _ logSum: Sum) -> Double {
+    let value = Sum.exact(maximum, logSum.high)
+    return value.high + (value.low + (low + logSum.low))
+  }
+
+  /// The whole row, or the sum's single result, is `value`.
+  @inline(__always)
+  static func setConstant(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ value: Double
+  ) {
+    row.pointee.form = SMXK_CONSTANT
+    row.pointee.constant = value
+    row.pointee.stage = SMXK_FINISH
+    if job.pointee.operation == SMXK_LOGSUMEXP {
+      writeScalar(job.pointee.dtype, row.pointee.out, value)
+      if let sign = row.pointee.sign {
+        writeScalar(job.pointee.dtype, sign, value.isNaN ? .nan : value == -.infinity ? 0 : 1)
+      }
+      row.pointee.stage = SMXK_DONE
+    }
+  }
+}

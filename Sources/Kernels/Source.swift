@@ -1,0 +1,335 @@
+// From the caller's memory to scratch and back: any dtype, any strides, mask, bias and weights.
+//
+// A row is the flattening of the reduced axes in C order. A chunk of it is a few runs along the last
+// of them; each run is read with one stride for each operand. The masks act here, by selection, so
+// that a NaN in a masked element is gone before any arithmetic.
+
+import CSupport
+
+extension Kernels {
+  @inline(__always) static func quietNaN<L: Lanes>(_: L.Type) -> L.Scalar { L.Scalar.nan }
+
+  /// 2^k, 0 below the normal range.
+  @inline(__always) static func powerOfTwo(_ k: Int) -> Double {
+    k < -1022 ? 0 : Double(bitPattern: UInt64(bitPattern: Int64(k &+ 1023)) &<< 52)
+  }
+
+  // -- one row's pointers -----------------------------------------------------------------------
+
+  /// Sets the row's pointers and temperature from its number.
+  @inline(__always)
+  static func locate(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ number: Int
+  ) {
+    var x = 0
+    var out = 0
+    var mask = 0
+    var bias = 0
+    var temperature = 0
+    var weights = 0
+    var sign = 0
+    var rest = number
+    var i = Int(job.pointee.outer_count) &- 1
+    while i >= 0 {
+      let axis = job.pointee.outer![i]
+      let quotient = i == 0 ? 0 : rest / Int(axis.count)
+      let place = rest &- quotient &* Int(axis.count)
+      rest = quotient
+      x = x &+ place &* Int(axis.x)
+      out = out &+ place &* Int(axis.out)
+      mask = mask &+ place &* Int(axis.mask)
+      bias = bias &+ place &* Int(axis.bias)
+      temperature = temperature &+ place &* Int(axis.temperature)
+      weights = weights &+ place &* Int(axis.weights)
+      sign = sign &+ place &* Int(axis.sign)
+      if job.pointee.structure != nil {
+        smxk_index_of(row)[Int(axis.place)] = Int64(place)
+      }
+      i = i &- 1
+    }
+    row.pointee.x = (job.pointee.x! + x).assumingMemoryBound(to: CChar.self)
+    row.pointee.out = (job.pointee.out! + out).assumingMemoryBound(to: CChar.self)
+    row.pointee.mask = job.pointee.mask.map { ($0 + mask).assumingMemoryBound(to: CChar.self) }
+    row.pointee.bias = job.pointee.bias.map { ($0 + bias).assumingMemoryBound(to: CChar.self) }
+    row.pointee.weights = job.pointee.weights.map { ($0 + weights).assumingMemoryBound(to: CChar.self) }
+    row.pointee.sign = job.pointee.sign.map { ($0 + sign).assumingMemoryBound(to: CChar.self) }
+    row.pointee.temperature = job.pointee.temperature.map {
+      readScalar(job.pointee.temperature_dtype, $0 + temperature)
+    } ?? 1
+  }
+
+  // -- scalars of any dtype -----------------------------------------------------------------------
+
+  @inline(never)
+  static func readScalar(_ dtype: smx_dtype, _ p: UnsafeRawPointer) -> Double {
+    switch Int(dtype) {
+    case SMX_FLOAT64: return p.loadUnaligned(as: Double.self)
+    case SMX_FLOAT32: return Double(p.loadUnaligned(as: Float.self))
+    default:
+      var half = SIMD16<UInt16>(repeating: p.loadUnaligned(as: UInt16.self))
+      return withUnsafePointer(to: &half) {
+        let q = UnsafeRawPointer($0).assumingMemoryBound(to: UInt16.self)
+        return Double((Int(dtype) == SMX_FLOAT16 ? I.loadFloat16(q) : I.loadBFloat16(q))[0])
+      }
+    }
+  }
+
+  /// Rounds to the dtype; narrow types by way of float32.
+  @inline(never)
+  static func writeScalar(_ dtype: smx_dtype, _ p: UnsafeMutablePointer<CChar>, _ value: Double) {
+    let raw = UnsafeMutableRawPointer(p)
+    let value = value.isNaN ? Double.nan : value
+    switch Int(dtype) {
+    case SMX_FLOAT64: raw.storeBytes(of: value, as: Double.self)
+    case SMX_FLOAT32: raw.storeBytes(of: Float(value), as: Float.self)
+    default:
+      var half = SIMD16<UInt16>(repeating: 0)
+      let v = SIMD16<Float>(repeating: Float(value))
+      withUnsafeMutablePointer(to: &half) {
+        let q = UnsafeMutableRawPointer($0).assumingMemoryBound(to: UInt16.self)
+        Int(dtype) == SMX_FLOAT16 ? I.storeFloat16(v, q) : I.storeBFloat16(v, q)
+      }
+      raw.storeBytes(of: half[0], as: UInt16.self)
+    }
+  }
+
+  // -- runs ------------------------------------------------------------------------------------------
+
+  /// Byte offsets of one run's first element in each operand, and its length.
+  struct Run {
+    var x = 0
+    var out = 0
+    var mask = 0
+    var bias = 0
+    var weights = 0
+    var length = 0
+  }
+
+  /// The run that begins at element `position` of the row, `limit` elements at most. With a
+  /// structure, the element's index goes to `index`.
+  @inline(__always)
+  static func run(
+    _ job: UnsafePointer<smxk_job>, at position: Int, limit: Int,
+    index: UnsafeMutablePointer<Int64>?
+  ) -> Run {
+    var run = Run()
+    var rest = position
+    let last = Int(job.pointee.inner_count) &- 1
+    var i = last
+    while i >= 0 {
+      let axis = job.pointee.inner![i]
+      let quotient = i == 0 ? 0 : rest / Int(axis.count)
+      let place = rest &- quotient &* Int(axis.count)
+      rest = quotient
+      if i == last { run.length = Swift.min(limit, Int(axis.count) &- place) }
+      run.x = run.x &+ place &* Int(axis.x)
+      run.out = run.out &+ place &* Int(axis.out)
+      run.mask = run.mask &+ place &* Int(axis.mask)
+      run.bias = run.bias &+ place &* Int(axis.bias)
+      run.weights = run.weights &+ place &* Int(axis.weights)
+      if let index { index[Int(axis.place)] = Int64(place) }
+      i = i &- 1
+    }
+    return run
+  }
+
+  /// Reads elements from..<to of the chunk that begins at `start` into scratch: scores in `high`, the
+  /// rounding of x + bias in `low`, hidden ones -inf. Returns the number of visible elements.
+  @inline(__always)
+  static func gather<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
+    _ elements: Elements<L>, _ start: Int
+  ) -> Int64 {
+    let last = job.pointee.inner![Int(job.pointee.inner_count) &- 1]
+    let tests = row.pointee.tests_elements != 0
+    let index = tests ? smxk_index_of(UnsafeMutablePointer(mutating: row)) : nil
+    var visible: Int64 = 0
+    var i = elements.from
+    while i < elements.to {
+      let run = run(job, at: start &+ i, limit: elements.to &- i, index: index)
+      let high = elements.high + i
+      read(L.self, job.pointee.dtype, UnsafeRawPointer(row.pointee.x!) + run.x, Int(last.x), high, run.length)
+      if let bias = row.pointee.bias {
+        let low = elements.low! + i
+        read(L.self, job.pointee.bias_dtype, UnsafeRawPointer(bias) + run.bias, Int(last.bias), low, run.length)
+        addExactly(L.self, high, low, run.length)
+      }
+      if let weights = row.pointee.weights {
+        for j in 0..<run.length {
+          let p = UnsafeRawPointer(weights) + (run.weights &+ j &* Int(last.weights))
+          if readScalar(job.pointee.dtype, p) == 0 { high[j] = -.infinity }
+        }
+      }
+      visible &+= Int64(run.length)
+      if let mask = row.pointee.mask {
+        visible &-= hide(L.self, high, UnsafeRawPointer(mask) + run.mask, Int(last.mask), run.length)
+      }
+      if let index {
+        for j in 0..<run.length {
+          if !isVisible(job, index) {
+            if !(high[j] == -.infinity && isMasked(row, run, last, j)) { visible &-= 1 }
+            high[j] = -.infinity
+          }
+          index[Int(last.place)] &+= 1
+        }
+      }
+      i = i &+ run.length
+    }
+    return visible
+  }
+
+  @inline(__always)
+  static func isMasked(
+    _ row: UnsafePointer<smxk_row>, _ run: Run, _ last: smxk_axis, _ j: Int
+  ) -> Bool {
+    guard let mask = row.pointee.mask else { return false }
+    return mask[run.mask &+ j &* Int(last.mask)] == 0
+  }
+
+  /// Hides the elements whose mask byte is zero and counts them.
+  @inline(__always)
+  static func hide<L: Lanes>(
+    _: L.Type, _ high: UnsafeMutablePointer<L.Scalar>, _ mask: UnsafeRawPointer, _ stride: Int,
+    _ length: Int
+  ) -> Int64 {
+    let closed = -L.Scalar.infinity
+    var hidden: Int64 = 0
+    if stride == 1 {
+      let bytes = mask.assumingMemoryBound(to: UInt8.self)
+      for j in 0..<length {
+        high[j] = bytes[j] == 0 ? closed : high[j]
+        hidden &+= bytes[j] == 0 ? 1 : 0
+      }
+    } else {
+      for j in 0..<length where mask.load(fromByteOffset: j &* stride, as: UInt8.self) == 0 {
+        high[j] = closed
+        hidden &+= 1
+      }
+    }
+    return hidden
+  }
+
+  /// high + low becomes (rounded sum, what the rounding lost); low is 0 where the sum is not finite.
+  @inline(__always)
+  static func addExactly<L: Lanes>(
+    _: L.Type, _ high: UnsafeMutablePointer<L.Scalar>, _ low: UnsafeMutablePointer<L.Scalar>,
+    _ length: Int
+  ) {
+    for j in 0..<length {
+      let a = high[j]
+      let b = low[j]
+      let sum = a + b
+      let part = sum - a
+      let lost = (a - (sum - part)) + (b - part)
+      high[j] = sum
+      low[j] = (lost - lost == 0) ? lost : 0
+    }
+  }
+
+  /// `length` numbers of a dtype, `stride` bytes apart, as L.Scalar.
+  @inline(__always)
+  static func read<L: Lanes>(
+    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int,
+    _ to: UnsafeMutablePointer<L.Scalar>, _ length: Int
+  ) {
+    switch Int(dtype) {
+    case SMX_FLOAT32:
+      for j in 0..<length { to[j] = L.Scalar((p + j &* stride).loadUnaligned(as: Float.self)) }
+    case SMX_FLOAT64:
+      for j in 0..<length { to[j] = L.Scalar((p + j &* stride).loadUnaligned(as: Double.self)) }
+    default: readNarrow(dtype, p, stride, length) { j, v, n in
+        for lane in 0..<n { to[j &+ lane] = L.Scalar(v[lane]) }
+      } whole: { j, v in
+        if L.count == 16 {
+          UnsafeMutableRawPointer(to + j).storeBytes(of: v, as: SIMD16<Float>.self)
+        } else {
+          for lane in 0..<16 { to[j &+ lane] = L.Scalar(v[lane]) }
+        }
+      }
+    }
+  }
+
+  /// float16 or bfloat16, sixteen at a time: `whole` for full vectors, `part` for the rest.
+  @inline(__always)
+  static func readNarrow(
+    _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int, _ length: Int,
+    part: (Int, SIMD16<Float>, Int) -> Void, whole: (Int, SIMD16<Float>) -> Void
+  ) {
+    let isHalf = Int(dtype) == SMX_FLOAT16
+    var j = 0
+    if stride == 2 {
+      let q = p.assumingMemoryBound(to: UInt16.self)
+      while j &+ 16 <= length {
+        whole(j, isHalf ? I.loadFloat16(q + j) : I.loadBFloat16(q + j))
+        j = j &+ 16
+      }
+    }
+    while j < length {
+      let n = Swift.min(16, length &- j)
+      var bits = SIMD16<UInt16>(repeating: 0)
+      for lane in 0..<n {
+        bits[lane] = (p + (j &+ lane) &* stride).loadUnaligned(as: UInt16.self)
+      }
+      withUnsafePointer(to: &bits) {
+        let q = UnsafeRawPointer($0).assumingMemoryBound(to: UInt16.self)
+        part(j, isHalf ? I.loadFloat16(q) : I.loadBFloat16(q), n)
+      }
+      j = j &+ n
+    }
+  }
+
+  /// Writes the `length` results of the chunk that begins at `start`.
+  @inline(__always)
+  static func scatter<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
+    _ results: UnsafePointer<L.Scalar>, _ start: Int, _ length: Int
+  ) {
+    let last = job.pointee.inner![Int(job.pointee.inner_count) &- 1]
+    var i = 0
+    while i < length {
+      let run = run(job, at: start &+ i, limit: length &- i, index: nil)
+      write(L.self, job.pointee.dtype, UnsafeMutableRawPointer(row.pointee.out!) + run.out,
+        Int(last.out), results + i, run.length)
+      i = i &+ run.length
+    }
+  }
+
+  @inline(__always)
+  static func write<L: Lanes>(
+    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeMutableRawPointer, _ stride: Int,
+    _ from: UnsafePointer<L.Scalar>, _ length: Int
+  ) {
+    switch Int(dtype) {
+    case SMX_FLOAT32:
+      for j in 0..<length { (p + j &* stride).storeBytes(of: Float(from[j]), as: Float.self) }
+    case SMX_FLOAT64:
+      for j in 0..<length { (p + j &* stride).storeBytes(of: Double(from[j]), as: Double.self) }
+    default:
+      let isHalf = Int(dtype) == SMX_FLOAT16
+      var j = 0
+      while j < length {
+        let n = Swift.min(16, length &- j)
+        var v = SIMD16<Float>(repeating: 0)
+        if n == 16 && L.count == 16 {
+          v = UnsafeRawPointer(from + j).loadUnaligned(as: SIMD16<Float>.self)
+        } else {
+          for lane in 0..<n { v[lane] = Float(from[j &+ lane]) }
+        }
+        if n == 16 && stride == 2 {
+          let q = (p + 2 &* j).assumingMemoryBound(to: UInt16.self)
+          isHalf ? I.storeFloat16(v, q) : I.storeBFloat16(v, q)
+        } else {
+          var bits = SIMD16<UInt16>(repeating: 0)
+          withUnsafeMutablePointer(to: &bits) {
+            let q = UnsafeMutableRawPointer($0).assumingMemoryBound(to: UInt16.self)
+            isHalf ? I.storeFloat16(v, q) : I.storeBFloat16(v, q)
+          }
+          for lane in 0..<n {
+            (p + (j &+ lane) &* stride).storeBytes(of: bits[lane], as: UInt16.self)
+          }
+        }
+        j = j &+ n
+      }
+    }
+  }
+}

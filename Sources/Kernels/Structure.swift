@@ -1,0 +1,107 @@
+// Structured masks: which keys a query sees, by arithmetic instead of an array.
+//
+// A structure is a list of conditions joined by AND (swiftmax.h, smx_mask). Seen from one query, causal,
+// window and lengths each leave an interval of keys, so a row along the keys needs only the
+// intersection of intervals; segments, and rows along any other axes, ask for each element.
+
+import CSupport
+
+extension Kernels {
+  /// An element of an integer tensor whose axes are the leading ones of the scores: one value for
+  /// all, for each batch entry, for each head and so on.
+  @inline(__always)
+  static func integer(_ tensor: UnsafePointer<smx_tensor>, _ index: UnsafePointer<Int64>) -> Int {
+    var p = UnsafeRawPointer(tensor.pointee.data!)
+    for axis in 0..<Int(tensor.pointee.ndim) {
+      p += Int(index[axis]) &* Int(tensor.pointee.strides[axis])
+    }
+    return Int(tensor.pointee.dtype) == SMX_INT32
+      ? Int(p.loadUnaligned(as: Int32.self)) : Int(p.loadUnaligned(as: Int64.self))
+  }
+
+  /// A segment id: `integer` with one more axis, the query's or the key's place.
+  @inline(__always)
+  static func segment(
+    _ tensor: UnsafePointer<smx_tensor>, _ index: UnsafePointer<Int64>, at place: Int
+  ) -> Int {
+    let last = Int(tensor.pointee.ndim) &- 1
+    var p = UnsafeRawPointer(tensor.pointee.data!) + place &* Int(tensor.pointee.strides[last])
+    for axis in 0..<last { p += Int(index[axis]) &* Int(tensor.pointee.strides[axis]) }
+    return Int(tensor.pointee.dtype) == SMX_INT32
+      ? Int(p.loadUnaligned(as: Int32.self)) : Int(p.loadUnaligned(as: Int64.self))
+  }
+
+  /// The keys that one condition lets query i see, segments aside: an interval.
+  @inline(__always)
+  static func interval(
+    _ job: UnsafePointer<smxk_job>, _ condition: UnsafePointer<smx_mask>,
+    _ index: UnsafePointer<Int64>, query i: Int
+  ) -> (lower: Int, upper: Int) {
+    let keys = Int(job.pointee.key_count)
+    var lower = 0
+    var upper = keys
+    let c = condition.pointee
+    if c.causal != 0 || c.window != 0 {
+      let offset = c.query_offset.map { integer($0, index) }
+        ?? (keys &- Int(job.pointee.query_count))
+      // Saturating: an offset may be any integer, and places are at most 2^62 apart.
+      let bound = 1 << 62
+      let place = Swift.max(-bound, Swift.min(bound, offset)) &+ i
+      if c.causal != 0 { upper = Swift.min(upper, place < keys ? place &+ 1 : keys) }
+      if c.window != 0 {
+        if c.window_left >= 0 && c.window_left < bound {
+          lower = Swift.max(lower, place &- Int(c.window_left))
+        }
+        if c.window_right >= 0 && c.window_right < bound && place < keys {
+          upper = Swift.min(upper, place &+ Int(Swift.min(c.window_right, Int64(keys &* 2))) &+ 1)
+        }
+      }
+    }
+    if let lengths = c.key_lengths { upper = Swift.min(upper, integer(lengths, index)) }
+    if let lengths = c.query_lengths, i >= integer(lengths, index) { upper = 0 }
+    return (lower, upper)
+  }
+
+  /// Fills lower, upper and tests_elements of a row.
+  @inline(never)
+  static func findInterval(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>
+  ) {
+    let index = smxk_index_of(row)
+    let isAlongKeys =
+      job.pointee.inner_count == 1 && job.pointee.inner![0].place == job.pointee.key_place
+    guard isAlongKeys else {
+      row.pointee.tests_elements = 1
+      return
+    }
+    var lower = 0
+    var upper = Int(job.pointee.cols)
+    var condition = job.pointee.structure
+    while let c = condition {
+      let found = interval(job, c, index, query: Int(index[Int(job.pointee.query_place)]))
+      lower = Swift.max(lower, found.lower)
+      upper = Swift.min(upper, found.upper)
+      if c.pointee.query_segments != nil { row.pointee.tests_elements = 1 }
+      condition = c.pointee.also
+    }
+    row.pointee.lower = Int64(lower)
+    row.pointee.upper = Int64(Swift.max(lower, upper))
+  }
+
+  /// Whether the element at `index` meets every condition.
+  @inline(never)
+  static func isVisible(_ job: UnsafePointer<smxk_job>, _ index: UnsafePointer<Int64>) -> Bool {
+    let i = Int(index[Int(job.pointee.query_place)])
+    let j = Int(index[Int(job.pointee.key_place)])
+    var condition = job.pointee.structure
+    while let c = condition {
+      let keys = interval(job, c, index, query: i)
+      guard keys.lower <= j && j < keys.upper else { return false }
+      if let queries = c.pointee.query_segments, let keys = c.pointee.key_segments {
+        guard segment(queries, index, at: i) == segment(keys, index, at: j) else { return false }
+      }
+      condition = c.pointee.also
+    }
+    return true
+  }
+}

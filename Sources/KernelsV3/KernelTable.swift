@@ -1,0 +1,1 @@
+../KernelsV2/KernelTable.swift

@@ -1,0 +1,117 @@
+// Sharing a job among threads: by rows, and inside a row where rows are fewer than threads.
+//
+// How the work is cut never shows in the bits: rows do not depend on one another, and inside a row the
+// pieces are the chunks of the reduction order, whose partial results are absorbed in their order.
+
+import CSupport
+
+/// Elements below which a second thread costs more than it gives: waking one takes about 5
+/// microseconds, in which one thread does some 15,000 elements.
+private let parallelThreshold: Int64 = 32768
+
+/// Elements of one task, so that threads finish at about the same time and a task's rows stay in cache.
+private let taskElements: Int64 = 32768
+
+func run(_ job: inout smxk_job, on machine: Machine) {
+  guard job.rows > 0 else { return }
+  if job.cols == 0 && job.operation != SMXK_LOGSUMEXP { return }
+  let isWide = job.dtype == smx_dtype(SMX_FLOAT64)
+  let elements = job.rows * max(job.cols, 1)
+  let threads = elements < parallelThreshold ? 1 : machine.threads
+  if threads > 1 && job.rows < 2 * Int64(threads) && job.cols >= 2 * Int64(SMXK_CHUNK) {
+    splitRows(job, machine, isWide: isWide)
+    return
+  }
+  var share = Share(
+    job: job, rows: isWide ? machine.kernels.pointee.rows_f64 : machine.kernels.pointee.rows_f32,
+    rowsPerTask: max(1, taskElements / max(job.cols, 1)))
+  let tasks = (job.rows + share.rowsPerTask - 1) / share.rowsPerTask
+  smxk_parallel(
+    threads, tasks,
+    { context, index, scratch in
+      let share = context.assumingMemoryBound(to: Share.self)
+      let first = index * share.pointee.rowsPerTask
+      let count = min(share.pointee.rowsPerTask, share.pointee.job.rows - first)
+      withUnsafePointer(to: &share.pointee.job) { share.pointee.rows($0, first, count, scratch) }
+    }, &share)
+}
+
+private struct Share {
+  var job: smxk_job
+  let rows: @convention(c) (UnsafePointer<smxk_job>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+  let rowsPerTask: Int64
+}
+
+// -- inside a row ------------------------------------------------------------------------------------
+
+/// One row, its chunks shared by all threads stage after stage.
+private struct Split {
+  var job: smxk_job
+  let machine: Machine
+  let isWide: Bool
+  var row = UnsafeMutablePointer<smxk_row>(bitPattern: 1)!
+  var partials = UnsafeMutablePointer<smxk_partial>(bitPattern: 1)!
+  var firstChunk: Int64 = 0
+  /// Chunks of one task: enough to outweigh taking it.
+  let chunksPerTask: Int64 = 4
+  var chunkCount: Int64 = 0
+}
+
+private func splitRows(_ job: smxk_job, _ machine: Machine, isWide: Bool) {
+  var split = Split(job: job, machine: machine, isWide: isWide)
+  smxk_with_partials(
+    { context, partials in
+      let split = context.assumingMemoryBound(to: Split.self)
+      split.pointee.partials = partials
+      smxk_with_row({ context, row in
+          let split = context.assumingMemoryBound(to: Split.self)
+          split.pointee.row = row
+          for index in 0..<split.pointee.job.rows { runRow(split, index) }
+        }, context)
+    }, &split)
+}
+
+private func runRow(_ split: UnsafeMutablePointer<Split>, _ index: Int64) {
+  let kernels = split.pointee.machine.kernels
+  let row = split.pointee.row
+  let cols = split.pointee.job.cols
+  let chunk = Int64(SMXK_CHUNK)
+  withUnsafePointer(to: &split.pointee.job) { job in
+    kernels.pointee.begin_row(job, row, index)
+    while row.pointee.stage != SMXK_DONE {
+      let isLast = row.pointee.stage == SMXK_FINISH
+      let first = isLast ? 0 : row.pointee.lower / chunk
+      let end = ((isLast ? cols : row.pointee.upper) + chunk - 1) / chunk
+      var start = first
+      while start < end {
+        let count = min(end - start, Int64(SMXK_WAVE))
+        runWave(split, from: start, count: count)
+        // Order is part of the contract.
+        for i in 0..<Int(count) { kernels.pointee.absorb(row, split.pointee.partials + i) }
+        start += count
+      }
+      (split.pointee.isWide ? kernels.pointee.advance_f64 : kernels.pointee.advance_f32)(job, row)
+    }
+  }
+}
+
+/// The row's stage over chunks from ..< from + count, their partial results side by side.
+private func runWave(_ split: UnsafeMutablePointer<Split>, from: Int64, count: Int64) {
+  split.pointee.firstChunk = from
+  split.pointee.chunkCount = count
+  let perTask = split.pointee.chunksPerTask
+  smxk_parallel(
+    split.pointee.machine.threads, (count + perTask - 1) / perTask,
+    { context, index, scratch in
+      let split = context.assumingMemoryBound(to: Split.self).pointee
+      let kernels = split.machine.kernels.pointee
+      let chunk = split.isWide ? kernels.chunk_f64 : kernels.chunk_f32
+      let first = index * split.chunksPerTask
+      withUnsafePointer(to: split.job) { job in
+        for i in first..<min(first + split.chunksPerTask, split.chunkCount) {
+          split.partials[Int(i)] = smxk_partial(high: -.infinity, low: 0, count: 0)
+          chunk(job, split.row, split.firstChunk + i, scratch, split.partials + Int(i))
+        }
+      }
+    }, split)
+}

@@ -1,0 +1,102 @@
+// The tensor calls: softmax, log_softmax and logsumexp of any axes, strides, masks and dtypes.
+
+import CSupport
+import CSwiftmax
+
+@implementation @_cdecl("smx_softmax")
+public func smx_softmax(
+  _ x: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_softmax_options>!
+) -> smx_status {
+  softmax(SMXK_SOFTMAX, x, out, options)
+}
+
+@implementation @_cdecl("smx_log_softmax")
+public func smx_log_softmax(
+  _ x: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_softmax_options>!
+) -> smx_status {
+  softmax(SMXK_LOG_SOFTMAX, x, out, options)
+}
+
+private func softmax(
+  _ operation: Int, _ x: UnsafePointer<smx_tensor>?, _ out: UnsafePointer<smx_tensor>?,
+  _ options: UnsafePointer<smx_softmax_options>?
+) -> smx_status {
+  enter { (machine) throws(Failure) in
+    var given = smx_softmax_options()
+    if let options {
+      if options.pointee.size != MemoryLayout<smx_softmax_options>.size {
+        throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_softmax_options>.size)
+      }
+      given = options.pointee
+    }
+    var operands = Operands(operation: operation, x: try Tensor(x, "x"), out: try Tensor(out, "out"))
+    operands.temperature = try Tensor.optional(given.temperature, "temperature")
+    operands.mask = try Tensor.optional(given.mask, "mask")
+    operands.bias = try Tensor.optional(given.bias, "bias")
+    operands.structure = UnsafePointer(given.structure)
+    let axes = Axes(list: given.axes, count: given.axis_count, isAll: given.all_axes != 0)
+    try execute(operands, axes, machine)
+  }
+}
+
+@implementation @_cdecl("smx_logsumexp")
+public func smx_logsumexp(
+  _ x: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_logsumexp_options>!
+) -> smx_status {
+  enter { (machine) throws(Failure) in
+    var given = smx_logsumexp_options()
+    if let options {
+      if options.pointee.size != MemoryLayout<smx_logsumexp_options>.size {
+        throw sizeFailure(
+          "options.size", options.pointee.size, MemoryLayout<smx_logsumexp_options>.size)
+      }
+      given = options.pointee
+    }
+    var operands = Operands(
+      operation: SMXK_LOGSUMEXP, x: try Tensor(x, "x"), out: try Tensor(out, "out"))
+    operands.weights = try Tensor.optional(given.weights, "weights")
+    operands.mask = try Tensor.optional(given.mask, "mask")
+    operands.bias = try Tensor.optional(given.bias, "bias")
+    operands.sign = try Tensor.optional(given.sign, "sign")
+    operands.structure = UnsafePointer(given.structure)
+    let axes = Axes(list: given.axes, count: given.axis_count, isAll: given.all_axes != 0)
+    try execute(operands, axes, machine)
+  }
+}
+
+/// One call on its way through the room for its plan.
+private struct Call {
+  let operands: Operands
+  let axes: Axes
+  let machine: Machine
+  var failure: Failure? = nil
+}
+
+private func execute(_ operands: Operands, _ axes: Axes, _ machine: Machine) throws(Failure) {
+  var call = Call(operands: operands, axes: axes, machine: machine)
+  smxk_with_plan(
+    { context, plan in
+      let call = context.assumingMemoryBound(to: Call.self)
+      do throws(Failure) {
+        try planAndRun(call.pointee, plan)
+      } catch {
+        call.pointee.failure = error
+      }
+    }, &call)
+  if let failure = call.failure { throw failure }
+}
+
+private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
+  let o = call.operands
+  let isReduced = smxk_reduced_of(plan)
+  _ = try markAxes(call.axes, of: o.x, isReduced)
+  var kept = 0
+  for axis in 0..<o.x.rank where isReduced[axis] == 0 { kept += 1 }
+  try check(o, isReduced, kept: kept)
+  if o.out.count == 0 { return }
+  var job = makeJob(o, plan, kept: kept)
+  run(&job, on: call.machine)
+}

@@ -1,0 +1,204 @@
+// Looking at a caller's tensor: is it whole, how large, and how does it lie against another's axes.
+
+import CSupport
+import CSwiftmax
+
+/// A tensor of the caller's, known to be whole.
+struct Tensor {
+  let name: StaticString
+  let raw: UnsafePointer<smx_tensor>
+  /// Number of elements.
+  let count: Int64
+
+  var dtype: smx_dtype { raw.pointee.dtype }
+  var rank: Int { Int(raw.pointee.ndim) }
+  func length(_ axis: Int) -> Int64 { raw.pointee.shape[axis] }
+
+  /// Byte stride of an axis; C order where the caller gave no strides.
+  func stride(_ axis: Int) -> Int64 {
+    if let strides = raw.pointee.strides { return strides[axis] }
+    var stride = itemSize(dtype)
+    var i = rank - 1
+    while i > axis {
+      stride = stride &* length(i)
+      i -= 1
+    }
+    return stride
+  }
+
+  /// Checks pointer, rank, dtype, lengths and size.
+  init(_ raw: UnsafePointer<smx_tensor>?, _ name: StaticString) throws(Failure) {
+    guard let raw else {
+      throw failure(SMX_ERROR_NULL) {
+        $0.add(name)
+        $0.add(" is NULL")
+      }
+    }
+    let tensor = raw.pointee
+    let size = itemSize(tensor.dtype)
+    if size == 0 {
+      throw failure(SMX_ERROR_DTYPE) {
+        $0.add(name)
+        $0.add(" has dtype ")
+        $0.add(Int64(tensor.dtype))
+        $0.add(", which is none of smx_dtype")
+      }
+    }
+    if tensor.ndim < 0 || tensor.ndim > Int32(SMX_MAX_DIMS) {
+      throw failure(SMX_ERROR_SHAPE) {
+        $0.add(name)
+        $0.add(" has ")
+        $0.add(Int64(tensor.ndim))
+        $0.add(" axes, but must have from 0 to ")
+        $0.add(Int64(SMX_MAX_DIMS))
+      }
+    }
+    if tensor.ndim > 0 && tensor.shape == nil {
+      throw failure(SMX_ERROR_NULL) {
+        $0.add(name)
+        $0.add(".shape is NULL")
+      }
+    }
+    var count: Int64 = 1
+    var isTooLarge = false
+    var isEmpty = false
+    for axis in 0..<Int(tensor.ndim) {
+      let length = tensor.shape[axis]
+      if length < 0 {
+        throw failure(SMX_ERROR_SHAPE) {
+          $0.add(name)
+          $0.add(" has a negative length: ")
+          $0.add(shapeOf: raw)
+        }
+      }
+      if length == 0 { isEmpty = true }
+      let (product, overflow) = count.multipliedReportingOverflow(by: max(length, 1))
+      isTooLarge = isTooLarge || overflow
+      count = product
+    }
+    if isTooLarge || count > Int64.max / 16 {
+      throw failure(SMX_ERROR_OVERFLOW) {
+        $0.add(name)
+        $0.add(" of shape ")
+        $0.add(shapeOf: raw)
+        $0.add(" is larger than memory can be")
+      }
+    }
+    self.name = name
+    self.raw = raw
+    self.count = isEmpty ? 0 : count
+    if tensor.data == nil && self.count > 0 {
+      throw failure(SMX_ERROR_NULL) {
+        $0.add(name)
+        $0.add(".data is NULL, but its shape is ")
+        $0.add(shapeOf: raw)
+      }
+    }
+  }
+
+  /// As above, nil for a NULL of an optional argument.
+  static func optional(
+    _ raw: UnsafePointer<smx_tensor>?, _ name: StaticString
+  ) throws(Failure) -> Tensor? {
+    raw == nil ? nil : try Tensor(raw, name)
+  }
+
+  func require(dtype expected: smx_dtype) throws(Failure) {
+    if dtype == expected { return }
+    throw failure(SMX_ERROR_DTYPE) {
+      $0.add(name)
+      $0.add(" has dtype ")
+      $0.add(dtypeName(dtype))
+      $0.add(", but must have ")
+      $0.add(dtypeName(expected))
+    }
+  }
+
+  /// Stride against axis `axis` of a tensor of `rank` axes under the broadcasting rules of NumPy,
+  /// which `requireBroadcast` has checked.
+  func broadcastStride(_ axis: Int, rank target: Int) -> Int64 {
+    let own = axis - (target - rank)
+    return own < 0 || length(own) == 1 ? 0 : stride(own)
+  }
+
+  func requireBroadcast(to target: Tensor) throws(Failure) {
+    var fits = rank <= target.rank
+    if fits {
+      for axis in 0..<rank {
+        let length = length(axis)
+        fits = fits && (length == 1 || length == target.length(axis + target.rank - rank))
+      }
+    }
+    if fits { return }
+    throw failure(SMX_ERROR_SHAPE) {
+      $0.add(name)
+      $0.add(" of shape ")
+      $0.add(shapeOf: raw)
+      $0.add(" does not broadcast to ")
+      $0.add(target.name)
+      $0.add(" of shape ")
+      $0.add(shapeOf: target.raw)
+    }
+  }
+
+  // -- memory --------------------------------------------------------------------------------------
+
+  /// The bytes from the lowest to behind the highest element, and whether elements fill them.
+  func extent() -> (lower: Int, upper: Int, isDense: Bool) {
+    if count == 0 { return (0, 0, false) }
+    var lower: Int64 = 0
+    var upper = itemSize(dtype)
+    for axis in 0..<rank {
+      let reach = stride(axis) &* (length(axis) - 1)
+      if reach < 0 { lower = lower &+ reach } else { upper = upper &+ reach }
+    }
+    let base = Int64(Int(bitPattern: raw.pointee.data))
+    return (
+      Int(base &+ lower), Int(base &+ upper), upper &- lower == count &* itemSize(dtype)
+    )
+  }
+
+  /// Whether both lie in the same places element for element.
+  func isSame(as other: Tensor) -> Bool {
+    guard raw.pointee.data == other.raw.pointee.data, dtype == other.dtype, rank == other.rank
+    else { return false }
+    for axis in 0..<rank where length(axis) > 1 {
+      if length(axis) != other.length(axis) || stride(axis) != other.stride(axis) { return false }
+    }
+    return true
+  }
+
+  /// Refuses an output that shares memory with an input other than by being the same tensor. Views that
+  /// interleave without touching are let through; that they do not touch is the caller's promise.
+  func requireDistinct(from input: Tensor?) throws(Failure) {
+    guard let input, !isSame(as: input) else { return }
+    let own = extent()
+    let other = input.extent()
+    guard own.lower < other.upper, other.lower < own.upper, own.isDense || other.isDense
+    else { return }
+    throw failure(SMX_ERROR_OVERLAP) {
+      $0.add(name)
+      $0.add(" of shape ")
+      $0.add(shapeOf: raw)
+      $0.add(" overlaps ")
+      $0.add(input.name)
+      $0.add(" of shape ")
+      $0.add(shapeOf: input.raw)
+      $0.add(" without being the same tensor")
+    }
+  }
+
+  /// Refuses an output in which two elements share a place.
+  func requireOwnPlaces() throws(Failure) {
+    for axis in 0..<rank where length(axis) > 1 && stride(axis) == 0 && count > 0 {
+      throw failure(SMX_ERROR_OVERLAP) {
+        $0.add(name)
+        $0.add(" has stride 0 along axis ")
+        $0.add(Int64(axis))
+        $0.add(" of length ")
+        $0.add(length(axis))
+        $0.add(": its elements share one place")
+      }
+    }
+  }
+}

@@ -161,13 +161,13 @@ extension Kernels {
       return
     }
     let isSoftmax = job.pointee.operation == SMXK_SOFTMAX
+    let sum = Sum(high: row.pointee.sum_high, low: row.pointee.sum_low)
+    let divisor = Divisor(sum, top(L.self, row))
     let hidden: L.Scalar = isSoftmax ? 0 : -.infinity
     let maximum = L(L.Scalar(row.pointee.maximum))
     let logSum = L(L.Scalar(row.pointee.log_sum))
-    let high = L(L.Scalar(row.pointee.reciprocal_high))
-    let rest = L(L.Scalar(row.pointee.reciprocal_low))
     if isSoftmax && hasTerms {
-      divide(job.pointee.direct == SMXK_DIRECT_NONE ? elements.high : out, out, from, to, high: high, low: rest)
+      divide(job.pointee.direct == SMXK_DIRECT_NONE ? elements.high : out, out, from, to, divisor)
     } else if !isSoftmax && form == SMXK_PLAIN {
       subtract(elements.high, out, from, to, maximum: maximum, logSum: logSum)
     } else {
@@ -177,7 +177,7 @@ extension Kernels {
         let x = elements.high(at: i, first, last)
         let low = elements.low(at: i, first, last)
         let y = isSoftmax
-          ? divided(term(form, plain, scaled, x, low).rounded(), high, rest)
+          ? divisor.quotientOrTop(term(form, plain, scaled, x, low).rounded())
           : logProbability(form, plain, scaled, x, low, logSum)
         store(y, out + i, first, last)
       }
@@ -185,9 +185,6 @@ extension Kernels {
     fill(L.self, out, 0, from, hidden)
     fill(L.self, out, to, length, hidden)
   }
-
-  @inline(__always)
-  static func divided<L: Lanes>(_ e: L, _ high: L, _ low: L) -> L { e.fma(high, e * low) }
 
   @inline(__always)
   static func logProbability<L: Lanes>(

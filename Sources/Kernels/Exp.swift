@@ -1,28 +1,28 @@
 // exp of a row's elements relative to its maximum, in two forms.
 //
-// exp(x - max) costs up to 64 ulp where x - max is rounded first; that is where most libraries lose
-// their accuracy. In the plain form x itself is reduced by a multiple of ln2, and the maximum's own
-// remainder is taken off afterwards, when both are small:
+// Plain form: exp(x - max) without the subtraction. Rounding x - max costs up to 64 ulp; that is where most
+// libraries lose their accuracy. Here x itself is reduced,
 //
-//     x   = n·ln2 + a        max = N·ln2 + b        x - max = (n - N)·ln2 + r,   r = a - b
-//     n - N = round((x - max) / ln2),  |r| <= ln2/2        exp(x - max) = 2^(n - N) · p(r)
+//     x = n·ln2 + r,  |r| <= ln2/2,      exp(x) / 2^N = 2^(n - N) · p(r),      N = round(max / ln2)
 //
-//   - n·ln2High is a multiple of 2^-24 (2^-53) as x is down to 1/2, so x - n·ln2High is exact; taking off
-//     b and n·ln2Low rounds at 2^-26 each, where a rounded x - max would err by ulp(max)/2. The
-//     difference that chooses n may be rounded: it only has to land next to the right integer.
-//   - p(r) = 1 + r·(1 + r·tail): together at most 1.4 · 2^-24 relative (0.7 to 1.4 ulp), of which the
-//     last rounding is 1.0. The maximum's own term is exactly 1, so ties share exactly.
+// and the whole power of two, an exact factor common to the row, takes the place of exp(-max).
+//   - x - n·ln2High is exact: both are multiples of 2^-24 (2^-53), or of 2^-25 where x is below 1/2, and
+//     the difference is small enough to hold that.
+//   - taking off n·ln2Low rounds at 2^-26; p(r) = 1 + r·(1 + r·tail) rounds last at 2^-24: together at
+//     most 1.31 · 2^-24 of the term, which is 0.66 to 1.31 ulp. Division by the sum adds 0.5.
 //   - 2^(n - N + headroom) is one shift: adding `shift` leaves n - N in the low bits of t together with
 //     the exponent bias. At the floor the field is exactly 0 and so is the term: -inf, masked elements
 //     and all that could not be seen in a result contribute nothing, exactly.
 //   - headroom (2^64, 2^512) keeps every term that a result can show a normal number.
+// The maximum's own term, 2^headroom · p(max - N·ln2), is rounded like all others. Top.swift knows by how
+// much, so that a dominant maximum does not carry its rounding into the sum.
 //
-// 16 vector operations without the sum. Tried: the power of two alone as the shift, without b (14): the
-// maximum's term is then rounded like all others, a dominant one carries that into every result
-// (measured 2.45 ulp), and ties do not share exactly. A compensated difference (TwoSum): 20.
+// 13 vector operations. Tried: taking the maximum's remainder off each r, which makes its term exactly 1
+// (15; x near 0 then loses a bit on the way, 2.1 ulp); a compensated difference (TwoSum, 18).
 //
 // Scaled form: for a temperature, a bias, or a maximum beyond `plainLimit`. The difference to the maximum
-// is taken as a pair of numbers (TwoSum), multiplied by 1/T as a pair, and the low part joins r.
+// is taken as a pair of numbers (TwoSum), multiplied by 1/T as a pair, and the low part joins r. The
+// maximum's own term is exactly 2^headroom.
 
 /// scale · exp(rest), |rest| <= 0.3495, as scale + quotient · scaledRest.
 struct Exponential<L: Lanes> {
@@ -51,57 +51,34 @@ struct Exponential<L: Lanes> {
 }
 
 extension Kernels {
-  /// exp(x - maximum) · 2^headroom for rows whose scores are x itself.
+  /// exp(x) · 2^(headroom - N) for rows whose scores are x itself.
   struct PlainExp<L: Lanes> {
-    let maximum: L
-    let floor: L
     let shift: L
-    /// shift - N: what to take from t for the exponent of x itself.
-    let shiftOfMaximum: L
-    /// maximum - N·ln2, rounded.
-    let restOfMaximum: L
-    /// What that rounding left in the maximum's own term, 1 + residue before it is rounded to 1.
-    let residue: L.Scalar
+    let floor: L
 
     /// |maximum| < L.plainLimit.
     @inline(__always) init(maximum: L.Scalar) {
-      let shift = L.roundingShift + L.fieldZero
       let n = (maximum * L.log2e + L.roundingShift) - L.roundingShift
-      let exact = maximum.addingProduct(-n, L.ln2High)
-      // On the grid of 2^-25 (2^-54), so that taking it off is exact.
-      let grid = 4 / L.Scalar.ulpOfOne
-      let rest = (exact.addingProduct(-n, L.ln2Low) * grid).rounded(.toNearestOrEven) / grid
-      residue = (exact - rest).addingProduct(-n, L.ln2Low)
-      self.maximum = L(maximum)
-      floor = L(maximum - L.fieldZero * L.ln2High)
-      self.shift = L(shift)
-      shiftOfMaximum = L(shift - n)
-      restOfMaximum = L(rest)
+      shift = L(L.roundingShift + (L.fieldZero - n))
+      floor = L((n - L.fieldZero) * L.ln2High)
     }
 
-    @inline(__always)
-    init(maximum: L, floor: L, shift: L, shiftOfMaximum: L, restOfMaximum: L, residue: L.Scalar) {
-      self.maximum = maximum
-      self.floor = floor
+    @inline(__always) init(shift: L, floor: L) {
       self.shift = shift
-      self.shiftOfMaximum = shiftOfMaximum
-      self.restOfMaximum = restOfMaximum
-      self.residue = residue
+      self.floor = floor
     }
 
     /// The same for four vectors at a time.
     @inline(__always) func widened() -> PlainExp<Pair<Pair<L>>> {
       func four(_ x: L) -> Pair<Pair<L>> { Pair(Pair(x, x), Pair(x, x)) }
-      return PlainExp<Pair<Pair<L>>>(
-        maximum: four(maximum), floor: four(floor), shift: four(shift),
-        shiftOfMaximum: four(shiftOfMaximum), restOfMaximum: four(restOfMaximum), residue: residue)
+      return PlainExp<Pair<Pair<L>>>(shift: four(shift), floor: four(floor))
     }
 
     @inline(__always) func callAsFunction(_ x: L) -> Exponential<L> {
       let y = L.max(floor, x)  // keeps NaN
-      let t = (y - maximum).fma(L(L.log2e), shift)
-      let n = t - shiftOfMaximum
-      let r = n.fma(L(-L.ln2Low), n.fma(L(-L.ln2High), y) - restOfMaximum)
+      let t = y.fma(L(L.log2e), shift)
+      let n = t - shift
+      let r = n.fma(L(-L.ln2Low), n.fma(L(-L.ln2High), y))
       return Exponential(rest: r, scale: t.shiftedIntoExponent())
     }
   }

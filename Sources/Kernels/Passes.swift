@@ -133,18 +133,23 @@ extension Kernels {
     sum.add(term, rounded: e)
   }
 
-  /// out = term / sum, the reciprocal of the sum given as a pair: correct to 0.5 ulp of the terms.
+  /// out = term / sum. Correct to 0.5 ulp beside the term's own error.
   @inline(__always)
   static func divide<L: Lanes>(
     _ terms: UnsafePointer<L.Scalar>, _ out: UnsafeMutablePointer<L.Scalar>, _ from: Int,
-    _ to: Int, high: L, low: L
+    _ to: Int, _ divisor: Divisor<L>
   ) {
+    if divisor.showsTop {
+      visit(L.self, from, to) { i, first, last in
+        store(divisor.quotientOrTop(load(terms + i, first, last, fill: 0)), out + i, first, last)
+      }
+      return
+    }
     sweep(L.self, from, to) { i, first, last in
       let e = L(at: terms + i, from: first, to: last, fill: 0)
-      e.fma(high, e * low).store(at: out + i, from: first, to: last)
+      divisor.quotient(e).store(at: out + i, from: first, to: last)
     } body: { i in
-      let e = L(at: terms + i)
-      e.fma(high, e * low).store(at: out + i)
+      divisor.quotient(L(at: terms + i)).store(at: out + i)
     }
   }
 

@@ -1,24 +1,36 @@
-// What a row's sum becomes: its reciprocal for softmax, the argument of log1p for the other two.
+// Division of a row's terms by its sum, and when a logarithm of the sum wants more digits.
 
 import CSupport
 
 extension Kernels {
-  /// 1/sum as a pair, accurate to 2^-48 (2^-105).
-  @inline(__always)
-  static func reciprocal<L: Lanes>(_: L.Type, _ sum: Sum) -> (high: L.Scalar, low: L.Scalar) {
-    let inverse = 1 / sum.high
-    let residual = (1.0).addingProduct(-inverse, sum.high).addingProduct(-inverse, sum.low)
-    let high = L.Scalar(inverse)
-    // For float32 the first difference is what rounding left; for float64 it is zero.
-    return (high, L.Scalar((inverse - Double(high)) + inverse * residual))
-  }
+  /// 1/sum as a pair, so that a quotient is a product and a fused multiply-add, rounded once.
+  struct Divisor<L: Lanes> {
+    let high: L
+    let low: L
+    /// The maximum's term, and its share where that is large enough for its rounding to be seen.
+    let top: L
+    let topShare: L
+    let showsTop: Bool
 
-  /// The sum without the maximum's own term, 2^headroom · (1 + residue), relative to it.
-  @inline(__always)
-  static func aboveMaximum<L: Lanes>(_: L.Type, _ sum: Sum, residue: L.Scalar) -> Sum {
-    let scale = 1 / Double(L.unit)
-    let above = Sum.exact(sum.high * scale, -1)
-    return Sum.exact(larger: above.high, above.low + (sum.low * scale - Double(residue)))
+    @inline(__always) init(_ uncorrected: Sum, _ top: Top<L>) {
+      let sum = top.corrected(uncorrected)
+      let inverse = 1 / sum.high
+      let residual = (1.0).addingProduct(-inverse, sum.high).addingProduct(-inverse, sum.low)
+      let upper = L.Scalar(inverse)
+      high = L(upper)
+      // For float32 the first difference is what rounding left; for float64 it is zero.
+      low = L(L.Scalar((inverse - Double(upper)) + inverse * residual))
+      // From 1/32 on: a certain class is exactly 1, and equal ones share exactly.
+      showsTop = sum.high <= 32 * top.added.high
+      self.top = L(showsTop ? top.rounded : .nan)
+      topShare = L(showsTop ? top.share(of: sum) : 0)
+    }
+
+    @inline(__always) func quotient(_ e: L) -> L { e.fma(high, e * low) }
+
+    @inline(__always) func quotientOrTop(_ e: L) -> L {
+      L.pick(e, equalTo: top, topShare, quotient(e))
+    }
   }
 
   /// Whether a logarithm of 1 + t wants t to more digits than a sum that holds the maximum can give.

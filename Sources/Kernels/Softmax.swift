@@ -65,11 +65,10 @@ extension Kernels {
       return true
     }
     if isSoftmax {
-      let inverse = reciprocal(L.self, sum)
-      divide(out, out, 0, cols, high: L(inverse.high), low: L(inverse.low))
+      divide(out, out, 0, cols, Divisor(sum, Top<L>(plain: maximum)))
       return true
     }
-    let t = aboveMaximum(L.self, sum, residue: exp.residue)
+    let t = Top<L>(plain: maximum).others(of: sum)
     if needsPreciseSum(operation, t.high, maximum: Double(maximum)) { return false }
     let logSum = log1p(t)
     if operation == SMXK_LOG_SOFTMAX {
@@ -199,24 +198,26 @@ extension Kernels {
     }
     row.pointee.stage = SMXK_FINISH
     if job.pointee.operation == SMXK_SOFTMAX {
-      let inverse = reciprocal(L.self, sum)
-      row.pointee.reciprocal_high = Double(inverse.high)
-      row.pointee.reciprocal_low = Double(inverse.low)
+      row.pointee.sum_high = sum.high
+      row.pointee.sum_low = sum.low
       return
     }
     if job.pointee.weights != nil {
       writeWeighted(L.self, job, row, sum)
       return
     }
-    let residue = row.pointee.form == SMXK_PLAIN
-      ? PlainExp<L>(maximum: L.Scalar(row.pointee.maximum)).residue : 0
-    let t = aboveMaximum(L.self, sum, residue: residue)
+    let t = top(L.self, row).others(of: sum)
     let isExact = row.pointee.form == SMXK_GREEDY || row.pointee.form == SMXK_UNIFORM
     if !isExact && needsPreciseSum(job.pointee.operation, t.high, maximum: row.pointee.maximum) {
       row.pointee.stage = SMXK_SECOND_MAXIMUM
     } else {
       useLog(job, row, log1p(t))
     }
+  }
+
+  @inline(__always)
+  static func top<L: Lanes>(_: L.Type, _ row: UnsafePointer<smxk_row>) -> Top<L> {
+    row.pointee.form == SMXK_PLAIN ? Top<L>(plain: L.Scalar(row.pointee.maximum)) : Top<L>()
   }
 
   /// The second maximum sets the scale of the sum without the maximum.

@@ -39,6 +39,13 @@ public struct Sum {
     return Sum(high: high, low: (-high).addingProduct(a, b))
   }
 
+  /// The quotient, to 2^-100.
+  @inline(__always) func divided(by other: Sum) -> Sum {
+    let quotient = high / other.high
+    let rest = high.addingProduct(-quotient, other.high) + low.addingProduct(-quotient, other.low)
+    return Sum(high: quotient, low: rest / other.high)
+  }
+
   @inline(__always) mutating func add(_ other: Sum) {
     let s = Sum.exact(high, other.high)
     self = Sum.exact(larger: s.high, s.low + (low + other.low))

@@ -88,7 +88,7 @@ typedef struct smxk_row {
   smxk_form form;
   double maximum, maximum_low, second;
   double constant;
-  double log_sum, reciprocal_high, reciprocal_low;
+  double log_sum, sum_high, sum_low;
   smxk_partial found;
   int64_t index[SMX_MAX_DIMS]; /* by place; filled when there is a structure */
 } smxk_row;

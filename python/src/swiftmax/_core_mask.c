@@ -1,0 +1,90 @@
+/* mask=: a boolean array goes to the library as it is; of a Mask, _arguments.py makes a boolean array
+ * (or None) and a tuple of conditions, each a tuple
+ *
+ *   (causal, window, left, right, query_offset, key_lengths, query_lengths, query_segments, key_segments)
+ *
+ * with integer arrays or None from the fifth on. */
+#include "_core.h"
+
+enum { NUMBERS = 4, TENSORS = 5 };
+
+static int fill_condition(smx_mask *condition, smx_tensor tensors[TENSORS], PyObject *parts) {
+  if (!PyTuple_Check(parts) || PyTuple_Size(parts) != NUMBERS + TENSORS) {
+    PyErr_SetString(PyExc_SystemError, "swiftmax: a condition of a Mask has the wrong form");
+    return -1;
+  }
+  long long numbers[NUMBERS];
+  for (int i = 0; i < NUMBERS; i++) {
+    numbers[i] = PyLong_AsLongLong(PyTuple_GetItem(parts, i));
+    if (numbers[i] == -1 && PyErr_Occurred()) return -1;
+  }
+  const smx_tensor *given[TENSORS];
+  for (int i = 0; i < TENSORS; i++) {
+    PyObject *item = PyTuple_GetItem(parts, NUMBERS + i);
+    given[i] = NULL;
+    if (item == Py_None) continue;
+    /* `parts` holds the array: the operand's own reference is not needed. */
+    smxpy_operand operand = {0};
+    Py_INCREF(item);
+    if (smxpy_operand_take(&operand, item) < 0) return -1;
+    tensors[i] = operand.tensor;
+    smxpy_operand_clear(&operand);
+    given[i] = &tensors[i];
+  }
+  *condition = (smx_mask){
+      .size = sizeof(smx_mask),
+      .causal = (int32_t)numbers[0],
+      .window = (int32_t)numbers[1],
+      .window_left = numbers[2],
+      .window_right = numbers[3],
+      .query_offset = given[0],
+      .key_lengths = given[1],
+      .query_lengths = given[2],
+      .query_segments = given[3],
+      .key_segments = given[4],
+  };
+  return 0;
+}
+
+static int fill_structure(smxpy_mask *mask, PyObject *conditions) {
+  Py_ssize_t count = PyTuple_Size(conditions);
+  if (count <= 0) return (int)count;
+  mask->conditions = PyMem_Malloc((size_t)count * sizeof(smx_mask));
+  mask->tensors = PyMem_Malloc((size_t)count * TENSORS * sizeof(smx_tensor));
+  if (!mask->conditions || !mask->tensors) {
+    PyErr_NoMemory();
+    return -1;
+  }
+  for (Py_ssize_t i = 0; i < count; i++) {
+    PyObject *parts = PyTuple_GetItem(conditions, i);
+    if (fill_condition(&mask->conditions[i], &mask->tensors[i * TENSORS], parts) < 0) return -1;
+    if (i > 0) mask->conditions[i - 1].also = &mask->conditions[i];
+  }
+  return 0;
+}
+
+int smxpy_mask_of(smxpy_mask *mask, PyObject *given, const smxpy_operand *x) {
+  if (!given || given == Py_None) return 0;
+  if (PyArray_CheckExact(given) && PyArray_TYPE((PyArrayObject *)given) == NPY_BOOL) {
+    Py_INCREF(given);
+    return smxpy_operand_take(&mask->array, given);
+  }
+  PyObject *args[] = {given, (PyObject *)x->array};
+  mask->parts = smxpy_help("as_mask", 2, args);
+  if (!mask->parts) return -1;
+  PyObject *array = PyTuple_GetItem(mask->parts, 0);
+  PyObject *conditions = PyTuple_GetItem(mask->parts, 1);
+  if (!array || !conditions) return -1;
+  if (array != Py_None) {
+    Py_INCREF(array);
+    if (smxpy_operand_take(&mask->array, array) < 0) return -1;
+  }
+  return fill_structure(mask, conditions);
+}
+
+void smxpy_mask_clear(smxpy_mask *mask) {
+  smxpy_operand_clear(&mask->array);
+  PyMem_Free(mask->conditions);
+  PyMem_Free(mask->tensors);
+  Py_CLEAR(mask->parts);
+}

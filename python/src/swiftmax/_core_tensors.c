@@ -1,0 +1,190 @@
+/* Arrays: which dtype the library knows them by, how they are handed over without a copy, and whether
+ * two of them overlap. */
+#include "_core.h"
+
+/* -- dtypes ---------------------------------------------------------------------------------- */
+
+/* Whether an array's elements are ml_dtypes' bfloat16. The type object decides: a dtype of two bytes
+ * named "<V2" may be anything. Without ml_dtypes imported there can be no such array. */
+static int is_bfloat16(PyArrayObject *array) {
+  PyObject *name = PyUnicode_InternFromString("ml_dtypes");
+  PyObject *module = name ? PyImport_GetModule(name) : NULL;
+  PyObject *type = module ? PyObject_GetAttrString(module, "bfloat16") : NULL;
+  int result = type && type == (PyObject *)PyArray_DESCR(array)->typeobj;
+  Py_XDECREF(type);
+  Py_XDECREF(module);
+  Py_XDECREF(name);
+  PyErr_Clear();
+  return result;
+}
+
+smx_dtype smxpy_dtype_of(PyArrayObject *array) {
+  if (!PyArray_ISNOTSWAPPED(array)) return 0;
+  switch (PyArray_TYPE(array)) {
+    case NPY_FLOAT: return SMX_FLOAT32;
+    case NPY_DOUBLE: return SMX_FLOAT64;
+    case NPY_HALF: return SMX_FLOAT16;
+    case NPY_BOOL: return SMX_BOOL;
+    case NPY_INT:
+    case NPY_LONG:
+    case NPY_LONGLONG: return PyArray_ITEMSIZE(array) == 4 ? SMX_INT32 : SMX_INT64;
+    default: break;
+  }
+  return PyArray_TYPE(array) >= NPY_USERDEF && is_bfloat16(array) ? SMX_BFLOAT16 : 0;
+}
+
+static int is_float(smx_dtype dtype) { return dtype >= SMX_FLOAT16; }
+static int is_narrow(smx_dtype dtype) { return dtype == SMX_FLOAT16 || dtype == SMX_BFLOAT16; }
+
+/* -- operands -------------------------------------------------------------------------------- */
+
+const smx_tensor *smxpy_tensor(const smxpy_operand *operand) {
+  return operand->tensor.data ? &operand->tensor : NULL;
+}
+
+int smxpy_operand_take(smxpy_operand *operand, PyObject *object) {
+  if (!object) return -1;
+  if (!PyArray_Check(object)) {
+    Py_DECREF(object);
+    PyErr_SetString(PyExc_SystemError, "swiftmax: a helper returned no array");
+    return -1;
+  }
+  PyArrayObject *array = (PyArrayObject *)object;
+  operand->array = array;
+  operand->tensor = (smx_tensor){
+      .data = PyArray_DATA(array),
+      .dtype = smxpy_dtype_of(array),
+      .ndim = PyArray_NDIM(array),
+      .shape = (const int64_t *)PyArray_DIMS(array),
+      .strides = (const int64_t *)PyArray_STRIDES(array),
+  };
+  return 0;
+}
+
+void smxpy_operand_clear(smxpy_operand *operand) { Py_CLEAR(operand->array); }
+
+static int take_borrowed(smxpy_operand *operand, PyObject *array) {
+  Py_INCREF(array);
+  return smxpy_operand_take(operand, array);
+}
+
+/* Its dtype if the object is an array that can be handed over as it is, else 0. Only the exact type:
+ * a subclass may mean something by its elements (numpy.ma does), which is for the helpers to judge. */
+static smx_dtype ready_dtype(PyObject *given) {
+  return PyArray_CheckExact(given) ? smxpy_dtype_of((PyArrayObject *)given) : 0;
+}
+
+int smxpy_x(smxpy_operand *operand, PyObject *given) {
+  if (is_float(ready_dtype(given))) return take_borrowed(operand, given);
+  PyObject *name = PyUnicode_FromString("x");
+  if (!name) return -1;
+  PyObject *args[] = {given, name};
+  PyObject *array = smxpy_help("as_float", 2, args);
+  Py_DECREF(name);
+  return smxpy_operand_take(operand, array);
+}
+
+int smxpy_out(smxpy_operand *operand, PyObject *given) {
+  if (!given || given == Py_None) return 0;
+  if (!PyArray_Check(given)) {
+    PyErr_Format(PyExc_TypeError, "out must be a NumPy array, but is a %S", (PyObject *)Py_TYPE(given));
+    return -1;
+  }
+  PyArrayObject *array = (PyArrayObject *)given;
+  if (!PyArray_ISWRITEABLE(array)) {
+    PyErr_SetString(PyExc_ValueError, "out is read-only");
+    return -1;
+  }
+  if (!smxpy_dtype_of(array)) {
+    PyErr_Format(PyExc_TypeError, "out has dtype %R, but must have the dtype of x in native byte order",
+                 (PyObject *)PyArray_DESCR(array));
+    return -1;
+  }
+  return take_borrowed(operand, given);
+}
+
+int smxpy_bias(smxpy_operand *operand, PyObject *given, smx_dtype x) {
+  if (!given || given == Py_None) return 0;
+  smx_dtype dtype = ready_dtype(given);
+  if (dtype == x || (dtype == SMX_FLOAT32 && is_narrow(x))) return take_borrowed(operand, given);
+  PyObject *is_wide = PyBool_FromLong(x == SMX_FLOAT64);
+  PyObject *args[] = {given, is_wide};
+  PyObject *array = smxpy_help("as_bias", 2, args);
+  Py_DECREF(is_wide);
+  return smxpy_operand_take(operand, array);
+}
+
+int smxpy_temperature(smxpy_operand *operand, PyObject *given, double *value) {
+  if (!given) return 0;
+  if (PyFloat_Check(given) || PyLong_Check(given)) {
+    *value = PyFloat_AsDouble(given);
+    if (*value == -1 && PyErr_Occurred()) return -1;
+    if (*value != 1) operand->tensor = (smx_tensor){.data = value, .dtype = SMX_FLOAT64};
+    return 0;
+  }
+  if (is_float(ready_dtype(given))) return take_borrowed(operand, given);
+  PyObject *name = PyUnicode_FromString("temperature");
+  if (!name) return -1;
+  PyObject *args[] = {given, name};
+  PyObject *array = smxpy_help("as_float", 2, args);
+  Py_DECREF(name);
+  return smxpy_operand_take(operand, array);
+}
+
+int smxpy_weights(smxpy_operand *operand, PyObject *given, smxpy_operand *x) {
+  if (!given || given == Py_None) return 0;
+  PyObject *args[] = {given, (PyObject *)x->array};
+  PyObject *pair = smxpy_help("as_weights", 2, args);
+  if (!pair) return -1;
+  PyObject *weights = PyTuple_GetItem(pair, 0), *wider = PyTuple_GetItem(pair, 1);
+  int status = -1;
+  if (weights && wider) {
+    smxpy_operand_clear(x);
+    status = take_borrowed(x, wider) < 0 || take_borrowed(operand, weights) < 0 ? -1 : 0;
+  }
+  Py_DECREF(pair);
+  return status;
+}
+
+/* -- overlap --------------------------------------------------------------------------------- */
+
+/* The bytes from the lowest to behind the highest element. */
+static void extent(const smx_tensor *t, int64_t itemsize, uintptr_t *lower, uintptr_t *upper) {
+  *lower = (uintptr_t)t->data;
+  *upper = (uintptr_t)t->data + (uintptr_t)itemsize;
+  for (int axis = 0; axis < t->ndim; axis++) {
+    if (t->shape[axis] == 0) *upper = *lower;
+    if (t->shape[axis] == 0) return;
+    int64_t reach = t->strides[axis] * (t->shape[axis] - 1);
+    *(reach < 0 ? lower : upper) += (uintptr_t)reach;
+  }
+}
+
+static int is_same(const smx_tensor *a, const smx_tensor *b) {
+  if (a->data != b->data || a->dtype != b->dtype || a->ndim != b->ndim) return 0;
+  for (int axis = 0; axis < a->ndim; axis++) {
+    if (a->shape[axis] != b->shape[axis]) return 0;
+    if (a->shape[axis] > 1 && a->strides[axis] != b->strides[axis]) return 0;
+  }
+  return 1;
+}
+
+int smxpy_overlaps(const smxpy_operand *out, const smxpy_operand *input) {
+  if (!input->array || is_same(&out->tensor, &input->tensor)) return 0;
+  uintptr_t lower, upper, input_lower, input_upper;
+  extent(&out->tensor, PyArray_ITEMSIZE(out->array), &lower, &upper);
+  extent(&input->tensor, PyArray_ITEMSIZE(input->array), &input_lower, &input_upper);
+  if (upper <= input_lower || input_upper <= lower) return 0;
+  /* Interleaved, like two halves of the columns of one array, or truly shared: NumPy can tell. */
+  PyObject *args[] = {(PyObject *)out->array, (PyObject *)input->array};
+  PyObject *answer = smxpy_help("shares_memory", 2, args);
+  int result = answer ? PyObject_IsTrue(answer) : -1;
+  Py_XDECREF(answer);
+  return result;
+}
+
+int smxpy_has_own_places(const smxpy_operand *out) {
+  for (int axis = 0; axis < out->tensor.ndim; axis++)
+    if (out->tensor.shape[axis] > 1 && out->tensor.strides[axis] == 0) return 0;
+  return 1;
+}

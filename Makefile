@@ -23,7 +23,8 @@ LDFLAGS_SO := -shared -fuse-ld=lld -Wl,--version-script=scripts/exports.map -Wl,
               -Wl,--gc-sections -Wl,--icf=all -Wl,--strip-all -Wl,--build-id=sha1
 SOURCES    := Package.swift $(shell find Sources Include -type f -o -type l) scripts/exports.map
 
-.PHONY: help build check install test demo bench accuracy exhaustive clean
+.PHONY: help build install venv test test-packages test-c aarch64 test-golden golden test-package test-python \
+        test-swift demo bench accuracy exhaustive clean
 help:  ## print this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
@@ -36,6 +37,76 @@ $(LIBRARY): $(SOURCES)
 	$(CLANG) $(LDFLAGS_SO) -o $(LIBRARY) $(OBJECTS) -lm
 	ln -sf $(SONAME) build/libswiftmax.so
 	$(PYTHON) scripts/check_symbols.py --library $(LIBRARY) --header Include/swiftmax.h $(OBJECTS) || { rm -f $(LIBRARY); exit 1; }
+
+install: build  ## install library, header, pkg-config and CMake files under PREFIX (and DESTDIR)
+	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/swiftmax" "$(DESTDIR)$(PREFIX)/include"
+	install -m 755 $(LIBRARY) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
+	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libswiftmax.so"
+	install -m 644 Include/swiftmax.h "$(DESTDIR)$(PREFIX)/include/swiftmax.h"
+	for file in swiftmax.pc swiftmaxConfig.cmake swiftmaxConfigVersion.cmake; do \
+	  case $$file in *.pc) to=pkgconfig;; *) to=cmake/swiftmax;; esac; \
+	  sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@VERSION@|$(VERSION)|g' packaging/$$file.in \
+	    > "$(DESTDIR)$(LIBDIR)/$$to/$$file" || exit 1; \
+	done
+
+# -- Python ------------------------------------------------------------------------------------------
+# The environment is made again when its requirements change, the package when its sources do.
+$(VENV)/requirements: requirements/test.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VPYTHON) -m pip install -q --disable-pip-version-check -r requirements/test.txt
+	touch $@
+
+$(VENV)/package: $(VENV)/requirements $(LIBRARY) $(shell find python/src python/setup.py python/pyproject.toml -type f -not -name '*.so*' -not -path '*.egg-info*')
+	$(VPYTHON) -m pip install -q --disable-pip-version-check --force-reinstall --no-deps ./python
+	touch $@
+
+venv: $(VENV)/package  ## make .venv with the package and what its tests need
+
+# -- tests -------------------------------------------------------------------------------------------
+ABSOLUTE := $(CURDIR)/$(LIBRARY)
+
+test: test-c test-golden test-package test-python test-swift  ## everything but speed and the long checks
+	@echo "all tests passed"
+
+test-packages:  ## install the Debian packages that the tests use, where missing
+	sh scripts/install_system_packages.sh
+
+test-c: build test-packages  ## C tests against the library, and under valgrind
+	$(MAKE) -C Tests/c LIBRARY=$(ABSOLUTE) HEADER=$(CURDIR)/Include OUT=$(CURDIR)/build/tests/c test isas valgrind
+
+aarch64: build/aarch64/$(SONAME)  ## cross-compile the library for AArch64
+build/aarch64/$(SONAME): $(SOURCES) scripts/build_aarch64.sh | test-packages
+	sh scripts/build_aarch64.sh
+
+test-golden: build aarch64  ## golden vectors on every instruction set, here and under qemu
+	$(MAKE) -C Tests/golden LIBRARY=$(ABSOLUTE) check qemu
+
+golden: build  ## write the golden vectors anew (only for a release that says so under "Numerics")
+	$(MAKE) -C Tests/golden LIBRARY=$(ABSOLUTE) golden
+
+test-package: build test-packages  ## install, then build programs through pkg-config and CMake
+	sh Tests/package/test_install.sh
+
+test-python: $(VENV)/package  ## pytest: the Python package
+	$(VPYTHON) -m pytest -q python/tests
+
+test-swift: build  ## Swift Testing: kernels against slow references, and the ABI from Swift
+	SWIFTMAX_UNIT_TESTS=1 $(SWIFT) test --scratch-path .build-tests
+
+# -- the library at work ---------------------------------------------------------------------------------
+demo: $(VENV)/package  ## digits: softmax regression, its calibration, a picture of both
+	$(VPYTHON) examples/python/textbook.py
+	$(VPYTHON) examples/python/digits.py
+
+bench: $(VENV)/package  ## measure against SciPy, torch, JAX and onnxruntime (PEERS=0: without)
+	@test "$(PEERS)" = 0 || $(VPYTHON) -m pip install -q --disable-pip-version-check -r requirements/bench.txt
+	$(VPYTHON) -m bench
+
+accuracy: $(VENV)/package  ## largest error in ulp over lengths and spreads, peers beside it
+	$(VPYTHON) -m bench.accuracy
+
+exhaustive: build  ## exp over every float32 of its domain (long)
+	$(MAKE) -C bench LIBRARY=$(ABSOLUTE) HEADER=$(CURDIR)/Include exhaustive
 
 clean:  ## remove everything that was built
 	rm -rf .build .build-* build $(VENV) python/build python/src/*.egg-info

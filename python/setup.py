@@ -76,6 +76,7 @@ class BuildWithLibrary(build_ext):
 
 setup(
     version=version(),
+    license="Apache-2.0",
     cmdclass={"build_ext": BuildWithLibrary},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
     ext_modules=[

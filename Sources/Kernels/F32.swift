@@ -1,5 +1,7 @@
 // The vector of float32, and the constants that belong to its width.
 
+import CSupport
+
 extension Kernels {
   /// 16 lanes of Float: one AVX-512 register, two of AVX2, four of SSE and NEON.
   public struct F32: Lanes {
@@ -48,23 +50,10 @@ extension Kernels {
       return Self(v: unsafeBitCast(bits &<< 23, to: SIMD16<Float>.self))
     }
 
-    @inline(__always) public func largest() -> Float {
-      let a = v.lowHalf.replacing(with: v.highHalf, where: v.lowHalf .< v.highHalf)
-      let b = a.lowHalf.replacing(with: a.highHalf, where: a.lowHalf .< a.highHalf)
-      let c = b.lowHalf.replacing(with: b.highHalf, where: b.lowHalf .< b.highHalf)
-      return c[0] < c[1] ? c[1] : c[0]
-    }
-
-    /// In float64, where the difference and the sum of each lane are exact to 2^-53.
+    @inline(__always) public func largest() -> Float { I.largest(v) }
     @inline(__always) public func total(origin: Float, low: Self) -> Sum {
-      let start = SIMD8<Double>(repeating: Double(origin))
-      // Order is part of the contract: lane l meets l + 8, then l + 4, l + 2, l + 1.
-      let lower = (I.widen(v.lowHalf) - start) + I.widen(low.v.lowHalf)
-      let upper = (I.widen(v.highHalf) - start) + I.widen(low.v.highHalf)
-      let eight = lower + upper
-      let four = eight.lowHalf + eight.highHalf
-      let two = four.lowHalf + four.highHalf
-      return Sum(high: two[0] + two[1], low: 0)
+      let pair = I.total(v, low.v, origin: origin)
+      return Sum(high: pair.high, low: pair.low)
     }
 
     public static var headroom: Float { @inline(__always) get { 0x1p6 } }

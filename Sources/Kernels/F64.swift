@@ -1,5 +1,7 @@
 // The vector of float64, and the constants that belong to its width.
 
+import CSupport
+
 extension Kernels {
   /// 8 lanes of Double: one AVX-512 register, two of AVX2, four of SSE and NEON.
   public struct F64: Lanes {
@@ -48,19 +50,10 @@ extension Kernels {
       return Self(v: unsafeBitCast(bits &<< 52, to: SIMD8<Double>.self))
     }
 
-    @inline(__always) public func largest() -> Double {
-      let a = v.lowHalf.replacing(with: v.highHalf, where: v.lowHalf .< v.highHalf)
-      let b = a.lowHalf.replacing(with: a.highHalf, where: a.lowHalf .< a.highHalf)
-      return b[0] < b[1] ? b[1] : b[0]
-    }
-
-    /// In pairs of float64, where nothing of weight is lost.
+    @inline(__always) public func largest() -> Double { I.largest(v) }
     @inline(__always) public func total(origin: Double, low: Self) -> Sum {
-      let high = v - SIMD8<Double>(repeating: origin)
-      // Order is part of the contract: lane after lane.
-      var sum = Sum(high: high[0], low: low.v[0])
-      for lane in 1..<8 { sum.add(Sum(high: high[lane], low: low.v[lane])) }
-      return sum
+      let pair = I.total(v, low.v, origin: origin)
+      return Sum(high: pair.high, low: pair.low)
     }
 
     public static var headroom: Double { @inline(__always) get { 0x1p9 } }

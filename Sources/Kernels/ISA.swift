@@ -4,6 +4,8 @@
 // its own, so that the symbols of two instruction sets can never be taken for one another; a free
 // function or an extension of SIMD16 would be one weak symbol for all of them.
 
+import CSupport
+
 /// The operations of CSupport's lanes.h, as a marker type passes them on. None of them may round
 /// differently from one instruction set to the next.
 public protocol ISA {
@@ -17,7 +19,10 @@ public protocol ISA {
   static func max(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
   static func pick(_ a: SIMD8<Double>, lessThan b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
   static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
-  static func widen(_ v: SIMD8<Float>) -> SIMD8<Double>
+  static func largest(_ v: SIMD16<Float>) -> Float
+  static func largest(_ v: SIMD8<Double>) -> Double
+  static func total(_ high: SIMD16<Float>, _ low: SIMD16<Float>, origin: Float) -> smxk_pair
+  static func total(_ high: SIMD8<Double>, _ low: SIMD8<Double>, origin: Double) -> smxk_pair
   static func load(_ p: UnsafePointer<Float>, from: Int, to: Int, fill: Float) -> SIMD16<Float>
   static func load(_ p: UnsafePointer<Double>, from: Int, to: Int, fill: Double) -> SIMD8<Double>
   static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>, from: Int, to: Int)

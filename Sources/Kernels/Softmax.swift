@@ -44,16 +44,17 @@ extension Kernels {
     guard job.pointee.direct == SMXK_DIRECT_PLAIN else { return false }
     let operation = job.pointee.operation
     let isSoftmax = operation == SMXK_SOFTMAX
-    locate(job, row, index)
-    let x = UnsafeRawPointer(row.pointee.x!).assumingMemoryBound(to: L.Scalar.self)
-    let out = UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self)
+    let offsets = offsets(job, row, index)
+    let x = (job.pointee.x! + offsets.x).assumingMemoryBound(to: L.Scalar.self)
+    let out = (job.pointee.out! + offsets.out).assumingMemoryBound(to: L.Scalar.self)
     let cols = Int(job.pointee.cols)
 
     let maximum = maximum(L.self, x, 0, cols)
     guard maximum.magnitude < L.plainLimit else { return false }
     let exp = PlainExp<L>(maximum: maximum)
-    var sum = Sum(high: 0, low: 0)
-    var start = 0
+    // The first chunk stands alone: adding it to zero would change nothing but take as long as a vector.
+    var start = Swift.min(chunkSize, cols)
+    var sum = sumPlain(x, 0, start, exp, keeping: isSoftmax ? out : nil)
     while start < cols {
       let length = Swift.min(chunkSize, cols &- start)
       sum.add(sumPlain(x + start, 0, length, exp, keeping: isSoftmax ? out + start : nil))
@@ -77,6 +78,22 @@ extension Kernels {
       out.pointee = L.Scalar(sumOfLog(maximum: Double(maximum), low: 0, logSum))
     }
     return true
+  }
+
+  /// Byte offsets of a row in x and out.
+  @inline(__always)
+  static func offsets(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ index: Int
+  ) -> (x: Int, out: Int) {
+    if job.pointee.outer_count == 1 {
+      let axis = job.pointee.outer!
+      return (index &* Int(axis.pointee.x), index &* Int(axis.pointee.out))
+    }
+    locate(job, row, index)
+    return (
+      UnsafeRawPointer(row.pointee.x!) - job.pointee.x!,
+      UnsafeRawPointer(row.pointee.out!) - UnsafeRawPointer(job.pointee.out!)
+    )
   }
 
   // -- stages ------------------------------------------------------------------------------------
@@ -116,8 +133,11 @@ extension Kernels {
     switch row.pointee.stage {
     case SMXK_SUM, SMXK_PRECISE_SUM:
       // Order is part of the contract.
-      var sum = Sum(high: row.pointee.found.high, low: row.pointee.found.low)
-      sum.add(Sum(high: partial.high, low: partial.low))
+      var sum = Sum(high: partial.high, low: partial.low)
+      if row.pointee.found.high != 0 {
+        sum = Sum(high: row.pointee.found.high, low: row.pointee.found.low)
+        sum.add(Sum(high: partial.high, low: partial.low))
+      }
       row.pointee.found.high = sum.high
       row.pointee.found.low = sum.low
     default:

@@ -17,7 +17,7 @@ extension Kernels {
   // -- one row's pointers -----------------------------------------------------------------------
 
   /// Sets the row's pointers and temperature from its number.
-  @inline(__always)
+  @inline(never)
   static func locate(
     _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ number: Int
   ) {

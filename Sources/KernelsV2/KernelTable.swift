@@ -38,7 +38,16 @@ enum Here: ISA {
   static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double> {
     smxk_pick_equal_f64(a, b, yes, no)
   }
-  @inline(__always) static func widen(_ v: SIMD8<Float>) -> SIMD8<Double> { smxk_widen(v) }
+  @inline(__always) static func largest(_ v: SIMD16<Float>) -> Float { smxk_largest_f32(v) }
+  @inline(__always) static func largest(_ v: SIMD8<Double>) -> Double { smxk_largest_f64(v) }
+  @inline(__always)
+  static func total(_ high: SIMD16<Float>, _ low: SIMD16<Float>, origin: Float) -> smxk_pair {
+    smxk_total_f32(high, low, origin)
+  }
+  @inline(__always)
+  static func total(_ high: SIMD8<Double>, _ low: SIMD8<Double>, origin: Double) -> smxk_pair {
+    smxk_total_f64(high, low, origin)
+  }
   @inline(__always)
   static func load(_ p: UnsafePointer<Float>, from: Int, to: Int, fill: Float) -> SIMD16<Float> {
     smxk_load_part_f32(p, Int64(from), Int64(to), fill)

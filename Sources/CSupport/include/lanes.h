@@ -22,6 +22,10 @@ typedef smxk_f32x16 smxk_f32x16_unaligned __attribute__((aligned(1)));
 typedef smxk_f64x8 smxk_f64x8_unaligned __attribute__((aligned(1)));
 typedef smxk_u16x16 smxk_u16x16_unaligned __attribute__((aligned(1)));
 
+typedef struct {
+  double high, low;
+} smxk_pair;
+
 /* -- a·b + c, rounded once ------------------------------------------------------------------- */
 
 /* Without the instruction libm's exact fma does each lane, out of line: slow, never different. */
@@ -73,6 +77,50 @@ SMXK_INLINE smxk_f64x8 smxk_pick_equal_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x
 /* -- float64 from float32, exact ------------------------------------------------------------ */
 
 SMXK_INLINE smxk_f64x8 smxk_widen(smxk_f32x8 v) { return __builtin_convertvector(v, smxk_f64x8); }
+
+/* -- across the lanes: halves upon halves ------------------------------------------------------------ */
+
+/* The largest lane; none may be NaN. */
+SMXK_INLINE float smxk_largest_f32(smxk_f32x16 v) {
+  smxk_f32x8 a = v.lo > v.hi ? v.lo : v.hi;
+  __auto_type b = a.lo > a.hi ? a.lo : a.hi;
+  __auto_type c = b.lo > b.hi ? b.lo : b.hi;
+  return c[0] > c[1] ? c[0] : c[1];
+}
+SMXK_INLINE double smxk_largest_f64(smxk_f64x8 v) {
+  __auto_type a = v.lo > v.hi ? v.lo : v.hi;
+  __auto_type b = a.lo > a.hi ? a.lo : a.hi;
+  return b[0] > b[1] ? b[0] : b[1];
+}
+
+/* The sum over the lanes of (high - origin) + low, in float64. Order is part of the contract: lane l meets
+ * l + 8, then l + 4, l + 2, l + 1. */
+SMXK_INLINE smxk_pair smxk_total_f32(smxk_f32x16 high, smxk_f32x16 low, float origin) {
+  smxk_f64x8 start = (smxk_f64x8)(double)origin;
+  smxk_f64x8 a = (smxk_widen(high.lo) - start) + smxk_widen(low.lo);
+  smxk_f64x8 b = (smxk_widen(high.hi) - start) + smxk_widen(low.hi);
+  smxk_f64x8 eight = a + b;
+  __auto_type four = eight.lo + eight.hi;
+  __auto_type two = four.lo + four.hi;
+  return (smxk_pair){two[0] + two[1], 0};
+}
+
+/* The same of float64 lanes, in pairs: at each halving the rounding of the sum (TwoSum) joins the low
+ * parts. Order is part of the contract: lane l meets l + 4, then l + 2, l + 1. */
+#define SMXK_HALVE(high, low)                                        \
+  __auto_type a_##high = high.lo, b_##high = high.hi;                \
+  __auto_type sum_##high = a_##high + b_##high;                      \
+  __auto_type part_##high = sum_##high - a_##high;                   \
+  __auto_type lost_##high = (a_##high - (sum_##high - part_##high)) + (b_##high - part_##high); \
+  __auto_type rest_##high = (low.lo + low.hi) + lost_##high
+SMXK_INLINE smxk_pair smxk_total_f64(smxk_f64x8 high, smxk_f64x8 low, double origin) {
+  smxk_f64x8 eight = high - (smxk_f64x8)origin;
+  SMXK_HALVE(eight, low);
+  SMXK_HALVE(sum_eight, rest_eight);
+  SMXK_HALVE(sum_sum_eight, rest_sum_eight);
+  return (smxk_pair){sum_sum_sum_eight, rest_sum_sum_eight};
+}
+#undef SMXK_HALVE
 
 /* -- lanes [from, to) of a vector; the others read as `fill` and are not touched in memory ---- */
 

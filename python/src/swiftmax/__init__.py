@@ -1,0 +1,34 @@
+"""softmax, log_softmax and logsumexp: exact to 2 ulp, the same bits on every CPU.
+
+An element of a result has the same bits on every instruction set, for every number of threads, every
+batch and memory layout, and whatever floating-point mode the caller is in.
+"""
+
+from swiftmax import _core, _docs
+from swiftmax._config import show_config
+from swiftmax._core import (
+    __version__,
+    get_num_threads,
+    log_softmax,
+    logsumexp,
+    set_num_threads,
+    softmax,
+)
+from swiftmax._mask import Mask
+from swiftmax._threads import num_threads
+
+for _name, _text in _docs.TEXTS.items():
+    _core._set_doc(_name, _text)
+del _name, _text
+
+__all__ = [
+    "Mask",
+    "__version__",
+    "get_num_threads",
+    "log_softmax",
+    "logsumexp",
+    "num_threads",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+]

@@ -1,0 +1,39 @@
+from types import TracebackType
+from typing import Any, Literal, SupportsIndex, overload
+
+from swiftmax._core import (
+    __version__,
+    get_num_threads,
+    log_softmax,
+    logsumexp,
+    set_num_threads,
+    softmax,
+)
+from swiftmax._mask import Mask as Mask
+
+__all__ = [
+    "Mask",
+    "__version__",
+    "get_num_threads",
+    "log_softmax",
+    "logsumexp",
+    "num_threads",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+]
+
+class num_threads:  # noqa: N801
+    def __init__(self, n: SupportsIndex) -> None: ...
+    def __enter__(self) -> num_threads: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...

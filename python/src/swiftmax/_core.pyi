@@ -1,0 +1,57 @@
+from typing import Any, Literal, SupportsIndex, overload
+
+from numpy.typing import ArrayLike, NDArray
+
+from swiftmax._mask import Mask
+
+__version__: str
+
+def softmax(
+    x: ArrayLike,
+    axis: SupportsIndex | tuple[SupportsIndex, ...] | None = -1,
+    *,
+    temperature: float | ArrayLike = 1.0,
+    mask: ArrayLike | Mask | None = None,
+    bias: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> Any: ...
+def log_softmax(
+    x: ArrayLike,
+    axis: SupportsIndex | tuple[SupportsIndex, ...] | None = -1,
+    *,
+    temperature: float | ArrayLike = 1.0,
+    mask: ArrayLike | Mask | None = None,
+    bias: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> Any: ...
+@overload
+def logsumexp(
+    x: ArrayLike,
+    axis: SupportsIndex | tuple[SupportsIndex, ...] | None = -1,
+    *,
+    b: ArrayLike | None = None,
+    mask: ArrayLike | Mask | None = None,
+    bias: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: Literal[False] = False,
+    out: NDArray[Any] | None = None,
+) -> Any: ...
+@overload
+def logsumexp(
+    x: ArrayLike,
+    axis: SupportsIndex | tuple[SupportsIndex, ...] | None = -1,
+    *,
+    b: ArrayLike | None = None,
+    mask: ArrayLike | Mask | None = None,
+    bias: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: Literal[True],
+    out: NDArray[Any] | None = None,
+) -> tuple[Any, Any]: ...
+def set_num_threads(n: SupportsIndex, /) -> None: ...
+def get_num_threads() -> int: ...
+def _set_num_threads_local(n: SupportsIndex, /) -> int: ...
+def _isa() -> str: ...
+def _isa_supported(name: str, /) -> bool: ...
+def _library_path() -> str | None: ...
+def _set_doc(name: str, text: str, /) -> None: ...

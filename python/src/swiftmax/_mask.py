@@ -1,0 +1,245 @@
+"""Structured masks: which keys a query sees, said by a rule instead of an array."""
+
+import numpy as np
+
+# The largest offset or id that fits the int64 the library reads.
+_LARGEST = np.iinfo(np.int64).max
+
+
+def _integers(value, name):
+    """An int64 array of its own, so that a later change of `value` does not reach the mask."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be an integer or an array of integers, but is {value!r}")
+    if array.dtype.kind == "u" and array.size and array.max() > _LARGEST:
+        raise ValueError(f"{name} holds {array.max()}, which is more than an int64 can be")
+    array = array.astype(np.int64)
+    array.flags.writeable = False
+    return array
+
+
+def _side(value, name):
+    """A side of a window; -1 is open."""
+    if value is None:
+        return -1
+    number = _integers(value, name)
+    if number.ndim or number < -1:
+        raise ValueError(f"{name} must be None, -1 (open) or a number of keys, but is {value!r}")
+    return int(number)
+
+
+class _Condition:
+    """One rule. Integers stand over the leading axes of x; ids have one axis more."""
+
+    __slots__ = ("causal", "keys", "left", "offset", "queries", "right", "segments", "window")
+
+    def __init__(self, *, causal=False, window=None, offset=None, keys=None, queries=None,
+                 segments=None):
+        self.causal = causal
+        self.window = window is not None
+        self.left, self.right = window or (0, 0)
+        self.offset = offset
+        self.keys = keys
+        self.queries = queries
+        self.segments = segments
+
+    def arrays(self):
+        """Each array with its name in messages and how many axes it has beside the leading ones."""
+        yield self.offset, "offset", 0
+        yield self.keys, "keys", 0
+        yield self.queries, "queries", 0
+        yield (self.segments[0] if self.segments else None), "query_ids", 1
+        yield (self.segments[1] if self.segments else None), "key_ids", 1
+
+    def leading_rank(self):
+        return max((a.ndim - own for a, _, own in self.arrays() if a is not None), default=0)
+
+    def parts(self, shape):
+        """The tuple that the C module reads, its arrays spread over the axes of x."""
+        lengths = {"query_ids": shape[-2:-1], "key_ids": shape[-1:]}
+        arrays = [
+            None if a is None else _over_leading(a, name, shape, lengths.get(name, ()))
+            for a, name, _ in self.arrays()
+        ]
+        return int(self.causal), int(self.window), self.left, self.right, *arrays
+
+    def visible(self, leading, queries, keys):
+        """The rule as a boolean array, over `leading` axes of any length."""
+
+        def at(values, own):
+            """Axes of length 1 between the leading axes and (queries, keys)."""
+            rank = values.ndim - own
+            shape = values.shape[:rank] + (1,) * (leading - rank)
+            return values.reshape(shape + (values.shape[rank:] or (1,)))
+
+        i = np.arange(queries)[:, None]
+        j = np.arange(keys)[None, :]
+        result = np.ones((1,) * leading + (queries, keys), bool)
+        if self.causal or self.window:
+            offset = keys - queries if self.offset is None else at(self.offset, 0)[..., None]
+            # Clipped so that the sums below stay inside int64; beyond, no key changes sides.
+            place = i + np.clip(offset, -(2**61), 2**61)
+            if self.causal:
+                result = result & (j <= place)
+            if self.window and self.left >= 0:
+                result = result & (j >= place - min(self.left, 2**61))
+            if self.window and self.right >= 0:
+                result = result & (j <= place + min(self.right, 2**61))
+        if self.keys is not None:
+            result = result & (j < at(self.keys, 0)[..., None])
+        if self.queries is not None:
+            result = result & (i < at(self.queries, 0)[..., None])
+        if self.segments is not None:
+            of_queries, of_keys = self.segments
+            _require_length(of_queries, "query_ids", queries)
+            _require_length(of_keys, "key_ids", keys)
+            result = result & (at(of_queries, 1)[..., :, None] == at(of_keys, 1)[..., None, :])
+        return result
+
+    def __repr__(self):
+        if self.segments is not None:
+            return f"segments({self.segments[0].tolist()}, {self.segments[1].tolist()})"
+        if self.keys is not None:
+            queries = "" if self.queries is None else f", {self.queries.tolist()}"
+            return f"lengths({self.keys.tolist()}{queries})"
+        offset = "" if self.offset is None else f"offset={self.offset.tolist()}"
+        if self.causal:
+            return f"causal({offset})"
+        return f"window({self.left}, {self.right}{', ' if offset else ''}{offset})"
+
+
+def _require_length(ids, name, length):
+    if ids.shape[-1] != length:
+        raise ValueError(f"{name} of shape {ids.shape} must end in {length} ids")
+
+
+def _over_leading(array, name, shape, own):
+    """`array` as a view over the first axes of x, then `own`; axes of length 1 are stretched."""
+    leading = shape[:-2]
+    rank = array.ndim - len(own)
+    if 0 <= rank <= len(leading):
+        try:
+            return np.broadcast_to(array, leading[:rank] + own)
+        except ValueError:
+            pass
+    beside = f", then {own[0]} ids," if own else ""
+    raise ValueError(
+        f"mask {name} of shape {array.shape} must have the leading axes {leading}{beside} "
+        f"of x of shape {shape}, or the first of them"
+    )
+
+
+class Mask:
+    """Which keys each query sees, as rules that cost no memory.
+
+    The last two axes of x are queries and keys, of lengths Lq and Lk; ``True`` means that the
+    query sees the key. Rules are made by `causal`, `window`, `lengths` and `segments` and joined by
+    ``&``, also with a boolean array. ``Mask()`` is the rule without exception.
+
+    Integers in a rule are one number for all or an array over the *leading* axes of x: shape (B,) for
+    one per batch entry, (B, H) for one per batch entry and head. Ids of segments have one more axis.
+
+    Examples
+    --------
+    >>> import swiftmax as smx
+    >>> smx.Mask.causal().to_array(3, 5).astype(int)
+    array([[1, 1, 1, 0, 0],
+           [1, 1, 1, 1, 0],
+           [1, 1, 1, 1, 1]])
+    >>> (smx.Mask.causal() & smx.Mask.window(1, None)).to_array(3, 3).astype(int)
+    array([[1, 0, 0],
+           [1, 1, 0],
+           [0, 1, 1]])
+    """
+
+    __slots__ = ("_conditions", "_masks")
+    # So that `array & mask` comes here instead of to each element of the array.
+    __array_ufunc__ = None
+
+    def __init__(self):
+        self._conditions = ()
+        self._masks = ()
+
+    @classmethod
+    def _of(cls, conditions=(), masks=()):
+        self = cls()
+        self._conditions, self._masks = tuple(conditions), tuple(masks)
+        return self
+
+    @classmethod
+    def causal(cls, offset=None):
+        """Query i sees key j if ``j <= i + offset``.
+
+        The default offset ``Lk - Lq`` lets the last query see every key. It may be negative: the first
+        queries then see nothing.
+        """
+        return cls._of([_Condition(
+            causal=True, offset=None if offset is None else _integers(offset, "offset"))])
+
+    @classmethod
+    def window(cls, left, right, offset=None):
+        """Query i sees key j if ``i + offset - left <= j <= i + offset + right``.
+
+        A side of None or -1 is open. The default offset is ``Lk - Lq``.
+        """
+        sides = _side(left, "left"), _side(right, "right")
+        return cls._of([_Condition(
+            window=sides, offset=None if offset is None else _integers(offset, "offset"))])
+
+    @classmethod
+    def lengths(cls, keys, queries=None):
+        """Only the first `keys` keys are seen, and only the first `queries` queries see."""
+        return cls._of([_Condition(
+            keys=_integers(keys, "keys"),
+            queries=None if queries is None else _integers(queries, "queries"))])
+
+    @classmethod
+    def segments(cls, query_ids, key_ids=None):
+        """A query sees the keys that have its id; `key_ids` defaults to `query_ids`."""
+        of_queries = _integers(query_ids, "query_ids")
+        of_keys = of_queries if key_ids is None else _integers(key_ids, "key_ids")
+        for ids, name in (of_queries, "query_ids"), (of_keys, "key_ids"):
+            if ids.ndim == 0:
+                raise ValueError(f"{name} must have an id for each place, but is {int(ids)}")
+        return cls._of([_Condition(segments=(of_queries, of_keys))])
+
+    def __and__(self, other):
+        if isinstance(other, Mask):
+            return self._of(self._conditions + other._conditions, self._masks + other._masks)
+        if isinstance(other, np.ndarray) and other.dtype.kind == "b":
+            return self._of(self._conditions, (*self._masks, other))
+        if isinstance(other, np.ndarray):
+            raise TypeError(f"a Mask joins with a boolean array, but this has dtype {other.dtype}")
+        return NotImplemented
+
+    __rand__ = __and__
+
+    def to_array(self, Lq, Lk):  # noqa: N803
+        """The mask as a boolean array, to look at.
+
+        Shape (..., Lq, Lk): before the last two come the leading axes that its rules speak of.
+        """
+        leading = max((c.leading_rank() for c in self._conditions), default=0)
+        leading = max([leading] + [m.ndim - 2 for m in self._masks])
+        result = np.ones((1,) * leading + (Lq, Lk), bool)
+        for condition in self._conditions:
+            result = result & condition.visible(leading, Lq, Lk)
+        for mask in self._masks:
+            result = result & mask
+        return result
+
+    def _parts(self, shape):
+        """The boolean array, or None, and the conditions for an x of this shape."""
+        if self._conditions and len(shape) < 2:
+            raise ValueError(
+                f"mask needs queries and keys as the last two axes of x, but x has shape {shape}"
+            )
+        array = self._masks[0] if self._masks else None
+        for mask in self._masks[1:]:
+            array = array & mask
+        return array, tuple(c.parts(shape) for c in self._conditions)
+
+    def __repr__(self):
+        rules = [f"Mask.{c!r}" for c in self._conditions]
+        rules += [f"<bool array of shape {m.shape}>" for m in self._masks]
+        return " & ".join(rules) or "Mask()"

@@ -32,7 +32,11 @@ build: $(LIBRARY)  ## build build/libswiftmax.so.0 and check its symbols
 
 $(LIBRARY): $(SOURCES)
 	@command -v $(SWIFT) >/dev/null || { echo "swiftmax: the Swift toolchain (6.3 or later) is not on PATH; see https://swift.org/install" >&2; exit 1; }
+	@# SwiftPM does not see that an inlined C header has changed.
+	@test ! -e $(SCRATCH)/built || test -z "$$(find Sources Include -name '*.h' -newer $(SCRATCH)/built)" \
+	  || rm -rf $(SCRATCH)/release $(SCRATCH)/*/release
 	$(SWIFT) build -c release --scratch-path $(SCRATCH)
+	touch $(SCRATCH)/built
 	mkdir -p build
 	$(CLANG) $(LDFLAGS_SO) -o $(LIBRARY) $(OBJECTS) -lm
 	ln -sf $(SONAME) build/libswiftmax.so

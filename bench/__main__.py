@@ -33,7 +33,7 @@ def run(threads: int, only: str, verbose: bool, tick) -> tuple[dict, list[Result
                 results.append(Result(by_name[line["name"]], threads, line["seconds"]))
                 tick("", 1)
     if process.returncode:
-        raise SystemExit(f"bench: the process for {threads} threads failed; run: {' '.join(command)}")
+        raise SystemExit(f"bench: failed with {threads} threads: {' '.join(command)}")
     return versions, results
 
 
@@ -51,10 +51,11 @@ def main() -> None:
     counts = sorted({n for w in chosen for n in w.threads if n <= about["cores"]})
     total = sum(n in w.threads for w in chosen for n in counts)
     if not total:
-        raise SystemExit(f"bench: no workload that contains {options.only!r} for {about['cores']} CPUs")
+        raise SystemExit(f"bench: no workload has {options.only!r} for {about['cores']} CPUs")
     console = Console(width=None if sys.stdout.isatty() else 190)
     versions, results = {}, []
-    columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    text = TextColumn("{task.description:<44}")
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("importing", total=total)
 
@@ -73,7 +74,8 @@ def main() -> None:
     try:
         from bench.chart import draw
 
-        draw(results, options.chart, f"{about['processor']}, {about['level']}, best of several rounds")
+        caption = f"{about['processor']}, {about['level']}, best of several rounds"
+        draw(results, options.chart, caption)
     except ImportError:
         console.print("No matplotlib: no chart.", style="yellow")
     else:

@@ -2,9 +2,9 @@
 
     python -m bench.measure --threads N
 
-is a process of its own for each number of threads: it may use exactly N CPUs, set before any library is
-imported, because JAX cannot be told later and the others guess less. It writes one line of JSON for each
-workload to standard output; bench/__main__.py reads them.
+is a process of its own for each number of threads: it may use exactly N CPUs, set before any
+library is imported, because JAX cannot be told later and the others guess less. It writes one line
+of JSON for each workload to standard output; bench/__main__.py reads them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Idle workers of one library must not spin into the turn of the next: OpenMP runtimes wait for up to 200 ms.
-# A turn begins with a pause and an untimed call besides.
+# A turn begins with a pause and an untimed call: the idle workers of one library must not spin
+# into the turn of the next. OpenMP's (torch) do so for 300 000 pause instructions, about 20 ms.
 PAUSE = 0.004
+PAUSE_AFTER_OPENMP = 0.025
 # A turn lasts about this long, by repeating short calls.
 TURN = 0.004
 ROUNDS = 15
@@ -48,11 +49,13 @@ def race(contestants: dict[str, Call]) -> dict[str, float]:
         first = min(once(call, 1) for _ in range(3))
         repeats[name] = max(1, min(20_000, int(TURN / first)))
         best[name] = first
+    before = ""
     for turn in range(ROUNDS):
         for name, call in contestants.items():
             if turn >= SLOW_ROUNDS and best[name] > SLOW:
                 continue
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_AFTER_OPENMP if "torch" in before else PAUSE)
+            before = name
             call()
             best[name] = min(best[name], once(call, repeats[name]))
     return best
@@ -78,7 +81,9 @@ def copies(x, threads: int, libraries) -> dict[str, Call]:
 
     pool = ThreadPoolExecutor(threads)
     pairs = list(zip(np.array_split(source, threads), np.array_split(out, threads), strict=True))
-    found["copy (threads)"] = lambda: list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), pairs))
+    found["copy (threads)"] = lambda: list(
+        pool.map(lambda pair: np.copyto(pair[1], pair[0]), pairs)
+    )
     return found
 
 

@@ -1,14 +1,14 @@
 """The libraries that are compared, each behind the same two methods.
 
-`evaluate` is for accuracy: an array in, an array out. `prepare` is for speed: everything that can be done
-once is done there (conversion, preallocated output, compilation), and the call it returns does the
-operation alone. Both raise when the library has no such operation or dtype.
+`evaluate` is for accuracy: an array in, an array out. `prepare` is for speed: everything that can
+be done once is done there (conversion, preallocated output, compilation), and the call it returns
+does the operation alone. Both raise when the library has no such operation or dtype.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -135,7 +135,11 @@ class OnnxRuntime(Library):
     """onnxruntime with input and output bound, so that nothing is copied or allocated."""
 
     name = "onnxruntime"
-    types = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "ReduceLogSumExp": "logsumexp"}
+    types: ClassVar = {
+        "Softmax": "softmax",
+        "LogSoftmax": "log_softmax",
+        "ReduceLogSumExp": "logsumexp",
+    }
 
     def __init__(self, threads):
         import onnx

@@ -1,8 +1,8 @@
 """The exact values that errors are measured against, and the measure itself.
 
 For float32 inputs the work is done in float64, for float64 inputs in long double (x87: 64 bits of
-significand). That alone would not certify 2 ulp of float64: x - max rounded to 64 bits is off by up to
-745 * 2^-64, 0.35 ulp of the exponential. So:
+significand). That alone would not certify 2 ulp of float64: x - max rounded to 64 bits is off by up
+to 745 * 2^-64, 0.35 ulp of the exponential. So:
 
     x - max    is kept as a pair high + low without any error (TwoSum in float64)
     / T        the quotient as a pair too: its remainder is exact (TwoProduct in float64)
@@ -12,8 +12,8 @@ significand). That alone would not certify 2 ulp of float64: x - max rounded to 
     log        (high - log1p(t)) + low; both terms have one sign, so nothing cancels
     logsumexp  max + log1p(t), measured in units of the larger of |result| and |max|
 
-Altogether below 0.02 ulp of float64 for rows of 2^20. The largest error found in each class is computed
-again by mpmath with 200 bits (`confirm`), and the table shows that figure.
+Altogether below 0.02 ulp of float64 for rows of 2^20. The largest error found in each class is
+computed again by mpmath with 200 bits (`confirm`), and the table shows that figure.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def reference(x: np.ndarray, temperature: float = 1.0) -> Exact:
 
 
 def unit(value: np.ndarray, dtype) -> np.ndarray:
-    """One ulp of `dtype` at the size of the exact `value`; in the subnormal range the smallest step."""
+    """One ulp of `dtype` at the size of the exact `value`, at least the smallest subnormal."""
     info = np.finfo(dtype)
     _, exponent = np.frexp(value)
     exponent = np.maximum(exponent - 1, info.minexp)
@@ -101,7 +101,9 @@ def error_in_ulp(got: np.ndarray, exact: np.ndarray, at_least=None) -> np.ndarra
     return np.where(np.isfinite(got), error, np.inf).astype(np.float64)
 
 
-def confirm(operation: str, x: np.ndarray, got: float, index: int, temperature: float = 1.0) -> float:
+def confirm(
+    operation: str, x: np.ndarray, got: float, index: int, temperature: float = 1.0
+) -> float:
     """The error of one result of the row `x` in ulp, by mpmath with 200 bits."""
     import mpmath
 

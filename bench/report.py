@@ -62,9 +62,10 @@ class Result:
             )
             if ratio is not None and limit is not None
         ]
-        if not known:
+        met = next((f"met ({word})" for met, word in known if met), None)
+        if met is None and self.target.peer is not None and self.to_peer is None:
             return "no peer"
-        return next((f"met ({word})" for met, word in known if met), "missed")
+        return met or "missed"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -137,7 +138,7 @@ def table(results: list[Result]) -> Table:
 
 
 def bandwidth(results: list[Result]) -> str:
-    """What the copies moved, read and written bytes together, at the largest size of each thread count."""
+    """What the copies moved, bytes read and written, at the largest size of each thread count."""
     lines = []
     for threads in sorted({r.threads for r in results}):
         copied = [r for r in results if r.threads == threads and r.copy]
@@ -164,6 +165,6 @@ def show(console: Console, machine: dict, versions: dict, results: list[Result])
     console.print(f"{met} of {len(results)} lines met", style="bold")
     if machine["load before"] > 0.5:
         console.print(
-            f"The machine was busy before the run (load {machine['load before']}): repeat it on an idle one.",
+            f"The machine was busy before (load {machine['load before']}): repeat it when idle.",
             style="yellow",
         )

@@ -1,7 +1,7 @@
 """The rows that errors are looked for in: ordinary ones, and ones made to be difficult.
 
-Every family is a function (generator, rows, columns, dtype) -> array, so a row is reproduced by family,
-dtype, length and seed alone.
+Every family is a function (generator, rows, columns, dtype) -> array, so a row is reproduced by
+family, dtype, length and seed alone.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Family:
     temperature: float = 1.0
 
     def rows(self, dtype, columns: int, seed: int, elements: int) -> np.ndarray:
-        """About `elements` numbers, at least one row and at most 4096."""
-        count = max(1, min(4096, elements // columns))
+        """About `elements` numbers, at least one row and at most 16384."""
+        count = max(1, min(16384, elements // columns))
         # Not hash(): that differs from one run of Python to the next.
         key = zlib.crc32(f"{self.name} {np.dtype(dtype).name} {columns}".encode())
         generator = np.random.default_rng([seed, key])
@@ -56,7 +56,7 @@ def _place_maximum(g, x: np.ndarray, maximum: np.ndarray) -> np.ndarray:
 
 
 def _near_zero(g, rows, cols, dtype):
-    """A maximum within 2^-40 .. 1 of zero, both signs; the others of size below 1/2 and far below."""
+    """A maximum 2^-40 to 1 from zero, both signs; the others below 1/2 in size, or far below."""
     maximum = np.ldexp(g.uniform(-1, 1, rows), -g.integers(0, 40, rows))
     x = g.uniform(-0.5, 0.5, (rows, cols)) * np.ldexp(1.0, -g.integers(0, 12, (rows, cols)))
     far = g.random((rows, cols)) < g.random((rows, 1))
@@ -79,7 +79,9 @@ def _small_and_large(g, rows, cols, dtype):
     maximum = g.uniform(1, 90, rows)
     x = g.uniform(-0.5, 0.5, (rows, cols)) * np.ldexp(1.0, -g.integers(0, 25, (rows, cols)))
     above = g.random((rows, cols)) < 0.5
-    return _place_maximum(g, np.where(above, maximum[:, None] - g.uniform(0, 9, x.shape), x), maximum)
+    return _place_maximum(
+        g, np.where(above, maximum[:, None] - g.uniform(0, 9, x.shape), x), maximum
+    )
 
 
 def _dominant(entries: int):
@@ -98,7 +100,9 @@ def _dominant(entries: int):
 
 
 def _constant(g, rows, cols, dtype):
-    return np.repeat(g.standard_normal((rows, 1)) * np.exp(g.uniform(-20, 12, (rows, 1))), cols, axis=1)
+    return np.repeat(
+        g.standard_normal((rows, 1)) * np.exp(g.uniform(-20, 12, (rows, 1))), cols, axis=1
+    )
 
 
 def _ties(g, rows, cols, dtype):
@@ -108,13 +112,20 @@ def _ties(g, rows, cols, dtype):
 
 
 def _binade(g, rows, cols, dtype):
-    """A maximum a few ulp around ±2^k, -12 <= k <= 15; the others just below it, or near its negative."""
+    """A maximum a few ulp around ±2^k, -12 <= k <= 15; the others below it, or its negative."""
     edge = np.ldexp(g.choice([-1.0, 1.0], rows), g.integers(-12, 16, rows)).astype(dtype)
     maximum = (edge + g.integers(-3, 4, rows) * np.spacing(np.abs(edge))).astype(np.float64)
     scale = np.exp(g.uniform(-8, 3, (rows, 1)))
     x = maximum[:, None] - np.abs(g.standard_normal((rows, cols))) * scale
     x = np.where(g.random((rows, cols)) < 0.1, -np.abs(maximum[:, None]), x)
     return _place_maximum(g, x, maximum)
+
+
+def _cancelling(g, rows, cols, dtype):
+    """A maximum just below zero, so that logsumexp = max + log1p(...) crosses zero."""
+    maximum = g.uniform(-1.2, 0.3, rows)
+    gap = np.abs(g.standard_normal((rows, cols))) * g.uniform(0.2, 3, (rows, 1))
+    return _place_maximum(g, maximum[:, None] - gap, maximum)
 
 
 def _multiples(g, rows, cols, dtype):
@@ -141,7 +152,8 @@ def families() -> list[Family]:
     made = [Family(f"normal, spread {s}", _normal(s), LENGTHS) for s in SPREADS]
     made += [Family(f"uniform, spread {s}", _uniform(s), LENGTHS) for s in SPREADS]
     for offset in (1e3, -1e3, 1e6, -1e6):
-        made += [Family(f"normal, spread {s}, offset {offset:g}", _normal(s, offset)) for s in (1, 20)]
+        for s in (1, 20):
+            made.append(Family(f"normal, spread {s}, offset {offset:g}", _normal(s, offset)))
     made += [
         Family("maximum near 0", _near_zero),
         Family("all below 1/2", _half),
@@ -154,6 +166,7 @@ def families() -> list[Family]:
         Family("ties", _ties),
         Family("maximum at a binade edge", _binade),
         Family("odd multiples of ln2/2", _multiples),
+        Family("logsumexp near 0", _cancelling, (2, 3, 4, 8, 33)),
         Family("maximum near 2^16", _limit(2.0**16)),
         Family("maximum near 2^20", _limit(2.0**20)),
         Family("maximum near 2^30", _limit(2.0**30)),

@@ -1,8 +1,8 @@
 """What is timed: the registry of workloads.
 
-A workload says which library operation runs on which input, how many bytes a copy of the same data would
-move, and what counts as met. A new operation adds a function decorated with @workloads, and to peers.py
-what the libraries do for it.
+A workload says which library operation runs on which input, how many bytes a copy of the same data
+would move, and what counts as met. A new operation adds a function decorated with @workloads, and
+to peers.py what the libraries do for it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Target:
-    """Met where the time is at most `peer` of the fastest peer's, or `copy` of the copy's, or `other` of
-    the named call's. None does not count."""
+    """Met where the time is at most `peer` times the fastest peer's, or `copy` times the copy's, or
+    `numpy_exp` times np.exp's. None does not count."""
 
     line: str
     peer: float | None = None

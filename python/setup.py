@@ -1,7 +1,8 @@
 """Builds the CPython module and puts libswiftmax.so.0 beside it.
 
 The module needs no search path: it is linked to the library by its file name and finds it through
-$ORIGIN, its own folder. It uses the limited API, so that one wheel serves every CPython from 3.11 on.
+$ORIGIN, its own folder. It uses the limited API, so that one wheel serves every CPython from 3.11
+on.
 """
 
 import os

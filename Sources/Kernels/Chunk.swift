@@ -9,6 +9,11 @@ import CSupport
 extension Kernels {
   static var chunkSize: Int { @inline(__always) get { Int(SMXK_CHUNK) } }
 
+  /// Whether rows are read and written where they lie.
+  @inline(__always) static func isDirect(_ job: UnsafePointer<smxk_job>) -> Bool {
+    job.pointee.direct == SMXK_DIRECT || job.pointee.direct == SMXK_DIRECT_PLAIN
+  }
+
   static var nothingFound: smxk_partial {
     @inline(__always) get { smxk_partial(high: -.infinity, low: 0, count: 0) }
   }
@@ -37,7 +42,7 @@ extension Kernels {
 
   /// Runs the row's stage over chunk number `chunk`. With `resident` the row is this one chunk and
   /// stays in scratch between stages.
-  @inline(__always)
+  @inline(never)
   public static func chunk<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ chunk: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>, _ partial: inout smxk_partial, resident: Bool
@@ -46,7 +51,7 @@ extension Kernels {
     let length = Swift.min(chunkSize, Int(job.pointee.cols) &- start)
     let from = Swift.min(Swift.max(Int(row.pointee.lower) &- start, 0), length)
     let to = Swift.max(from, Swift.min(Int(row.pointee.upper) &- start, length))
-    let isDirect = job.pointee.direct != SMXK_DIRECT_NONE
+    let isDirect = isDirect(job)
     let high = isDirect
       ? UnsafeMutableRawPointer(mutating: row.pointee.x!).assumingMemoryBound(to: L.Scalar.self) + start
       : smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
@@ -110,13 +115,13 @@ extension Kernels {
     return L.pick(low * scaled.before, equalTo: scaled.maximumLow, unit, L(0))
   }
 
-  @inline(__always)
+  @inline(never)
   static func sumTerms<L: Lanes>(
     _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
     _ start: Int, _ resident: Bool, _ partial: inout smxk_partial
   ) {
     let form = row.pointee.form
-    let isDirect = job.pointee.direct != SMXK_DIRECT_NONE
+    let isDirect = isDirect(job)
     let terms: UnsafeMutablePointer<L.Scalar>? =
       job.pointee.operation != SMXK_SOFTMAX ? nil
       : isDirect
@@ -127,7 +132,8 @@ extension Kernels {
       total = sumWeighted(job, row, elements, start)
     } else if form == SMXK_PLAIN {
       let exp = PlainExp<L>(maximum: L.Scalar(row.pointee.maximum))
-      total = sumPlain(elements.high, elements.from, elements.to, exp, keeping: terms)
+      total = sumPlain(
+        elements.high, elements.from, elements.to, exp, keeping: terms, ahead: Ahead(x: 0, out: 0))
     } else {
       let plain = PlainExp<L>(maximum: 0)
       let scaled = scaledExp(L.self, row)
@@ -147,7 +153,7 @@ extension Kernels {
 
   /// Results of a chunk of `length` elements to `out`: visible ones from their terms or scores, the
   /// others 0 or -inf.
-  @inline(__always)
+  @inline(never)
   static func finish<L: Lanes>(
     _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
     _ out: UnsafeMutablePointer<L.Scalar>, _ length: Int, hasTerms: Bool
@@ -167,7 +173,7 @@ extension Kernels {
     let maximum = L(L.Scalar(row.pointee.maximum))
     let logSum = L(L.Scalar(row.pointee.log_sum))
     if isSoftmax && hasTerms {
-      divide(job.pointee.direct == SMXK_DIRECT_NONE ? elements.high : out, out, from, to, divisor)
+      divide(isDirect(job) ? out : elements.high, out, from, to, divisor)
     } else if !isSoftmax && form == SMXK_PLAIN {
       subtract(elements.high, out, from, to, maximum: maximum, logSum: logSum)
     } else {
@@ -219,7 +225,7 @@ extension Kernels {
   }
 
   /// The largest score other than the maximum, and how many equal the maximum.
-  @inline(__always)
+  @inline(never)
   static func findSecond<L: Lanes>(
     _ row: UnsafePointer<smxk_row>, _ e: Elements<L>, _ partial: inout smxk_partial
   ) {
@@ -233,7 +239,7 @@ extension Kernels {
     partial.count = ties
   }
 
-  @inline(__always)
+  @inline(never)
   static func sumPrecisely<L: Lanes>(
     _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>, _ partial: inout smxk_partial
   ) {

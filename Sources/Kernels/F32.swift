@@ -56,6 +56,22 @@ extension Kernels {
       return Sum(high: pair.high, low: pair.low)
     }
 
+    @inline(__always)
+    public static func totals(
+      _ high: UnsafePointer<Float>, _ low: UnsafePointer<Float>, stride: Int, origin: Float,
+      _ sums: UnsafeMutablePointer<Sum>, adding: Bool
+    ) {
+      var pairs = InlineArray<16, smxk_pair>(repeating: smxk_pair(high: 0, low: 0))
+      var span = pairs.mutableSpan
+      span.withUnsafeMutableBufferPointer { pairs in
+        I.totals(high, low, stride: stride, origin: origin, pairs.baseAddress!)
+        for row in 0..<16 {
+          let sum = Sum(high: pairs[row].high, low: pairs[row].low)
+          if adding { sums[row].add(sum) } else { sums[row] = sum }
+        }
+      }
+    }
+
     public static var headroom: Float { @inline(__always) get { 0x1p6 } }
     public static var fieldZero: Float { @inline(__always) get { 0x1.7ep7 } }
     public static var roundingShift: Float { @inline(__always) get { 0x1.8p23 } }

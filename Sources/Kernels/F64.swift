@@ -56,6 +56,22 @@ extension Kernels {
       return Sum(high: pair.high, low: pair.low)
     }
 
+    @inline(__always)
+    public static func totals(
+      _ high: UnsafePointer<Double>, _ low: UnsafePointer<Double>, stride: Int, origin: Double,
+      _ sums: UnsafeMutablePointer<Sum>, adding: Bool
+    ) {
+      var pairs = InlineArray<8, smxk_pair>(repeating: smxk_pair(high: 0, low: 0))
+      var span = pairs.mutableSpan
+      span.withUnsafeMutableBufferPointer { pairs in
+        I.totals(high, low, stride: stride, origin: origin, pairs.baseAddress!)
+        for row in 0..<8 {
+          let sum = Sum(high: pairs[row].high, low: pairs[row].low)
+          if adding { sums[row].add(sum) } else { sums[row] = sum }
+        }
+      }
+    }
+
     public static var headroom: Double { @inline(__always) get { 0x1p9 } }
     public static var fieldZero: Double { @inline(__always) get { 0x1.7fcp10 } }
     public static var roundingShift: Double { @inline(__always) get { 0x1.8p52 } }

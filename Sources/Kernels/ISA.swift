@@ -23,6 +23,12 @@ public protocol ISA {
   static func largest(_ v: SIMD8<Double>) -> Double
   static func total(_ high: SIMD16<Float>, _ low: SIMD16<Float>, origin: Float) -> smxk_pair
   static func total(_ high: SIMD8<Double>, _ low: SIMD8<Double>, origin: Double) -> smxk_pair
+  static func totals(
+    _ high: UnsafePointer<Float>, _ low: UnsafePointer<Float>, stride: Int, origin: Float,
+    _ sums: UnsafeMutablePointer<smxk_pair>)
+  static func totals(
+    _ high: UnsafePointer<Double>, _ low: UnsafePointer<Double>, stride: Int, origin: Double,
+    _ sums: UnsafeMutablePointer<smxk_pair>)
   static func load(_ p: UnsafePointer<Float>, from: Int, to: Int, fill: Float) -> SIMD16<Float>
   static func load(_ p: UnsafePointer<Double>, from: Int, to: Int, fill: Double) -> SIMD8<Double>
   static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>, from: Int, to: Int)
@@ -30,7 +36,8 @@ public protocol ISA {
   static func stream(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>)
   static func stream(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>)
   static func streamFence()
-  static func prefetch(_ p: UnsafeRawPointer)
+  static func prefetchRead(_ p: UnsafeRawPointer)
+  static func prefetchWrite(_ p: UnsafeRawPointer)
   static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
   static func loadBFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
   static func storeFloat16(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>)

@@ -37,6 +37,11 @@ public protocol Lanes {
 
   /// (self - origin) + low over all lanes, in the fixed tree of Sum.swift.
   func total(origin: Scalar, low: Self) -> Sum
+  /// `total` of `count` rows side by side, lane l of each at high + l·stride; added to what is in
+  /// sums, or written there.
+  static func totals(
+    _ high: UnsafePointer<Scalar>, _ low: UnsafePointer<Scalar>, stride: Int, origin: Scalar,
+    _ sums: UnsafeMutablePointer<Sum>, adding: Bool)
   /// The largest lane; a maximum does not depend on the order.
   func largest() -> Scalar
 

@@ -73,6 +73,13 @@ extension Kernels {
       sum.add(b.total(origin: origin, low: low.b))
       return sum
     }
+    @inline(__always)
+    static func totals(
+      _ high: UnsafePointer<Scalar>, _ low: UnsafePointer<Scalar>, stride: Int, origin: Scalar,
+      _ sums: UnsafeMutablePointer<Sum>, adding: Bool
+    ) {
+      L.totals(high, low, stride: stride, origin: origin, sums, adding: adding)
+    }
 
     static var headroom: Scalar { @inline(__always) get { L.headroom } }
     static var fieldZero: Scalar { @inline(__always) get { L.fieldZero } }

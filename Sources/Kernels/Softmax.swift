@@ -19,19 +19,39 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
-    let row = row(of: scratch)
-    for index in first..<first &+ count {
-      if rowDirectly(L.self, job, index, row) { continue }
-      beginRow(job, row, index)
-      while row.pointee.stage != SMXK_DONE {
-        let span = chunks(job, row)
-        for chunk in span {
-          var partial = nothingFound
-          Self.chunk(L.self, job, row, chunk, scratch, &partial, resident: job.pointee.cols <= chunkSize)
-          absorb(row, partial)
-        }
-        advance(L.self, job, row)
+    if job.pointee.direct == SMXK_DIRECT_COLUMNS {
+      let adjacent = Int(job.pointee.outer![Int(job.pointee.outer_count) &- 1].count)
+      var index = first
+      while index < first &+ count {
+        let toEnd = Swift.min(adjacent &- index % adjacent, first &+ count &- index)
+        let rows = Swift.min(blockRows, toEnd)
+        columns(L.self, job, first: index, count: rows, scratch)
+        index = index &+ rows
       }
+      return
+    }
+    for index in first..<first &+ count {
+      if rowDirectly(L.self, job, index, row(of: scratch)) { continue }
+      rowInStages(L.self, job, index, scratch)
+    }
+  }
+
+  /// A row of any kind.
+  @inline(never)
+  static func rowInStages<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ index: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    let row = row(of: scratch)
+    beginRow(job, row, index)
+    let resident = job.pointee.cols <= chunkSize
+    while row.pointee.stage != SMXK_DONE {
+      for chunk in chunks(job, row) {
+        var partial = nothingFound
+        Self.chunk(L.self, job, row, chunk, scratch, &partial, resident: resident)
+        absorb(row, partial)
+      }
+      advance(L.self, job, row)
     }
   }
 
@@ -54,10 +74,12 @@ extension Kernels {
     let exp = PlainExp<L>(maximum: maximum)
     // The first chunk stands alone: adding it to zero would change nothing but take as long as a vector.
     var start = Swift.min(chunkSize, cols)
-    var sum = sumPlain(x, 0, start, exp, keeping: isSoftmax ? out : nil)
+    let ahead = offsets.ahead
+    var sum = sumPlain(x, 0, start, exp, keeping: isSoftmax ? out : nil, ahead: ahead)
     while start < cols {
       let length = Swift.min(chunkSize, cols &- start)
-      sum.add(sumPlain(x + start, 0, length, exp, keeping: isSoftmax ? out + start : nil))
+      let terms = isSoftmax ? out + start : nil
+      sum.add(sumPlain(x + start, 0, length, exp, keeping: terms, ahead: ahead))
       start = start &+ length
     }
     if sum.high.isNaN {
@@ -80,19 +102,23 @@ extension Kernels {
     return true
   }
 
-  /// Byte offsets of a row in x and out.
+  /// Byte offsets of a row in x and out, and the way to the next.
   @inline(__always)
   static func offsets(
     _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ index: Int
-  ) -> (x: Int, out: Int) {
+  ) -> (x: Int, out: Int, ahead: Ahead) {
     if job.pointee.outer_count == 1 {
       let axis = job.pointee.outer!
-      return (index &* Int(axis.pointee.x), index &* Int(axis.pointee.out))
+      let x = index &* Int(axis.pointee.x)
+      let out = index &* Int(axis.pointee.out)
+      let writes = job.pointee.operation != SMXK_LOGSUMEXP && job.pointee.out! != job.pointee.x!
+      let toOut = UnsafeRawPointer(job.pointee.out!) + out - (job.pointee.x! + x)
+      return (x, out, Ahead(x: Int(axis.pointee.x), out: writes ? toOut &+ Int(axis.pointee.out) : 0))
     }
     locate(job, row, index)
     return (
       UnsafeRawPointer(row.pointee.x!) - job.pointee.x!,
-      UnsafeRawPointer(row.pointee.out!) - UnsafeRawPointer(job.pointee.out!)
+      UnsafeRawPointer(row.pointee.out!) - UnsafeRawPointer(job.pointee.out!), Ahead(x: 0, out: 0)
     )
   }
 
@@ -146,7 +172,7 @@ extension Kernels {
   }
 
   /// Chooses the next stage from what the last one found.
-  @inline(__always)
+  @inline(never)
   public static func advance<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>
   ) {

@@ -135,7 +135,7 @@ extension Kernels {
 
   /// Reads elements from..<to of the chunk that begins at `start` into scratch: scores in `high`, the
   /// rounding of x + bias in `low`, hidden ones -inf. Returns the number of visible elements.
-  @inline(__always)
+  @inline(never)
   static func gather<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
     _ elements: Elements<L>, _ start: Int
@@ -232,21 +232,23 @@ extension Kernels {
     _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int,
     _ to: UnsafeMutablePointer<L.Scalar>, _ length: Int
   ) {
-    switch Int(dtype) {
-    case SMX_FLOAT32:
-      for j in 0..<length { to[j] = L.Scalar((p + j &* stride).loadUnaligned(as: Float.self)) }
-    case SMX_FLOAT64:
-      for j in 0..<length { to[j] = L.Scalar((p + j &* stride).loadUnaligned(as: Double.self)) }
-    default: readNarrow(dtype, p, stride, length) { j, v, n in
-        for lane in 0..<n { to[j &+ lane] = L.Scalar(v[lane]) }
-      } whole: { j, v in
-        if L.count == 16 {
-          UnsafeMutableRawPointer(to + j).storeBytes(of: v, as: SIMD16<Float>.self)
-        } else {
-          for lane in 0..<16 { to[j &+ lane] = L.Scalar(v[lane]) }
-        }
-      }
+    if isOwn(L.self, dtype) {
+      for j in 0..<length { to[j] = (p + j &* stride).loadUnaligned(as: L.Scalar.self) }
+      return
     }
+    // Only float32 lanes hold narrow types.
+    if L.count != 16 { return }
+    let out = UnsafeMutableRawPointer(to).assumingMemoryBound(to: Float.self)
+    readNarrow(dtype, p, stride, length) { j, v, n in
+      for lane in 0..<n { out[j &+ lane] = v[lane] }
+    } whole: { j, v in
+      UnsafeMutableRawPointer(out + j).storeBytes(of: v, as: SIMD16<Float>.self)
+    }
+  }
+
+  /// Whether a dtype is the one that the lanes compute in.
+  @inline(__always) static func isOwn<L: Lanes>(_: L.Type, _ dtype: smx_dtype) -> Bool {
+    Int(dtype) == (L.count == 16 ? SMX_FLOAT32 : SMX_FLOAT64)
   }
 
   /// float16 or bfloat16, sixteen at a time: `whole` for full vectors, `part` for the rest.
@@ -279,7 +281,7 @@ extension Kernels {
   }
 
   /// Writes the `length` results of the chunk that begins at `start`.
-  @inline(__always)
+  @inline(never)
   static func scatter<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
     _ results: UnsafePointer<L.Scalar>, _ start: Int, _ length: Int
@@ -299,37 +301,31 @@ extension Kernels {
     _: L.Type, _ dtype: smx_dtype, _ p: UnsafeMutableRawPointer, _ stride: Int,
     _ from: UnsafePointer<L.Scalar>, _ length: Int
   ) {
-    switch Int(dtype) {
-    case SMX_FLOAT32:
-      for j in 0..<length { (p + j &* stride).storeBytes(of: Float(from[j]), as: Float.self) }
-    case SMX_FLOAT64:
-      for j in 0..<length { (p + j &* stride).storeBytes(of: Double(from[j]), as: Double.self) }
-    default:
-      let isHalf = Int(dtype) == SMX_FLOAT16
-      var j = 0
-      while j < length {
-        let n = Swift.min(16, length &- j)
-        var v = SIMD16<Float>(repeating: 0)
-        if n == 16 && L.count == 16 {
-          v = UnsafeRawPointer(from + j).loadUnaligned(as: SIMD16<Float>.self)
-        } else {
-          for lane in 0..<n { v[lane] = Float(from[j &+ lane]) }
-        }
-        if n == 16 && stride == 2 {
-          let q = (p + 2 &* j).assumingMemoryBound(to: UInt16.self)
+    if isOwn(L.self, dtype) {
+      for j in 0..<length { (p + j &* stride).storeBytes(of: from[j], as: L.Scalar.self) }
+      return
+    }
+    if L.count != 16 { return }
+    let floats = UnsafeRawPointer(from).assumingMemoryBound(to: Float.self)
+    let isHalf = Int(dtype) == SMX_FLOAT16
+    var j = 0
+    while j < length {
+      let n = Swift.min(16, length &- j)
+      let v = I.load(floats + j, from: 0, to: n, fill: 0)
+      if n == 16 && stride == 2 {
+        let q = (p + 2 &* j).assumingMemoryBound(to: UInt16.self)
+        isHalf ? I.storeFloat16(v, q) : I.storeBFloat16(v, q)
+      } else {
+        var bits = SIMD16<UInt16>(repeating: 0)
+        withUnsafeMutablePointer(to: &bits) {
+          let q = UnsafeMutableRawPointer($0).assumingMemoryBound(to: UInt16.self)
           isHalf ? I.storeFloat16(v, q) : I.storeBFloat16(v, q)
-        } else {
-          var bits = SIMD16<UInt16>(repeating: 0)
-          withUnsafeMutablePointer(to: &bits) {
-            let q = UnsafeMutableRawPointer($0).assumingMemoryBound(to: UInt16.self)
-            isHalf ? I.storeFloat16(v, q) : I.storeBFloat16(v, q)
-          }
-          for lane in 0..<n {
-            (p + (j &+ lane) &* stride).storeBytes(of: bits[lane], as: UInt16.self)
-          }
         }
-        j = j &+ n
+        for lane in 0..<n {
+          (p + (j &+ lane) &* stride).storeBytes(of: bits[lane], as: UInt16.self)
+        }
       }
+      j = j &+ n
     }
   }
 }

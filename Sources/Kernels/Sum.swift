@@ -57,6 +57,11 @@ struct Accumulator<L: Lanes> {
   var high: L
   var low: L
 
+  @inline(__always) init(high: L, low: L) {
+    self.high = high
+    self.low = low
+  }
+
   @inline(__always) init() {
     high = L(L.sumOrigin)
     low = L(0)

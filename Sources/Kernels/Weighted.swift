@@ -6,7 +6,7 @@
 import CSupport
 
 extension Kernels {
-  @inline(__always)
+  @inline(never)
   static func sumWeighted<L: Lanes>(
     _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
     _ start: Int
@@ -34,7 +34,7 @@ extension Kernels {
   }
 
   /// log |sum| + maximum, and the sign: NaN for a negative sum where no sign is asked for.
-  @inline(__always)
+  @inline(never)
   static func writeWeighted<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ sum: Sum
   ) {

@@ -49,6 +49,20 @@ enum Here: ISA {
     smxk_total_f64(high, low, origin)
   }
   @inline(__always)
+  static func totals(
+    _ high: UnsafePointer<Float>, _ low: UnsafePointer<Float>, stride: Int, origin: Float,
+    _ sums: UnsafeMutablePointer<smxk_pair>
+  ) {
+    smxk_totals_f32(high, low, Int64(stride), origin, sums)
+  }
+  @inline(__always)
+  static func totals(
+    _ high: UnsafePointer<Double>, _ low: UnsafePointer<Double>, stride: Int, origin: Double,
+    _ sums: UnsafeMutablePointer<smxk_pair>
+  ) {
+    smxk_totals_f64(high, low, Int64(stride), origin, sums)
+  }
+  @inline(__always)
   static func load(_ p: UnsafePointer<Float>, from: Int, to: Int, fill: Float) -> SIMD16<Float> {
     smxk_load_part_f32(p, Int64(from), Int64(to), fill)
   }
@@ -71,7 +85,8 @@ enum Here: ISA {
     smxk_stream_f64(p, v)
   }
   @inline(__always) static func streamFence() { smxk_stream_fence() }
-  @inline(__always) static func prefetch(_ p: UnsafeRawPointer) { smxk_prefetch(p) }
+  @inline(__always) static func prefetchRead(_ p: UnsafeRawPointer) { smxk_prefetch_read(p) }
+  @inline(__always) static func prefetchWrite(_ p: UnsafeRawPointer) { smxk_prefetch_write(p) }
   @inline(__always) static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
     smxk_load_f16(p)
   }

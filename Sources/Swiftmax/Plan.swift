@@ -276,14 +276,17 @@ private func directness(_ o: Operands, _ job: smxk_job) -> Int {
   let isContiguous =
     job.inner_count == 1
     && (inner.count == 1 || (inner.x == size && (inner.out == size || job.operation == SMXK_LOGSUMEXP)))
-  guard isContiguous, size >= 4, o.mask == nil, o.bias == nil, o.weights == nil else {
-    return SMXK_DIRECT_NONE
+  guard size >= 4, o.mask == nil, o.bias == nil, o.weights == nil else { return SMXK_DIRECT_NONE }
+  let isPlain = o.structure == nil && o.temperature == nil && o.sign == nil
+  if !isContiguous {
+    let last = job.outer[Int(job.outer_count) - 1]
+    let isBesideRows = job.inner_count == 1 && last.count >= 8 && last.x == size && last.out == size
+    return isPlain && isBesideRows ? SMXK_DIRECT_COLUMNS : SMXK_DIRECT_NONE
   }
   var condition = o.structure
   while let c = condition {
     if c.pointee.query_segments != nil || inner.place != job.key_place { return SMXK_DIRECT_NONE }
     condition = c.pointee.also
   }
-  return o.structure == nil && o.temperature == nil && o.sign == nil
-    ? SMXK_DIRECT_PLAIN : SMXK_DIRECT
+  return isPlain ? SMXK_DIRECT_PLAIN : SMXK_DIRECT
 }

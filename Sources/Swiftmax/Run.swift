@@ -18,13 +18,16 @@ func run(_ job: inout smxk_job, on machine: Machine) {
   let isWide = job.dtype == smx_dtype(SMX_FLOAT64)
   let elements = job.rows * max(job.cols, 1)
   let threads = elements < parallelThreshold ? 1 : machine.threads
-  if threads > 1 && job.rows < 2 * Int64(threads) && job.cols >= 2 * Int64(SMXK_CHUNK) {
+  let isColumns = job.direct == SMXK_DIRECT_COLUMNS
+  if threads > 1 && !isColumns && job.rows < 2 * Int64(threads) && job.cols >= 2 * Int64(SMXK_CHUNK) {
     splitRows(job, machine, isWide: isWide)
     return
   }
   var share = Share(
     job: job, rows: isWide ? machine.kernels.pointee.rows_f64 : machine.kernels.pointee.rows_f32,
-    rowsPerTask: max(1, taskElements / max(job.cols, 1)))
+    // Rows side by side are worked on 128 at a time.
+    rowsPerTask: isColumns
+      ? max(1, taskElements / max(job.cols, 1) / 128) * 128 : max(1, taskElements / max(job.cols, 1)))
   let tasks = (job.rows + share.rowsPerTask - 1) / share.rowsPerTask
   smxk_parallel(
     threads, tasks,

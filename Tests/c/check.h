@@ -27,8 +27,13 @@ __attribute__((format(printf, 3, 4))) static inline int check(int ok, const char
     passed++;
     return 1;
   }
-  /* Twenty failures say what thousands would. */
-  if (++failed <= 20) {
+  /* Three failures of a case, and twenty cases, say what thousands would. */
+  static char last[sizeof context];
+  static int cases, ofCase;
+  failed++;
+  if (strcmp(last, context) != 0) cases++, ofCase = 0;
+  memcpy(last, context, sizeof last);
+  if (++ofCase <= 3 && cases <= 20) {
     va_list list;
     va_start(list, format);
     printf("FAILED at %s (isa %s): ", place, isa_in_use());

@@ -23,72 +23,98 @@ typedef struct row_options {
   double temperature;
 } row_options;
 
-/* The score of an element; -inf where it takes no part. */
-static inline wide score_of(const element *e, const row_options *o) {
-  if (!e->visible || (o->has_weights && e->weight == 0)) return -INFINITY;
-  return (wide)e->x + (o->has_bias ? (wide)e->bias : 0);
+/* x + bias exactly, as a pair: of float64 operands far apart 113 bits would lose the smaller one. */
+typedef struct score {
+  wide high, low;
+} score;
+
+/* -inf where the element takes no part. */
+static inline score score_of(const element *e, const row_options *o) {
+  if (!e->visible || (o->has_weights && e->weight == 0)) return (score){-INFINITY, 0};
+  if (!o->has_bias) return (score){e->x, 0};
+  wide x = e->x, bias = e->bias, sum = x + bias, part = sum - x;
+  wide lost = (x - (sum - part)) + (bias - part);
+  return (score){sum, isfinite(e->x) && isfinite(e->bias) ? lost : 0};
 }
 
 static inline int is_nan(wide v) { return v != v; }
 
-/* Results to result[0 ..< n], or to result[0] and *sign for logsumexp; *maximum is the largest score. */
+/* a - b of finite scores; exact but for one rounding. */
+static inline wide difference(score a, score b) { return (a.high - b.high) + (a.low - b.low); }
+
+static inline int exceeds(score a, score b) {
+  return a.high > b.high || (a.high == b.high && a.low > b.low);
+}
+
+/* What a row comes to: results (one for logsumexp), sign of the sum, largest score, and for weights of
+ * both signs the sum of magnitudes over the magnitude of the sum: what cancellation may cost. */
+typedef struct row_result {
+  wide *values;
+  double sign, maximum, condition;
+} row_result;
+
+static inline void fill_row(int operation, int64_t n, wide value, row_result *result) {
+  for (int64_t i = 0; i < (operation == LOGSUMEXP ? 1 : n); i++) result->values[i] = value;
+  result->sign = is_nan(value) ? NAN : value == -INFINITY ? 0 : 1;
+}
+
 static inline void reference_row(int operation, const element *row, int64_t n, const row_options *o,
-                                 wide *result, double *sign, double *maximum) {
-  wide top = -INFINITY, others = 0, weighted = 0;
+                                 row_result *result) {
+  score top = {-INFINITY, 0};
+  wide others = 0, sum = 0, magnitudes = 0, t = o->temperature;
   int64_t visible = 0, ties = 0, finite = 0;
-  int hasNaN = 0;
+  int hasNaN = 0, taken = 0;
   for (int64_t i = 0; i < n; i++) {
-    wide s = score_of(&row[i], o);
+    score s = score_of(&row[i], o);
     visible += row[i].visible;
-    finite += s > -INFINITY;
-    if (is_nan(s)) hasNaN = 1;
-    if (s > top) top = s;
+    finite += s.high > -INFINITY;
+    hasNaN = hasNaN || is_nan(s.high);
+    if (exceeds(s, top)) top = s;
   }
-  for (int64_t i = 0; i < n; i++) ties += score_of(&row[i], o) == top;
-  *maximum = (double)top;
+  result->maximum = (double)top.high;
+  result->condition = 1;
 
   /* Rows without arithmetic: contract S1 to S4 and S14. */
-  wide masked = operation == SOFTMAX ? 0 : -INFINITY;
-  int isClosed = visible == 0 || (top == -INFINITY && (o->has_bias || operation == LOGSUMEXP));
-  if (hasNaN || isClosed || top == INFINITY || top == -INFINITY) {
-    wide value = hasNaN ? NAN : isClosed ? masked : operation == LOGSUMEXP ? INFINITY : NAN;
-    for (int64_t i = 0; i < (operation == LOGSUMEXP ? 1 : n); i++) result[i] = value;
-    *sign = hasNaN ? NAN : isClosed ? 0 : 1;
+  int isClosed = visible == 0 || (top.high == -INFINITY && (o->has_bias || operation == LOGSUMEXP));
+  if (hasNaN || (top.high == INFINITY && operation != LOGSUMEXP)) {
+    fill_row(operation, n, NAN, result);
+    return;
+  }
+  if (isClosed || isinf((double)top.high)) {
+    wide closed = operation == SOFTMAX ? 0 : -INFINITY;
+    fill_row(operation, n, isClosed ? closed : top.high > 0 ? INFINITY : NAN, result);
     return;
   }
 
-  wide t = o->temperature;
   int isLimit = o->temperature == 0 || isinf(o->temperature);
-  int64_t winners = o->temperature == 0 ? ties : finite;
-  /* The sum without one maximum, so that its logarithm keeps every digit. */
-  int taken = 0;
   for (int64_t i = 0; i < n; i++) {
-    wide s = score_of(&row[i], o);
-    wide term = s == -INFINITY || isLimit ? 0 : expf128((s - top) / t);
-    weighted += o->has_weights ? term * (wide)row[i].weight : 0;
-    if (s == top && !taken++) continue;
-    others += term;
+    score s = score_of(&row[i], o);
+    if (s.high == -INFINITY) continue;
+    wide term = isLimit ? 0 : expf128(difference(s, top) / t);
+    int isTop = !exceeds(top, s);
+    ties += isTop;
+    sum += term * row[i].weight;
+    magnitudes += term * fabs(row[i].weight);
+    /* The sum without one maximum, so that its logarithm keeps every digit. */
+    if (!isTop || taken++) others += term;
   }
   if (operation == LOGSUMEXP) {
-    wide size = weighted < 0 ? -weighted : weighted;
-    result[0] = top + (o->has_weights ? logf128(size) : log1pf128(others));
-    if (o->has_weights && weighted < 0 && !o->has_sign) result[0] = NAN;
-    *sign = !o->has_weights ? 1 : weighted > 0 ? 1 : weighted < 0 ? -1 : 0;
+    result->sign = !o->has_weights ? 1 : sum > 0 ? 1 : sum < 0 ? -1 : 0;
+    wide size = sum < 0 ? -sum : sum;
+    result->condition = size == 0 ? INFINITY : (double)(magnitudes / size);
+    wide log = o->has_weights ? logf128(size) : log1pf128(others);
+    result->values[0] = sum < 0 && !o->has_sign ? NAN : (top.high + log) + top.low;
     return;
   }
+  int64_t winners = o->temperature == 0 ? ties : finite;
   for (int64_t i = 0; i < n; i++) {
-    wide s = score_of(&row[i], o);
-    if (s == -INFINITY) {
-      result[i] = masked;
-    } else if (isLimit) {
-      int wins = o->temperature != 0 || s == top;
-      result[i] = operation == SOFTMAX ? (wins ? (wide)1 / winners : 0)
-                                       : (wins ? -logf128(winners) : -INFINITY);
-    } else {
-      wide shifted = (s - top) / t;
-      result[i] = operation == SOFTMAX ? expf128(shifted) / (1 + others)
-                                       : shifted - log1pf128(others);
-    }
+    score s = score_of(&row[i], o);
+    int wins = s.high > -INFINITY && (o->temperature != 0 || !exceeds(top, s));
+    wide shifted = wins && !isLimit ? difference(s, top) / t : 0;
+    if (!wins) result->values[i] = operation == SOFTMAX ? 0 : -INFINITY;
+    else if (isLimit) result->values[i] = operation == SOFTMAX ? (wide)1 / winners : -logf128(winners);
+    else if (operation == SOFTMAX) result->values[i] = expf128(shifted) / (1 + others);
+    else result->values[i] = shifted - log1pf128(others);
   }
 }
 
@@ -103,8 +129,8 @@ static inline double error_of(smx_dtype dtype, double got, wide exact, double sc
     /* On either side of the largest number is next to it, not at the end of the world. */
     return fabs(nearest) >= largest && fabs(got) >= largest && (nearest > 0) == (got > 0) ? 1 : INFINITY;
   }
-  wide difference = (wide)got - exact;
-  return (double)((difference < 0 ? -difference : difference) / ulp_of(dtype, scale));
+  wide distance = (wide)got - exact;
+  return (double)((distance < 0 ? -distance : distance) / ulp_of(dtype, scale));
 }
 
 /* The bound in ulp of the dtype. The narrow types are computed in float32 and rounded once: half an ulp,

@@ -59,46 +59,36 @@ static element element_at(const scenario *s, const int64_t *index) {
   return e;
 }
 
-/* What cancellation among weights of both signs may cost: the sum of magnitudes over the sum's. */
-static double condition_of(const element *row, int64_t n, const row_options *o, double maximum) {
-  wide sum = 0, magnitudes = 0;
-  for (int64_t i = 0; i < n; i++) {
-    wide term = expf128(score_of(&row[i], o) - maximum) * row[i].weight;
-    sum += term;
-    magnitudes += term < 0 ? -term : term;
-  }
-  return sum == 0 ? INFINITY : (double)(magnitudes / (sum < 0 ? -sum : sum));
+static void note(double error, double *most) {
+  if (isfinite(error) && error > *most) *most = error;
 }
 
-static int dtype_number(smx_dtype dtype) { return dtype < SMX_FLOAT32 ? dtype - 16 : dtype - 16; }
-
-static void check_sum(const scenario *s, const int64_t *index, const element *row,
-                      const row_options *o, wide exact, double sign, double maximum) {
-  double got = load_as(s->dtype, row_place(&s->out.tensor, s, index)), value = (double)exact;
+static void check_sum(const scenario *s, const int64_t *index, const row_result *result) {
+  double got = load_as(s->dtype, row_place(&s->out.tensor, s, index));
+  double value = (double)result->values[0], maximum = result->maximum;
   double scale = isfinite(maximum) && fabs(maximum) > fabs(value) ? maximum : value;
-  double bound = LOGSUMEXP_ULP, error;
-  if (s->dtype < SMX_FLOAT32) {
-    /* Half an ulp of the result in its own dtype, and the float32 bound. */
-    error = error_of(s->dtype, got, exact, value);
-    bound = 0.5 + ulp_of(SMX_FLOAT32, scale) / ulp_of(s->dtype, value);
-  } else {
-    error = error_of(s->dtype, got, exact, scale);
-  }
-  if (o->has_weights && isfinite(value)) {
-    double condition = condition_of(row, s->cols, o, maximum);
-    smx_dtype inner = s->dtype < SMX_FLOAT32 ? SMX_FLOAT32 : s->dtype;
-    double more = condition * ulp_of(inner, 1) / ulp_of(s->dtype, s->dtype < SMX_FLOAT32 ? value : scale);
-    if (error > bound && error - bound > worst_cancelled) worst_cancelled = error - bound;
+  /* A narrow type adds half an ulp of its own to the bound of float32. */
+  int isNarrow = s->dtype < SMX_FLOAT32;
+  smx_dtype inner = isNarrow ? SMX_FLOAT32 : s->dtype;
+  double unit = ulp_of(s->dtype, isNarrow ? value : scale);
+  double bound = isNarrow ? 0.5 + LOGSUMEXP_ULP * ulp_of(inner, scale) / unit : LOGSUMEXP_ULP;
+  double error = error_of(s->dtype, got, result->values[0], isNarrow ? value : scale);
+  /* The bound is for the normal range; below it one unit more. */
+  double smallest = ldexp(ulp_of(inner, 0), format_of(inner).digits - 1);
+  if (fabs(value) < smallest && fabs(scale) < smallest) bound += 1;
+  if (s->arguments.weights && isfinite(value)) {
+    note(error - bound, &worst_cancelled);
     /* Where everything cancels no digit is left to compare. */
-    if (condition > 1e6) return;
-    bound += more;
-  } else if (error > worst[LOGSUMEXP][dtype_number(s->dtype)]) {
-    worst[LOGSUMEXP][dtype_number(s->dtype)] = error;
+    if (result->condition > 1e6) return;
+    bound += result->condition * ulp_of(inner, 1) / unit;
+  } else {
+    note(error, &worst[LOGSUMEXP][s->dtype - SMX_FLOAT16]);
   }
   CHECK(error <= bound, "logsumexp is %a, not %a: %g ulp, at most %g", got, value, error, bound);
-  if (o->has_sign) {
-    double written = load_as(s->dtype, row_place(&s->sign.tensor, s, index));
-    CHECK(written == sign || (isnan(written) && isnan(sign)), "sign is %g, not %g", written, sign);
+  if (s->arguments.sign) {
+    double sign = load_as(s->dtype, row_place(&s->sign.tensor, s, index));
+    CHECK(sign == result->sign || (isnan(sign) && isnan(result->sign)), "sign is %g, not %g", sign,
+          result->sign);
   }
 }
 
@@ -121,10 +111,10 @@ static void check_row(const scenario *s, int64_t number, element *row, wide *res
     for (int i = 0; i < reduced; i++) index[reducedAxes[i]] = inner[i];
     row[j] = element_at(s, index);
   }
-  double sign, maximum;
-  reference_row(s->operation, row, s->cols, &o, result, &sign, &maximum);
+  row_result expected = {.values = result};
+  reference_row(s->operation, row, s->cols, &o, &expected);
   if (s->operation == LOGSUMEXP) {
-    check_sum(s, index, row, &o, result[0], sign, maximum);
+    check_sum(s, index, &expected);
     return;
   }
   int ok = 1;
@@ -134,8 +124,7 @@ static void check_row(const scenario *s, int64_t number, element *row, wide *res
     double got = load_as(s->dtype, place_of(&s->out.tensor, index));
     double error = error_of(s->dtype, got, result[j], (double)result[j]);
     double bound = bound_of(s->dtype, SOFTMAX_ULP);
-    double *most = &worst[s->operation][dtype_number(s->dtype)];
-    if (error > *most) *most = error;
+    note(error, &worst[s->operation][s->dtype - SMX_FLOAT16]);
     ok = error <= bound;
     if (!ok) {
       CHECK(0, "row %" PRId64 " element %" PRId64 " (x = %a, T = %g) is %a, not %a: %g ulp, at most %g",

@@ -63,7 +63,7 @@ static inline void view_make(view *v, smx_dtype dtype, int rank, const int64_t *
   v->block = malloc(v->bytes);
   if (!v->block) abort();
   memset(v->block, CANARY, v->bytes);
-  base += MARGIN + (isUneven ? random_below(&random, 16) : layout % 4 * (int64_t)size);
+  base += MARGIN + (isUneven ? random_below(&random, 16) : (int64_t)(layout % 4 * size));
   v->tensor = (smx_tensor){v->block + base, dtype, rank, v->shape, v->strides};
 }
 

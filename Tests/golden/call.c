@@ -59,7 +59,7 @@ smx_status call_tensor(const inputs *in, operands *o, const layout *how,
   return (c->op == SOFTMAX ? smx_softmax : smx_log_softmax)(&o->x.tensor, &o->out.tensor, &options);
 }
 
-/* -- typed calls ------------------------------------------------------------------------------------ */
+/* -- typed calls ------------------------------------------------------------------------------- */
 
 int is_typed(const inputs *in) {
   const golden_case *c = in->from;
@@ -73,10 +73,10 @@ smx_status call_typed(const inputs *in, operands *o) {
   int64_t cols = in->x.shape[in->x.rank - 1], rows = in->x.count / cols;
   const void *x = o->x.tensor.data;
   void *out = o->out.tensor.data;
-#define ONE(dtype, name)                                                                 \
-  case dtype:                                                                            \
-    return in->from->op == SOFTMAX       ? smx_softmax_##name(x, out, rows, cols)        \
-           : in->from->op == LOG_SOFTMAX ? smx_log_softmax_##name(x, out, rows, cols)    \
+#define ONE(dtype, name)                                                              \
+  case dtype:                                                                         \
+    return in->from->op == SOFTMAX       ? smx_softmax_##name(x, out, rows, cols)     \
+           : in->from->op == LOG_SOFTMAX ? smx_log_softmax_##name(x, out, rows, cols) \
                                          : smx_logsumexp_##name(x, out, rows, cols)
   switch (in->from->dtype) {
     ONE(SMX_FLOAT16, f16);
@@ -87,7 +87,7 @@ smx_status call_typed(const inputs *in, operands *o) {
 #undef ONE
 }
 
-/* -- row by row --------------------------------------------------------------------------------------- */
+/* -- row by row -------------------------------------------------------------------------------- */
 
 /* Narrows every kept axis to one index. */
 static placed one_row(const placed *from, const golden_case *c, const int64_t *index) {
@@ -120,7 +120,8 @@ static void narrow(const inputs *in, const int64_t *index, condition *to, int64_
     condition *n = &to[i];
     *n = *k;
     n->mask.also = i + 1 < in->conditions ? &to[i + 1].mask : NULL;
-    numbers[i][0] = query + (k->mask.query_offset ? entry(k, 0, &k->offset, index) : keys - queries);
+    numbers[i][0] =
+        query + (k->mask.query_offset ? entry(k, 0, &k->offset, index) : keys - queries);
     n->offset = (smx_tensor){&numbers[i][0], SMX_INT64, 0, NULL, NULL};
     if (k->mask.causal || k->mask.window) n->mask.query_offset = &n->offset;
     if (k->mask.key_lengths) {
@@ -145,7 +146,8 @@ static void narrow(const inputs *in, const int64_t *index, condition *to, int64_
 smx_status call_alone(inputs *in, operands *o, int64_t limit) {
   const golden_case *c = in->from;
   int64_t rows = 1;
-  for (int i = 0; i < c->rank; i++) if (!c->reduced[i]) rows *= in->x.shape[i];
+  for (int i = 0; i < c->rank; i++)
+    if (!c->reduced[i]) rows *= in->x.shape[i];
   for (int64_t row = 0; row < rows && row < limit; row++) {
     int64_t index[MAX_RANK] = {0}, rest = row;
     for (int i = c->rank - 1; i >= 0; i--) {

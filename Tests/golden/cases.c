@@ -21,7 +21,8 @@ static void refuse(const char *path, int line, const char *what) {
 
 /* Where `word` stands in a list that ends with NULL; -1 if it does not. */
 static int find(const char *word, const char *const *list) {
-  for (int i = 0; list[i]; i++) if (strcmp(word, list[i]) == 0) return i;
+  for (int i = 0; list[i]; i++)
+    if (strcmp(word, list[i]) == 0) return i;
   return -1;
 }
 
@@ -104,7 +105,8 @@ int read_cases(const char *path, golden_case **cases) {
     const char *problem = parse_case(*cases + count, text);
     if (problem) refuse(path, line, problem);
     for (int i = 0; i < count; i++) {
-      if (strcmp((*cases)[i].name, (*cases)[count].name) == 0) refuse(path, line, "name used twice");
+      if (strcmp((*cases)[i].name, (*cases)[count].name) == 0)
+        refuse(path, line, "name used twice");
     }
     count++;
   }
@@ -135,6 +137,7 @@ int read_expected(const char *path, expectation **expected) {
 }
 
 const expectation *find_expected(const expectation *all, int count, const char *name) {
-  for (int i = 0; i < count; i++) if (strcmp(all[i].name, name) == 0) return all + i;
+  for (int i = 0; i < count; i++)
+    if (strcmp(all[i].name, name) == 0) return all + i;
   return NULL;
 }

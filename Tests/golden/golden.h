@@ -1,7 +1,7 @@
 /* The golden check, in pieces: a case from cases.txt (cases.c), its operands from the integer
- * generator (inputs.c), the same values in another place in memory (layout.c), a call of the library
- * (call.c), a slow reference (reference.c) and the ways to call that must not show in the bits
- * (variations.c). README.md specifies the generator for every other language. */
+ * generator (inputs.c), the same values in another place in memory (layout.c), a call of the
+ * library (call.c), a slow reference (reference.c) and the ways to call that must not show in the
+ * bits (variations.c). README.md specifies the generator for every other language. */
 #ifndef GOLDEN_H
 #define GOLDEN_H
 
@@ -14,7 +14,8 @@ enum { MAX_RANK = 6, MAX_CONDITIONS = 4, NAME = 64 };
 
 typedef enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP } operation;
 
-/* -- a case, as its line has it (cases.c) ------------------------------------------------------- */
+/* -- a case, as its line has it (cases.c) -------------------------------------------------------
+ */
 
 typedef struct {
   char name[NAME];
@@ -42,7 +43,7 @@ int read_cases(const char *path, golden_case **cases);
 int read_expected(const char *path, expectation **expected);
 const expectation *find_expected(const expectation *all, int count, const char *name);
 
-/* -- values (inputs.c) ------------------------------------------------------------------------------ */
+/* -- values (inputs.c) ------------------------------------------------------------------------- */
 
 /* Elements in C order. */
 typedef struct {
@@ -82,12 +83,12 @@ array new_out(const inputs *in);
 uint64_t fnv1a(const void *data, size_t bytes);
 int64_t bytes_of(const array *a);
 
-/* -- places (layout.c) ------------------------------------------------------------------------------ */
+/* -- places (layout.c) ------------------------------------------------------------------------- */
 
 /* How an array lies in memory. All zero: contiguous, C order, axes as they are. */
 typedef struct {
   int reduced_first; /* the call sees the reduced axes first, memory unchanged */
-  int memory_order;  /* 0: C, 1: first axis fastest, 2: the last axis slowest, the others in C order */
+  int memory_order;  /* 0: C, 1: first axis fastest, 2: last axis slowest, the others in C order */
   int step;          /* elements from one to the next along the fastest axis; 0 is 1 */
   int backwards;     /* every stride negative */
   int offset;        /* bytes from an aligned address */
@@ -105,14 +106,15 @@ void place(placed *p, const array *a, const layout *how, const int *reduced);
 /* The elements back in C order of the original axes. */
 void collect(const placed *p, array *a, const layout *how, const int *reduced);
 
-/* -- calls (call.c) ----------------------------------------------------------------------------------- */
+/* -- calls (call.c) ---------------------------------------------------------------------------- */
 
 typedef struct {
   placed x, out, mask, bias, weights, temperature;
 } operands;
 
 /* Places all operands; with `in_place` out is x. */
-void place_operands(operands *o, const inputs *in, const array *out, const layout *how, int in_place);
+void place_operands(operands *o, const inputs *in, const array *out, const layout *how,
+                    int in_place);
 void free_operands(operands *o);
 /* The tensor call; `conditions` NULL for none. */
 smx_status call_tensor(const inputs *in, operands *o, const layout *how, const smx_mask *structure);
@@ -123,16 +125,22 @@ smx_status call_typed(const inputs *in, operands *o);
 /* Each row in a call of its own, at most `limit` of them; out's other elements stay. */
 smx_status call_alone(inputs *in, operands *o, int64_t limit);
 
-/* -- a slow reference (reference.c) --------------------------------------------------------------------- */
+/* -- a slow reference (reference.c) ------------------------------------------------------------ */
 
-/* The case from its definition in long double. */
-long double *reference(const inputs *in);
-/* Largest error of `out` in units of its last place; `at` is where. */
-double worst_error(const inputs *in, const array *out, const long double *exact, int64_t *at);
+/* What an element should be, and the magnitude whose last place errors are counted in: its own, and
+ * for logsumexp the larger one of its own and the row's maximum. */
+typedef struct {
+  long double value, scale;
+} exact_value;
+
+/* Each element of the out, from its definition in long double. */
+exact_value *reference(const inputs *in);
+/* Largest error of `out` in units of the last place; `at` is where. */
+double worst_error(const array *out, const exact_value *exact, int64_t *at);
 /* Whether element `index` of x takes part: mask and structure. */
 int is_visible(const inputs *in, int64_t index);
 
-/* -- ways to call (variations.c) -------------------------------------------------------------------------- */
+/* -- ways to call (variations.c) --------------------------------------------------------------- */
 
 typedef struct {
   int64_t passed, failed;

@@ -17,7 +17,8 @@ uint64_t stream(uint64_t seed, int which, uint64_t index) {
 
 uint64_t fnv1a(const void *data, size_t bytes) {
   uint64_t hash = 0xcbf29ce484222325u;
-  for (size_t i = 0; i < bytes; i++) hash = (hash ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
+  for (size_t i = 0; i < bytes; i++)
+    hash = (hash ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
   return hash;
 }
 
@@ -30,13 +31,15 @@ void *allocate(size_t bytes) {
   return memory;
 }
 
-/* -- arrays ---------------------------------------------------------------------------------------- */
+/* -- arrays ------------------------------------------------------------------------------------ */
 
 int64_t item_size(smx_dtype dtype) {
   switch (dtype) {
     case SMX_BOOL: return 1;
-    case SMX_FLOAT16: case SMX_BFLOAT16: return 2;
-    case SMX_FLOAT32: case SMX_INT32: return 4;
+    case SMX_FLOAT16:
+    case SMX_BFLOAT16: return 2;
+    case SMX_FLOAT32:
+    case SMX_INT32: return 4;
     default: return 8;
   }
 }
@@ -68,8 +71,9 @@ double get(const array *a, int64_t i) {
     return f;
   }
   int exponent = half >> 10 & 31, fraction = half & 1023;
-  d = exponent == 31 ? (fraction ? NAN : INFINITY)
-      : exponent == 0 ? ldexp(fraction, -24) : ldexp(fraction + 1024, exponent - 25);
+  d = exponent == 31  ? (fraction ? NAN : INFINITY)
+      : exponent == 0 ? ldexp(fraction, -24)
+                      : ldexp(fraction + 1024, exponent - 25);
   return half & 0x8000 ? -d : d;
 }
 
@@ -103,7 +107,7 @@ void set(array *a, int64_t i, double value) {
   memcpy(p, &half, 2);
 }
 
-/* -- the generator ------------------------------------------------------------------------------------ */
+/* -- the generator ----------------------------------------------------------------------------- */
 
 /* Bits of a dtype's significand, the sign in place of the hidden one. */
 static int bits_of(smx_dtype dtype) {
@@ -129,29 +133,30 @@ static double around(smx_dtype dtype, int center, int e, uint64_t z) {
 
 static void fill_x(array *x, const golden_case *c) {
   int64_t cols = x->shape[x->rank - 1];
-  int e = 0, center = 0, isTies = strncmp(c->fill, "ties", 4) == 0;
-  int isAround = sscanf(c->fill, "u%d@%d", &e, &center) == 2;
+  int e = 0, center = 0, is_ties = strncmp(c->fill, "ties", 4) == 0;
+  int is_around = sscanf(c->fill, "u%d@%d", &e, &center) == 2;
   const char *peak = strstr(c->fill, "+peak");
-  int hasNaN = strstr(c->fill, "+nan") != NULL, hasInf = strstr(c->fill, "+inf") != NULL;
-  int hasClosed = strstr(c->fill, "+ninf") != NULL;
+  int has_nan = strstr(c->fill, "+nan") != NULL, has_inf = strstr(c->fill, "+inf") != NULL;
+  int has_closed = strstr(c->fill, "+ninf") != NULL;
   for (int64_t i = 0; i < x->count; i++) {
     int64_t row = i / cols, col = i % cols;
     uint64_t z = stream(c->seed, OF_X, (uint64_t)i);
-    int isPlace = col == (int64_t)(stream(c->seed, OF_PLACE, (uint64_t)row) % (uint64_t)cols);
-    double value = isTies ? (double)(z >> 62) - 1
-                   : isAround ? around(x->dtype, center, e, z) : uniform(x->dtype, e, z);
-    if (peak && isPlace) value = ldexp(1, atoi(peak + 5));
-    if (hasClosed && (row % 5 == 3 || (z & 7) == 0)) value = -INFINITY;
-    if (hasNaN && row % 5 == 1 && isPlace) value = NAN;
-    if (hasInf && row % 5 == 2 && isPlace) value = INFINITY;
+    int is_place = col == (int64_t)(stream(c->seed, OF_PLACE, (uint64_t)row) % (uint64_t)cols);
+    double value = is_ties     ? (double)(z >> 62) - 1
+                   : is_around ? around(x->dtype, center, e, z)
+                              : uniform(x->dtype, e, z);
+    if (peak && is_place) value = ldexp(1, atoi(peak + 5));
+    if (has_closed && (row % 5 == 3 || (z & 7) == 0)) value = -INFINITY;
+    if (has_nan && row % 5 == 1 && is_place) value = NAN;
+    if (has_inf && row % 5 == 2 && is_place) value = INFINITY;
     set(x, i, value);
   }
 }
 
 /* The shape of x, or 1 along every axis but the last. */
-static array like_x(const array *x, smx_dtype dtype, int isOneRow) {
+static array like_x(const array *x, smx_dtype dtype, int is_one_row) {
   int64_t shape[MAX_RANK];
-  for (int i = 0; i < x->rank; i++) shape[i] = isOneRow && i < x->rank - 1 ? 1 : x->shape[i];
+  for (int i = 0; i < x->rank; i++) shape[i] = is_one_row && i < x->rank - 1 ? 1 : x->shape[i];
   return new_array(dtype, x->rank, shape);
 }
 
@@ -160,43 +165,43 @@ static void fill_others(inputs *in) {
   int64_t cols = in->x.shape[in->x.rank - 1];
   if (*c->mask) {
     in->mask = like_x(&in->x, SMX_BOOL, strcmp(c->mask, "cols") == 0);
-    int hasClosedRows = strcmp(c->mask, "rows") == 0;
+    int has_closed_rows = strcmp(c->mask, "rows") == 0;
     for (int64_t i = 0; i < in->mask.count; i++) {
-      int isOpen = stream(c->seed, OF_MASK, (uint64_t)i) >> 62 != 0;
-      set(&in->mask, i, isOpen && !(hasClosedRows && i / cols % 3 == 1));
+      int is_open = stream(c->seed, OF_MASK, (uint64_t)i) >> 62 != 0;
+      set(&in->mask, i, is_open && !(has_closed_rows && i / cols % 3 == 1));
     }
   }
   if (*c->bias) {
     smx_dtype dtype = strcmp(c->bias, "f32") == 0 ? SMX_FLOAT32 : c->dtype;
     in->bias = like_x(&in->x, dtype, strcmp(c->bias, "cols") == 0);
-    int isClosing = strcmp(c->bias, "closed") == 0;
+    int is_closing = strcmp(c->bias, "closed") == 0;
     for (int64_t i = 0; i < in->bias.count; i++) {
       uint64_t z = stream(c->seed, OF_BIAS, (uint64_t)i);
-      int isClosed = isClosing && ((z & 7) == 0 || i / cols % 4 == 1);
-      set(&in->bias, i, isClosed ? -INFINITY : uniform(dtype, 1, z));
+      int is_closed = is_closing && ((z & 7) == 0 || i / cols % 4 == 1);
+      set(&in->bias, i, is_closed ? -INFINITY : uniform(dtype, 1, z));
     }
   }
   if (*c->weights) {
     in->weights = like_x(&in->x, c->dtype, 0);
-    int isPositive = strcmp(c->weights, "positive") == 0;
+    int is_positive = strcmp(c->weights, "positive") == 0;
     for (int64_t i = 0; i < in->weights.count; i++) {
       double value = uniform(c->dtype, 1, stream(c->seed, OF_WEIGHTS, (uint64_t)i));
-      set(&in->weights, i, isPositive ? fabs(value) : value);
+      set(&in->weights, i, is_positive ? fabs(value) : value);
     }
   }
   if (*c->temperature) {
     static const double of_rows[6] = {0, 0.5, 1, 2, INFINITY, 3};
-    int isOfRows = strcmp(c->temperature, "rows") == 0;
+    int is_of_rows = strcmp(c->temperature, "rows") == 0;
     int64_t shape[MAX_RANK];
-    for (int i = 0; i < c->rank; i++) shape[i] = isOfRows && !c->reduced[i] ? c->shape[i] : 1;
+    for (int i = 0; i < c->rank; i++) shape[i] = is_of_rows && !c->reduced[i] ? c->shape[i] : 1;
     in->temperature = new_array(SMX_FLOAT64, c->rank, shape);
     for (int64_t i = 0; i < in->temperature.count; i++) {
-      set(&in->temperature, i, isOfRows ? of_rows[i % 6] : strtod(c->temperature, NULL));
+      set(&in->temperature, i, is_of_rows ? of_rows[i % 6] : strtod(c->temperature, NULL));
     }
   }
 }
 
-/* -- structures -------------------------------------------------------------------------------------- */
+/* -- structures -------------------------------------------------------------------------------- */
 
 /* An int32 tensor over at most one axis. */
 static smx_tensor *integers(condition *k, int slot, smx_tensor *t, int rank, int64_t length) {
@@ -234,12 +239,13 @@ static void add_condition(inputs *in, const char *text) {
     k->mask.window_left = left;
     k->mask.window_right = right;
   } else if (strcmp(text, "lengths") == 0 || strcmp(text, "qlengths") == 0) {
-    int isQuery = *text == 'q', slot = isQuery ? 2 : 1;
-    smx_tensor *t = integers(k, slot, isQuery ? &k->query_lengths : &k->lengths, rank, count);
-    if (isQuery) k->mask.query_lengths = t; else k->mask.key_lengths = t;
+    int is_query = *text == 'q', slot = is_query ? 2 : 1;
+    smx_tensor *t = integers(k, slot, is_query ? &k->query_lengths : &k->lengths, rank, count);
+    if (is_query) k->mask.query_lengths = t;
+    else k->mask.key_lengths = t;
     for (int64_t i = 0; i < count; i++) {
-      uint64_t z = stream(c->seed, OF_STRUCTURE, (uint64_t)(i + (isQuery ? 100 : 0)));
-      k->data[slot][i] = (int32_t)(z % (uint64_t)((isQuery ? queries : keys) + 1));
+      uint64_t z = stream(c->seed, OF_STRUCTURE, (uint64_t)(i + (is_query ? 100 : 0)));
+      k->data[slot][i] = (int32_t)(z % (uint64_t)((is_query ? queries : keys) + 1));
     }
   } else {
     k->mask.query_segments = integers(k, 3, &k->query_ids, 1, queries);
@@ -265,7 +271,8 @@ void make_inputs(inputs *in, const golden_case *c) {
   fill_others(in);
   char text[NAME], *rest = text;
   strcpy(text, c->structure);
-  for (char *one; (one = strsep(&rest, "&"));) if (*one) add_condition(in, one);
+  for (char *one; (one = strsep(&rest, "&"));)
+    if (*one) add_condition(in, one);
 }
 
 void free_inputs(inputs *in) {

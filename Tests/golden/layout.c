@@ -4,23 +4,26 @@
 
 #include "golden.h"
 
-/* order[k]: the original axis that the call sees as axis k. The reduced axes keep their order, and so
- * do the kept ones: rows and their elements stay the same. */
+/* order[k]: the original axis that the call sees as axis k. The reduced axes keep their order, and
+ * so do the kept ones: rows and their elements stay the same. */
 static void call_order(int *order, int rank, const layout *how, const int *reduced) {
   int k = 0;
   if (!how->reduced_first) {
     for (; k < rank; k++) order[k] = k;
     return;
   }
-  for (int i = 0; i < rank; i++) if (reduced[i]) order[k++] = i;
-  for (int i = 0; i < rank; i++) if (!reduced[i]) order[k++] = i;
+  for (int i = 0; i < rank; i++)
+    if (reduced[i]) order[k++] = i;
+  for (int i = 0; i < rank; i++)
+    if (!reduced[i]) order[k++] = i;
 }
 
 /* order[k]: the original axis at place k in memory, the slowest first. */
 static void memory_order(int *order, int rank, const layout *how) {
   for (int k = 0; k < rank; k++) {
-    order[k] = how->memory_order == 1 ? rank - 1 - k
-               : how->memory_order == 2 ? (k + rank - 1) % rank : k;
+    order[k] = how->memory_order == 1   ? rank - 1 - k
+               : how->memory_order == 2 ? (k + rank - 1) % rank
+                                        : k;
   }
 }
 
@@ -57,7 +60,8 @@ void place(placed *p, const array *a, const layout *how, const int *reduced) {
     p->shape[k] = a->shape[order[k]];
     p->strides[k] = strides[order[k]];
   }
-  p->tensor = (smx_tensor){p->memory + how->offset + start, a->dtype, a->rank, p->shape, p->strides};
+  p->tensor =
+      (smx_tensor){p->memory + how->offset + start, a->dtype, a->rank, p->shape, p->strides};
   for (int64_t i = 0; i < a->count; i++) {
     memcpy((char *)p->tensor.data + offset_of(p, i, a->shape, a->rank, order), a->data + i * size,
            (size_t)size);

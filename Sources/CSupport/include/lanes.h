@@ -20,6 +20,7 @@ typedef uint16_t smxk_u16x16 __attribute__((ext_vector_type(16)));
 typedef uint32_t smxk_u32x16 __attribute__((ext_vector_type(16)));
 typedef smxk_f32x16 smxk_f32x16_unaligned __attribute__((aligned(1)));
 typedef smxk_f64x8 smxk_f64x8_unaligned __attribute__((aligned(1)));
+typedef smxk_f32x8 smxk_f32x8_unaligned __attribute__((aligned(1)));
 typedef smxk_u16x16 smxk_u16x16_unaligned __attribute__((aligned(1)));
 
 typedef struct {
@@ -105,20 +106,56 @@ SMXK_INLINE smxk_pair smxk_total_f32(smxk_f32x16 high, smxk_f32x16 low, float or
   return (smxk_pair){two[0] + two[1], 0};
 }
 
-/* The same of float64 lanes, in pairs: at each halving the rounding of the sum (TwoSum) joins the low
- * parts. Order is part of the contract: lane l meets l + 4, then l + 2, l + 1. */
-#define SMXK_HALVE(high, low)                                        \
-  __auto_type a_##high = high.lo, b_##high = high.hi;                \
-  __auto_type sum_##high = a_##high + b_##high;                      \
-  __auto_type part_##high = sum_##high - a_##high;                   \
-  __auto_type lost_##high = (a_##high - (sum_##high - part_##high)) + (b_##high - part_##high); \
-  __auto_type rest_##high = (low.lo + low.hi) + lost_##high
+/* The same for sixteen rows at once, lane l of each at high + l * stride. */
+SMXK_INLINE void smxk_totals_f32(const float *high, const float *low, int64_t stride, float origin,
+                                 smxk_pair *sums) {
+  smxk_f64x8 start = (smxk_f64x8)(double)origin;
+  for (int half = 0; half < 16; half += 8) {
+    smxk_f64x8 lanes[16];
+    for (int lane = 0; lane < 16; lane++) {
+      smxk_f32x8 h = *(const smxk_f32x8_unaligned *)(high + lane * stride + half);
+      smxk_f32x8 l = *(const smxk_f32x8_unaligned *)(low + lane * stride + half);
+      lanes[lane] = (smxk_widen(h) - start) + smxk_widen(l);
+    }
+    for (int width = 8; width > 0; width /= 2) {
+      for (int lane = 0; lane < width; lane++) lanes[lane] = lanes[lane] + lanes[lane + width];
+    }
+    for (int row = 0; row < 8; row++) sums[half + row] = (smxk_pair){lanes[0][row], 0};
+  }
+}
+
+/* a + b of two pairs' high parts by TwoSum, what it lost joining the low parts. */
+#define SMXK_HALVE(sum, rest, ah, al, bh, bl)                                  \
+  __auto_type sum = (ah) + (bh);                                               \
+  __auto_type part_##sum = sum - (ah);                                         \
+  __auto_type rest = ((al) + (bl)) + (((ah) - (sum - part_##sum)) + ((bh) - part_##sum))
+
+/* The same of float64 lanes, in pairs. Order is part of the contract: lane l meets l + 4, then l + 2, l + 1. */
 SMXK_INLINE smxk_pair smxk_total_f64(smxk_f64x8 high, smxk_f64x8 low, double origin) {
   smxk_f64x8 eight = high - (smxk_f64x8)origin;
-  SMXK_HALVE(eight, low);
-  SMXK_HALVE(sum_eight, rest_eight);
-  SMXK_HALVE(sum_sum_eight, rest_sum_eight);
-  return (smxk_pair){sum_sum_sum_eight, rest_sum_sum_eight};
+  SMXK_HALVE(four, four_low, eight.lo, low.lo, eight.hi, low.hi);
+  SMXK_HALVE(two, two_low, four.lo, four_low.lo, four.hi, four_low.hi);
+  SMXK_HALVE(one, one_low, two[0], two_low[0], two[1], two_low[1]);
+  /* Small terms have all gone to the low parts: the high part must not stay 0 then. */
+  double sum = one + one_low;
+  return (smxk_pair){sum, one_low - (sum - one)};
+}
+SMXK_INLINE void smxk_totals_f64(const double *high, const double *low, int64_t stride,
+                                 double origin, smxk_pair *sums) {
+  smxk_f64x8 h[8], l[8];
+  for (int lane = 0; lane < 8; lane++) {
+    h[lane] = *(const smxk_f64x8_unaligned *)(high + lane * stride) - (smxk_f64x8)origin;
+    l[lane] = *(const smxk_f64x8_unaligned *)(low + lane * stride);
+  }
+  for (int width = 4; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; lane++) {
+      SMXK_HALVE(sum, rest, h[lane], l[lane], h[lane + width], l[lane + width]);
+      h[lane] = sum;
+      l[lane] = rest;
+    }
+  }
+  smxk_f64x8 sum = h[0] + l[0], rest = l[0] - (sum - h[0]);
+  for (int row = 0; row < 8; row++) sums[row] = (smxk_pair){sum[row], rest[row]};
 }
 #undef SMXK_HALVE
 
@@ -181,7 +218,8 @@ SMXK_INLINE void smxk_stream_fence(void) {
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
 #endif
 }
-SMXK_INLINE void smxk_prefetch(const void *p) { __builtin_prefetch(p, 0, 2); }
+SMXK_INLINE void smxk_prefetch_read(const void *p) { __builtin_prefetch(p, 0, 3); }
+SMXK_INLINE void smxk_prefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
 
 /* -- bfloat16: the upper half of a float32 ------------------------------------------------------ */
 

@@ -1,7 +1,7 @@
 """softmax, log_softmax and logsumexp: exact to 2 ulp, the same bits on every CPU.
 
-An element of a result has the same bits on every instruction set, for every number of threads, every
-batch and memory layout, and whatever floating-point mode the caller is in.
+An element of a result has the same bits on every instruction set, for every number of threads,
+every batch and memory layout, and whatever floating-point mode the caller is in.
 """
 
 from swiftmax import _core, _docs

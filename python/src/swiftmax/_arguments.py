@@ -1,7 +1,7 @@
 """Arguments that the C module does not take as they are, made into arrays that it does.
 
-The module calls these for what is rare: array-likes, integers, other byte orders, dtypes to be cast,
-`Mask` objects. Each raises a TypeError or ValueError that names the argument.
+The module calls these for what is rare: array-likes, integers, other byte orders, dtypes to be
+cast, `Mask` objects. Each raises a TypeError or ValueError that names the argument.
 """
 
 import sys
@@ -49,7 +49,7 @@ def as_float(value, name):
 
 
 def as_bias(value, is_wide):
-    """A bias in the precision that its sum with x is formed in: float64, or float32 for the rest."""
+    """A bias in the precision of its sum with x: float64 for float64, float32 for the rest."""
     array = _as_array(value, "bias")
     if array.dtype.kind == "b":
         raise TypeError("bias has dtype bool; a boolean array that selects goes to mask=")

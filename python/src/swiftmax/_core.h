@@ -6,16 +6,16 @@
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
  *
- * The module checks what only Python knows (kinds of objects) and leaves shapes, dtypes, axes and values to
- * the library, whose sentences it shows. What is rare (array-likes, Mask objects) is prepared in Python,
- * _arguments.py. */
+ * The module checks what only Python knows (kinds of objects) and leaves shapes, dtypes, axes and
+ * values to the library, whose sentences it shows. What is rare (array-likes, Mask objects) is
+ * prepared in Python, _arguments.py. */
 #ifndef SMXPY_CORE_H
 #define SMXPY_CORE_H
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-/* NumPy 2's headers make a module that runs on NumPy 1.x too; older headers do not know the macro. */
+/* A module made with the headers of NumPy 2 runs on NumPy 1.x too; older ones ignore the macro. */
 #define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION
 #define PY_ARRAY_UNIQUE_SYMBOL smxpy_numpy_api
@@ -114,9 +114,9 @@ int smxpy_has_own_places(const smxpy_operand *out);
 
 typedef struct smxpy_mask {
   smxpy_operand array;
-  smx_mask *conditions;  /* NULL without structure */
-  smx_tensor *tensors;   /* five for each condition */
-  PyObject *parts;       /* what the tensors point into */
+  smx_mask *conditions; /* NULL without structure */
+  smx_tensor *tensors;  /* five for each condition */
+  PyObject *parts;      /* what the tensors point into */
 } smxpy_mask;
 
 int smxpy_mask_of(smxpy_mask *mask, PyObject *given, const smxpy_operand *x);
@@ -125,7 +125,9 @@ void smxpy_mask_clear(smxpy_mask *mask);
 /* -- operations ------------------------------------------------------------------------------ */
 
 PyObject *smxpy_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count, PyObject *names);
-PyObject *smxpy_log_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count, PyObject *names);
-PyObject *smxpy_logsumexp(PyObject *module, PyObject *const *args, Py_ssize_t count, PyObject *names);
+PyObject *smxpy_log_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                            PyObject *names);
+PyObject *smxpy_logsumexp(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                          PyObject *names);
 
 #endif

@@ -1,8 +1,9 @@
-/* Arguments that are not arrays: keywords, axis, flags; and the way from a status to an exception. */
+/* Arguments that are not arrays: keywords, axis, flags; and the way from a status to an exception.
+ */
 #include "_core.h"
 
-static const char *const names[SMXPY_NAMES] = {
-    "x", "axis", "temperature", "mask", "bias", "out", "b", "keepdims", "return_sign"};
+static const char *const names[SMXPY_NAMES] = {"x",   "axis", "temperature", "mask",       "bias",
+                                               "out", "b",    "keepdims",    "return_sign"};
 
 int smxpy_state_fill(smxpy_state *state) {
   for (int i = 0; i < SMXPY_NAMES; i++) {
@@ -64,8 +65,8 @@ static int axis_number(PyObject *given, int32_t *axis) {
   if (!number) {
     if (PyErr_ExceptionMatches(PyExc_TypeError)) {
       PyErr_Clear();
-      PyErr_Format(PyExc_TypeError, "axis must be an integer, a tuple of integers or None, but is %R",
-                   given);
+      PyErr_Format(PyExc_TypeError,
+                   "axis must be an integer, a tuple of integers or None, but is %R", given);
     }
     return -1;
   }

@@ -1,7 +1,8 @@
-/* mask=: a boolean array goes to the library as it is; of a Mask, _arguments.py makes a boolean array
- * (or None) and a tuple of conditions, each a tuple
+/* mask=: a boolean array goes to the library as it is; of a Mask, _arguments.py makes a boolean
+ * array (or None) and a tuple of conditions, each a tuple
  *
- *   (causal, window, left, right, query_offset, key_lengths, query_lengths, query_segments, key_segments)
+ *   (causal, window, left, right, query_offset, key_lengths, query_lengths, query_segments,
+ * key_segments)
  *
  * with integer arrays or None from the fifth on. */
 #include "_core.h"

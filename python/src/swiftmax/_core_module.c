@@ -93,8 +93,9 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* Gives a function of this module its docstring. The texts stand in _docs.py, where they can be read
- * and their examples run; a builtin reads its text through this table, so it must outlive the module. */
+/* Gives a function of this module its docstring. The texts stand in _docs.py, where they can be
+ * read and their examples run; a builtin reads its text through this table, so it must outlive the
+ * module. */
 static PyObject *set_doc(PyObject *module, PyObject *args) {
   (void)module;
   PyObject *name, *doc;

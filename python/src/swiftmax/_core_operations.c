@@ -1,20 +1,21 @@
 /* softmax, log_softmax, logsumexp.
  *
- * A call goes one of two ways. Plain: rows of one contiguous array along its last axis and no option, the
- * typed calls of the library. General: everything else, as tensors. Both give the same bits. */
+ * A call goes one of two ways. Plain: rows of one contiguous array along its last axis and no
+ * option, the typed calls of the library. General: everything else, as tensors. Both give the same
+ * bits. */
 #include "_core.h"
 
 typedef enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP } operation;
 
-/* Below this many elements a call ends within about 2 microseconds, which is less than other threads
- * would gain: giving the GIL up and taking it again costs 0.05, and under contention may cost a switch
- * interval of 5 milliseconds. */
+/* Below this many elements a call ends within about 2 microseconds, which is less than other
+ * threads would gain: giving the GIL up and taking it again costs 0.05, and under contention may
+ * cost a switch interval of 5 milliseconds. */
 enum { GIL_THRESHOLD = 4096 };
 
 /* -- plain ----------------------------------------------------------------------------------- */
 
-static smx_status plain_rows(operation what, smx_dtype dtype, const void *x, void *out, int64_t rows,
-                             int64_t cols) {
+static smx_status plain_rows(operation what, smx_dtype dtype, const void *x, void *out,
+                             int64_t rows, int64_t cols) {
   switch (what * 32 + dtype) {
     case SOFTMAX * 32 + SMX_FLOAT16: return smx_softmax_f16(x, out, rows, cols);
     case SOFTMAX * 32 + SMX_BFLOAT16: return smx_softmax_bf16(x, out, rows, cols);
@@ -45,6 +46,18 @@ static int is_plain(PyObject *given) {
   const int needed = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED;
   return PyArray_NDIM(x) > 0 && (PyArray_FLAGS(x) & needed) == needed &&
          smxpy_dtype_of(x) >= SMX_FLOAT16;
+}
+
+/* Whether a call with keywords asks for no more than that: x, and perhaps an axis that is the last. */
+static int is_plain_call(PyObject *const given[SMXPY_NAMES]) {
+  for (int i = SMXPY_AXIS + 1; i < SMXPY_NAMES; i++)
+    if (given[i]) return 0;
+  if (!is_plain(given[SMXPY_X])) return 0;
+  if (!given[SMXPY_AXIS]) return 1;
+  if (!PyLong_Check(given[SMXPY_AXIS])) return 0;
+  int overflow;
+  long axis = PyLong_AsLongAndOverflow(given[SMXPY_AXIS], &overflow);
+  return !overflow && (axis == -1 || axis == PyArray_NDIM((PyArrayObject *)given[SMXPY_X]) - 1);
 }
 
 static PyObject *plain(operation what, PyArrayObject *x) {
@@ -92,7 +105,7 @@ static void clear(call *c) {
   smxpy_mask_clear(&c->mask);
 }
 
-static smx_status run_without_gil(const call *c, const smx_tensor *out) {
+static smx_status run_now(const call *c, const smx_tensor *out) {
   if (c->what == LOGSUMEXP) {
     smx_logsumexp_options options = {
         .size = sizeof options,
@@ -121,10 +134,10 @@ static smx_status run_without_gil(const call *c, const smx_tensor *out) {
 }
 
 static smx_status run(const call *c, const smx_tensor *out) {
-  if (PyArray_SIZE(c->x.array) <= GIL_THRESHOLD) return run_without_gil(c, out);
+  if (PyArray_SIZE(c->x.array) <= GIL_THRESHOLD) return run_now(c, out);
   smx_status status;
   Py_BEGIN_ALLOW_THREADS;
-  status = run_without_gil(c, out);
+  status = run_now(c, out);
   Py_END_ALLOW_THREADS;
   return status;
 }
@@ -172,7 +185,9 @@ static PyObject *softmax(operation what, const smxpy_signature *signature, PyObj
                          PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
   if (count == 1 && !keywords && is_plain(args[0])) return plain(what, (PyArrayObject *)args[0]);
   PyObject *given[SMXPY_NAMES];
-  if (smxpy_parse(PyModule_GetState(module), signature, args, count, keywords, given) < 0) return NULL;
+  if (smxpy_parse(PyModule_GetState(module), signature, args, count, keywords, given) < 0)
+    return NULL;
+  if (is_plain_call(given)) return plain(what, (PyArrayObject *)given[SMXPY_X]);
   call c = {.what = what};
   PyObject *result = NULL;
   int was_given = given[SMXPY_OUT] && given[SMXPY_OUT] != Py_None;
@@ -186,20 +201,21 @@ static PyObject *softmax(operation what, const smxpy_signature *signature, PyObj
   return result;
 }
 
-PyObject *smxpy_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count, PyObject *keywords) {
-  static const smxpy_signature signature = {
-      "softmax", 2,
-      1 << SMXPY_X | 1 << SMXPY_AXIS | 1 << SMXPY_TEMPERATURE | 1 << SMXPY_MASK | 1 << SMXPY_BIAS |
-          1 << SMXPY_OUT};
+PyObject *smxpy_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                        PyObject *keywords) {
+  static const smxpy_signature signature = {"softmax", 2,
+                                            1 << SMXPY_X | 1 << SMXPY_AXIS |
+                                                1 << SMXPY_TEMPERATURE | 1 << SMXPY_MASK |
+                                                1 << SMXPY_BIAS | 1 << SMXPY_OUT};
   return softmax(SOFTMAX, &signature, module, args, count, keywords);
 }
 
 PyObject *smxpy_log_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count,
                             PyObject *keywords) {
-  static const smxpy_signature signature = {
-      "log_softmax", 2,
-      1 << SMXPY_X | 1 << SMXPY_AXIS | 1 << SMXPY_TEMPERATURE | 1 << SMXPY_MASK | 1 << SMXPY_BIAS |
-          1 << SMXPY_OUT};
+  static const smxpy_signature signature = {"log_softmax", 2,
+                                            1 << SMXPY_X | 1 << SMXPY_AXIS |
+                                                1 << SMXPY_TEMPERATURE | 1 << SMXPY_MASK |
+                                                1 << SMXPY_BIAS | 1 << SMXPY_OUT};
   return softmax(LOG_SOFTMAX, &signature, module, args, count, keywords);
 }
 
@@ -217,32 +233,44 @@ static int reduced_shape(const call *c, int keepdims, npy_intp shape[SMX_MAX_DIM
   return count;
 }
 
+static int refuse_out(const call *c, int keepdims) {
+  PyObject *out = PyObject_GetAttrString((PyObject *)c->out.array, "shape");
+  PyObject *x = PyObject_GetAttrString((PyObject *)c->x.array, "shape");
+  if (out && x)
+    PyErr_Format(PyExc_ValueError, "out of shape %S does not fit x of shape %S with keepdims=%s",
+                 out, x, keepdims ? "True" : "False");
+  Py_XDECREF(out);
+  Py_XDECREF(x);
+  return -1;
+}
+
 /* out and, on request, the signs: fresh, or the caller's of exactly the shape that is due. */
 static int make_sums(call *c, int keepdims, int with_sign) {
   npy_intp shape[SMX_MAX_DIMS];
   int rank = reduced_shape(c, keepdims, shape);
-  if (!c->out.array && smxpy_operand_take(&c->out, new_like(c->x.array, rank, shape)) < 0) return -1;
-  if (c->out.tensor.ndim != rank) {
-    /* The library would take the sums with and without their axes of length 1. */
-    PyErr_Format(PyExc_ValueError,
-                 "out has %d axes, but the sums of an x of %d axes have %d with keepdims=%s",
-                 c->out.tensor.ndim, c->x.tensor.ndim, rank, keepdims ? "True" : "False");
+  if (!c->out.array && smxpy_operand_take(&c->out, new_like(c->x.array, rank, shape)) < 0)
     return -1;
-  }
+  /* The library takes the sums with or without their axes of length 1; here keepdims says which. */
+  int has_all_axes = c->out.tensor.ndim == c->x.tensor.ndim;
+  if (rank != c->out.tensor.ndim && has_all_axes != keepdims) return refuse_out(c, keepdims);
   if (with_sign && smxpy_operand_take(&c->sign, new_like(c->x.array, rank, shape)) < 0) return -1;
   return 0;
 }
 
 PyObject *smxpy_logsumexp(PyObject *module, PyObject *const *args, Py_ssize_t count,
                           PyObject *keywords) {
-  if (count == 1 && !keywords && is_plain(args[0])) return plain(LOGSUMEXP, (PyArrayObject *)args[0]);
+  if (count == 1 && !keywords && is_plain(args[0]))
+    return plain(LOGSUMEXP, (PyArrayObject *)args[0]);
   static const smxpy_signature signature = {
       "logsumexp", 2,
       1 << SMXPY_X | 1 << SMXPY_AXIS | 1 << SMXPY_B | 1 << SMXPY_MASK | 1 << SMXPY_BIAS |
           1 << SMXPY_KEEPDIMS | 1 << SMXPY_RETURN_SIGN | 1 << SMXPY_OUT};
   PyObject *given[SMXPY_NAMES];
-  if (smxpy_parse(PyModule_GetState(module), &signature, args, count, keywords, given) < 0) return NULL;
-  int keepdims = smxpy_flag(given[SMXPY_KEEPDIMS]), with_sign = smxpy_flag(given[SMXPY_RETURN_SIGN]);
+  if (smxpy_parse(PyModule_GetState(module), &signature, args, count, keywords, given) < 0)
+    return NULL;
+  if (is_plain_call(given)) return plain(LOGSUMEXP, (PyArrayObject *)given[SMXPY_X]);
+  int keepdims = smxpy_flag(given[SMXPY_KEEPDIMS]),
+      with_sign = smxpy_flag(given[SMXPY_RETURN_SIGN]);
   if (keepdims < 0 || with_sign < 0) return NULL;
   call c = {.what = LOGSUMEXP};
   PyObject *result = NULL;

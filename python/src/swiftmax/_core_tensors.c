@@ -1,11 +1,11 @@
-/* Arrays: which dtype the library knows them by, how they are handed over without a copy, and whether
- * two of them overlap. */
+/* Arrays: which dtype the library knows them by, how they are handed over without a copy, and
+ * whether two of them overlap. */
 #include "_core.h"
 
 /* -- dtypes ---------------------------------------------------------------------------------- */
 
-/* Whether an array's elements are ml_dtypes' bfloat16. The type object decides: a dtype of two bytes
- * named "<V2" may be anything. Without ml_dtypes imported there can be no such array. */
+/* Whether an array's elements are ml_dtypes' bfloat16. The type object decides: a dtype of two
+ * bytes named "<V2" may be anything. Without ml_dtypes imported there can be no such array. */
 static int is_bfloat16(PyArrayObject *array) {
   PyObject *name = PyUnicode_InternFromString("ml_dtypes");
   PyObject *module = name ? PyImport_GetModule(name) : NULL;
@@ -68,8 +68,9 @@ static int take_borrowed(smxpy_operand *operand, PyObject *array) {
   return smxpy_operand_take(operand, array);
 }
 
-/* Its dtype if the object is an array that can be handed over as it is, else 0. Only the exact type:
- * a subclass may mean something by its elements (numpy.ma does), which is for the helpers to judge. */
+/* Its dtype if the object is an array that can be handed over as it is, else 0. Only the exact
+ * type: a subclass may mean something by its elements (numpy.ma does), which is for the helpers to
+ * judge. */
 static smx_dtype ready_dtype(PyObject *given) {
   return PyArray_CheckExact(given) ? smxpy_dtype_of((PyArrayObject *)given) : 0;
 }
@@ -87,7 +88,8 @@ int smxpy_x(smxpy_operand *operand, PyObject *given) {
 int smxpy_out(smxpy_operand *operand, PyObject *given) {
   if (!given || given == Py_None) return 0;
   if (!PyArray_Check(given)) {
-    PyErr_Format(PyExc_TypeError, "out must be a NumPy array, but is a %S", (PyObject *)Py_TYPE(given));
+    PyErr_Format(PyExc_TypeError, "out must be a NumPy array, but is a %S",
+                 (PyObject *)Py_TYPE(given));
     return -1;
   }
   PyArrayObject *array = (PyArrayObject *)given;
@@ -96,7 +98,8 @@ int smxpy_out(smxpy_operand *operand, PyObject *given) {
     return -1;
   }
   if (!smxpy_dtype_of(array)) {
-    PyErr_Format(PyExc_TypeError, "out has dtype %R, but must have the dtype of x in native byte order",
+    PyErr_Format(PyExc_TypeError,
+                 "out has dtype %R, but must have the dtype of x in native byte order",
                  (PyObject *)PyArray_DESCR(array));
     return -1;
   }

@@ -4,22 +4,22 @@ What all three functions share stands once, at the top.
 """
 
 _X = """x : array_like
-        Any shape and strides. float16, bfloat16 (of ml_dtypes), float32 and float64 keep their dtype
-        and are read where they are; integers and bool become float64, and arrays in foreign byte
-        order are copied to native order.
+        Any shape and strides. float16, bfloat16 (of ml_dtypes), float32 and float64 keep their
+        dtype and are read where they are; integers and bool become float64, and arrays in foreign
+        byte order are copied to native order.
     axis : int, tuple of int or None, default -1
         The axes of a row; None is all of them."""
 
 _MASK_AND_BIAS = """mask : array_like of bool or Mask, optional
-        True where an element takes part. Broadcast to `x` without being copied; what is masked is not
-        read, so that a NaN there leaks nothing. A `Mask` speaks of the last two axes of `x` and
-        costs no memory.
+        True where an element takes part. Broadcast to `x` without being copied; what is masked is
+        not used, so that a NaN there leaks nothing. A `Mask` speaks of the last two axes of `x`
+        and costs no memory.
     bias : array_like, optional
-        Added to `x` before the exponential (after the division by the temperature, where there is
-        one) with the precision of the computation, broadcast without being copied. -inf excludes an
-        element as `x` does."""
+        Added to `x`, broadcast without being copied; the sum is formed without rounding it to the
+        dtype. -inf excludes an element, and a row that a bias leaves with -inf alone counts as
+        fully masked."""
 
-_NOTES = """Computed in float32 for float16 and bfloat16, rounded once at the end; in float64 for float64.
+_NOTES = """float16 and bfloat16 are computed in float32 and rounded once at the end.
     Subnormal numbers are kept, whatever mode the calling thread is in. Large arrays are shared
     among threads (`set_num_threads`), and the GIL is released meanwhile. Layout, batch, threads and
     instruction set never change a bit of the result."""
@@ -31,7 +31,7 @@ _ERRORS = """ValueError
 
 _SOFTMAX_PARAMETERS = f"""{_X}
     temperature : float or array_like, default 1.0
-        x is divided by it, scaled after the shift so that nothing overflows. An array has one
+        ``x + bias`` is divided by it, after the shift, so that nothing overflows. An array has one
         number for each row: the shape of `x` without the axes of a row, or with length 1 there,
         broadcast. 0 gives the limit: the largest elements share equally; inf is uniform over the
         elements that are neither masked nor -inf. Negative or NaN is an error.
@@ -44,7 +44,7 @@ TEXTS = {
     "softmax": f"""softmax(x, axis=-1, *, temperature=1.0, mask=None, bias=None, out=None)
 --
 
-Softmax: ``exp(x / T) / sum(exp(x / T))`` over each row.
+Softmax: ``exp((x + bias) / T)`` divided by its sum over the row.
 
     Parameters
     ----------
@@ -116,9 +116,9 @@ Logarithm of softmax: ``x / T - log(sum(exp(x / T)))`` over each row.
 
     Notes
     -----
-    At most 2 ulp from the exact value in float32 and float64, also where one element dominates. An
-    element of -inf gives -inf. A row with NaN or +inf, or of -inf alone, is NaN; a row whose elements
-    are all masked is -inf.
+    At most 2 ulp from the exact value in float32 and float64, also where one element dominates.
+    An element of -inf gives -inf. A row with NaN or +inf, or of -inf alone, is NaN; a row whose
+    elements are all masked is -inf.
 
     {_NOTES}
 
@@ -146,8 +146,8 @@ Logarithm of a sum of exponentials: ``log(sum(b * exp(x)))`` over each row.
     keepdims : bool, default False
         Whether the result keeps the axes of a row, with length 1.
     return_sign : bool, default False
-        Whether to return the sign of the sum too, and the logarithm of its absolute value. Without it
-        a negative sum, which weights can give, is NaN.
+        Whether to return the sign of the sum too, and the logarithm of its absolute value. Without
+        it a negative sum, which weights can give, is NaN.
     out : ndarray, optional
         Where the result goes: the shape of the result and the dtype of `x`, any strides.
 
@@ -156,7 +156,7 @@ Logarithm of a sum of exponentials: ``log(sum(b * exp(x)))`` over each row.
     ndarray or scalar
         The dtype is that of `x`. A scalar where no axes are left.
     sign : ndarray or scalar
-        1, -1 or 0, only with `return_sign`.
+        1, -1 or 0, NaN where the result is; only with `return_sign`.
 
     Raises
     ------
@@ -191,8 +191,9 @@ Logarithm of a sum of exponentials: ``log(sum(b * exp(x)))`` over each row.
 
 Set how many threads a call may use, in the whole process.
 
-    The default is SWIFTMAX_NUM_THREADS, then OMP_NUM_THREADS, then the CPUs that this process may use.
-    The number never changes a bit of a result. `num_threads` sets it for one thread and block.
+    The default is SWIFTMAX_NUM_THREADS, then OMP_NUM_THREADS, then the CPUs that this process may
+    use. `num_threads` sets it for one thread and block. The number, from 1 to 256, never changes a
+    bit of a result.
 """,
     "get_num_threads": """get_num_threads()
 --

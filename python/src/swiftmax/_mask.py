@@ -11,7 +11,7 @@ def _integers(value, name):
     array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an integer or an array of integers, but is {value!r}")
-    if array.dtype.kind == "u" and array.size and array.max() > _LARGEST:
+    if array.dtype.kind == "u" and array.size and int(array.max()) > _LARGEST:
         raise ValueError(f"{name} holds {array.max()}, which is more than an int64 can be")
     array = array.astype(np.int64)
     array.flags.writeable = False
@@ -136,8 +136,9 @@ class Mask:
     query sees the key. Rules are made by `causal`, `window`, `lengths` and `segments` and joined by
     ``&``, also with a boolean array. ``Mask()`` is the rule without exception.
 
-    Integers in a rule are one number for all or an array over the *leading* axes of x: shape (B,) for
-    one per batch entry, (B, H) for one per batch entry and head. Ids of segments have one more axis.
+    Integers in a rule are one number for all or an array over the *leading* axes of x: shape (B,)
+    for one per batch entry, (B, H) for one per batch entry and head. Ids of segments have one axis
+    more.
 
     Examples
     --------
@@ -170,8 +171,8 @@ class Mask:
     def causal(cls, offset=None):
         """Query i sees key j if ``j <= i + offset``.
 
-        The default offset ``Lk - Lq`` lets the last query see every key. It may be negative: the first
-        queries then see nothing.
+        The default offset ``Lk - Lq`` lets the last query see every key. It may be negative: the
+        first queries then see nothing.
         """
         return cls._of([_Condition(
             causal=True, offset=None if offset is None else _integers(offset, "offset"))])

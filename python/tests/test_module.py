@@ -1,0 +1,240 @@
+"""The module itself: what a call goes through, signatures, docs, stubs, pickling, GIL, leaks."""
+
+import ast
+import contextlib
+import doctest
+import gc
+import inspect
+import os
+import pickle
+import sys
+import threading
+import tracemalloc
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reference import BF16, assert_same_bits, sample
+
+import swiftmax as smx
+from swiftmax import _core, _docs
+
+FOLDER = Path(smx.__file__).parent
+SIGNATURES = {
+    "softmax": "(x, axis=-1, *, temperature=1.0, mask=None, bias=None, out=None)",
+    "log_softmax": "(x, axis=-1, *, temperature=1.0, mask=None, bias=None, out=None)",
+    "logsumexp": "(x, axis=-1, *, b=None, mask=None, bias=None, keepdims=False, "
+    "return_sign=False, out=None)",
+    "set_num_threads": "(n, /)",
+    "get_num_threads": "()",
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signature(name):
+    function = getattr(smx, name)
+    assert isinstance(function, types.BuiltinFunctionType)
+    assert str(inspect.signature(function)) == SIGNATURES[name]
+    assert function is getattr(_core, name)
+
+
+@pytest.mark.parametrize("prepare", [lambda x: x, np.asfortranarray], ids=["plain", "strided"])
+def test_no_python_frame_for_arrays(function, prepare):
+    x, frames = prepare(sample((4, 5))), []
+    mask, out = np.ones((4, 5), bool), np.empty(4 if function is smx.logsumexp else (4, 5), "f4")
+    sys.setprofile(lambda frame, event, _: frames.append(frame) if event == "call" else None)
+    try:
+        function(x)
+        function(x, axis=-1, mask=mask, bias=x, out=out)
+    finally:
+        sys.setprofile(None)
+    assert not frames
+
+
+def test_public_names():
+    assert sorted(smx.__all__) == smx.__all__
+    assert all(getattr(smx, name).__doc__ for name in smx.__all__)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_docstring_has_its_sections(name):
+    text = inspect.getdoc(getattr(smx, name))
+    for section in "Parameters", "Returns", "Raises", "Notes", "Examples":
+        assert f"{section}\n{'-' * len(section)}\n" in text, section
+    for parameter in inspect.signature(getattr(smx, name)).parameters:
+        assert f"\n{parameter} : " in text, parameter
+
+
+@pytest.mark.skipif(int(np.__version__.split(".")[0]) < 2, reason="scalars print otherwise")
+@pytest.mark.parametrize("name", smx.__all__)
+def test_examples(name):
+    found = doctest.DocTestFinder(recurse=False).find(getattr(smx, name), name, globs={})
+    for test in found:
+        assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def _parameters(node):
+    a = node.args
+    return [p.arg for p in (*a.posonlyargs, *a.args, *a.kwonlyargs) if p.arg not in ("self", "cls")]
+
+
+def test_stubs_agree():
+    assert (FOLDER / "py.typed").exists()
+    stub = ast.parse((FOLDER / "_core.pyi").read_text())
+    named = {n.name: _parameters(n) for n in stub.body if isinstance(n, ast.FunctionDef)}
+    for name in _docs.TEXTS:
+        assert named[name] == list(inspect.signature(getattr(smx, name)).parameters)
+    defined = {n for n, v in vars(_core).items() if isinstance(v, types.BuiltinFunctionType)}
+    assert defined == set(named)
+    stub = ast.parse((FOLDER / "_mask.pyi").read_text())
+    for method in ast.walk(stub):
+        if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+            real = list(inspect.signature(getattr(smx.Mask, method.name)).parameters)
+            assert _parameters(method) == [p for p in real if p != "self"]
+    exported = ast.parse((FOLDER / "__init__.pyi").read_text())
+    names = next(n.value for n in exported.body if isinstance(n, ast.Assign))
+    assert ast.literal_eval(names) == smx.__all__
+
+
+def test_show_config(capsys):
+    config = smx.show_config("dicts")
+    assert config["version"] == smx.__version__
+    assert config["isa"] in config["supported"]
+    assert config["threads"] == smx.get_num_threads()
+    assert Path(config["library"]).name == "libswiftmax.so.0"
+    # The package uses the library beside it, whatever else is installed.
+    assert Path(config["library"]).parent.samefile(FOLDER)
+    assert smx.show_config() is None
+    printed = capsys.readouterr().out
+    assert all(key in printed for key in config) and config["library"] in printed
+    with pytest.raises(ValueError, match="mode"):
+        smx.show_config("xml")
+
+
+MASKS = [
+    smx.Mask(),
+    smx.Mask.causal(),
+    smx.Mask.causal(np.array([1, -1])),
+    smx.Mask.window(1, None, 2),
+    smx.Mask.lengths(np.array([[2], [5]]), 3),
+    smx.Mask.segments([0, 0, 1, 1], [0, 1, 1, 0, 0]),
+    smx.Mask.causal() & np.array([True, False, True, True, True]),
+]
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=repr)
+def test_masks_are_pickled(mask):
+    again = pickle.loads(pickle.dumps(mask))
+    assert repr(again) == repr(mask)
+    x = sample((2, 1, 4, 5), seed=1)
+    assert_same_bits(smx.softmax(x, mask=again), smx.softmax(x, mask=mask), "seed 1")
+    assert (again.to_array(4, 5) == mask.to_array(4, 5)).all()
+
+
+def test_masks_do_not_change_behind_ones_back():
+    offset = np.array([0, 1])
+    mask = smx.Mask.causal(offset)
+    before = mask.to_array(3, 3)
+    offset[:] = 7
+    assert (mask.to_array(3, 3) == before).all()
+    joined = mask & smx.Mask.lengths(1)
+    assert (mask.to_array(3, 3) == before).all() and not (joined.to_array(3, 3) == before).all()
+
+
+def test_functions_are_pickled():
+    assert pickle.loads(pickle.dumps(smx.softmax)) is smx.softmax
+
+
+@pytest.mark.parametrize("size, releases", [(16_000_000, True), (1_000, False)])
+@pytest.mark.parametrize("plain", [True, False])
+def test_gil_is_released_above_a_size(size, releases, plain):
+    x, ran, gate = np.zeros(size, np.float32), [], threading.Lock()
+    interval = sys.getswitchinterval()
+    gate.acquire()
+
+    def other():
+        gate.acquire()
+        ran.append(True)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        # Nobody is asked to give the GIL up now: `other` runs only if the call itself lets it.
+        sys.setswitchinterval(1000)
+        gate.release()
+        smx.softmax(x) if plain else smx.softmax(x, temperature=2.0)
+        has_run = bool(ran)
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+    assert has_run == releases
+
+
+_X = sample((3, 5))
+_OUT = np.zeros((3, 5), np.float32)
+_RULES = smx.Mask.causal() & smx.Mask.lengths(3)
+LEAKS = [
+    {},
+    {"axis": None, "bias": _X, "out": _OUT},
+    {"axis": (0, 1), "mask": np.ones((3, 5), bool)},
+    {"mask": _RULES},
+    {"mask": [[True]], "bias": 1.5},
+    {"x": _X.astype(BF16)},
+    {"x": _X.astype(">f4")},
+    {"x": [1, 2]},
+    {"x": _OUT[:, :4], "out": _OUT[:, 1:5]},
+    {"x": "abc"},
+    {"axis": 9},
+    {"axis": "a"},
+    {"mask": _X},
+    {"mask": smx.Mask.lengths(99)},
+    {"bias": "a"},
+    {"out": 3},
+    {"out": _X[0]},
+    {"no": 1},
+]
+
+
+@pytest.mark.parametrize("keywords", [
+    *[(smx.softmax, k) for k in LEAKS],
+    (smx.softmax, {"temperature": [[1.0], [2.0], [3.0]]}),
+    (smx.softmax, {"temperature": -1.0}),
+    (smx.logsumexp, {"b": _X, "return_sign": True}),
+    (smx.logsumexp, {"b": _X[:2]}),
+    (smx.logsumexp, {"keepdims": True, "mask": _RULES}),
+    (smx.logsumexp, {"keepdims": True, "out": _X[0]}),
+], ids=lambda k: f"{k[0].__name__} {' '.join(k[1]) or 'plain'}")
+def test_no_leaks(keywords):
+    function, keywords = keywords[0], {"x": _X, **keywords[1]}
+    calls = 200
+
+    def work():
+        for _ in range(calls):
+            with contextlib.suppress(TypeError, ValueError):
+                function(**keywords)
+
+    # Small integers and None are shared with all the rest of the process.
+    arrays = [v for v in keywords.values() if isinstance(v, np.ndarray)]
+    counts = [sys.getrefcount(a) for a in arrays]
+    work()
+    growths = []
+    tracemalloc.start()
+    try:
+        # Caches fill at first; a leak grows every time.
+        for _ in range(4):
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            work()
+            gc.collect()
+            growths.append(tracemalloc.get_traced_memory()[0] - before)
+    finally:
+        tracemalloc.stop()
+    assert [sys.getrefcount(a) for a in arrays] == counts
+    # The smallest object has more than 16 bytes.
+    assert min(growths) < 16 * calls, growths
+
+
+def test_ml_dtypes_is_not_imported():
+    program = "import sys, swiftmax; assert 'ml_dtypes' not in sys.modules"
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", program]) == 0

@@ -49,6 +49,22 @@ let cFlags: [CSetting] = [
   ]),
 ]
 
+/// Tests/swift: the kernels from inside, and the ABI from outside, through the shared library that C
+/// and Python load.
+let shared = Context.packageDirectory + "/build"
+let tests: [Target] = [
+  .testTarget(
+    name: "KernelTests",
+    dependencies: ["Kernels", "CSupport", "CSwiftmax"]
+      + built.map { .target(name: "Kernels\($0.name)") },
+    path: "Tests/swift/KernelTests"),
+  .testTarget(
+    name: "AbiTests", dependencies: ["CSwiftmax"], path: "Tests/swift/AbiTests",
+    linkerSettings: [
+      .unsafeFlags(["-L", shared, "-lswiftmax", "-Xlinker", "-rpath", "-Xlinker", shared])
+    ]),
+]
+
 let package = Package(
   name: "swiftmax",
   products: [.library(name: "SwiftmaxObjects", type: .static, targets: ["Swiftmax"])],
@@ -59,5 +75,5 @@ let package = Package(
     .target(
       name: "Swiftmax", dependencies: ["CSupport", "CSwiftmax"],
       swiftSettings: core),
-  ] + built.map(kernels)
+  ] + built.map(kernels) + (unitTests ? tests : [])
 )

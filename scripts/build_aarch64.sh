@@ -2,8 +2,8 @@
 # Cross-compiles the library for AArch64 from the same sources: build/aarch64/libswiftmax.so.0.
 #
 # The Swift toolchain for Linux has no AArch64 Linux standard library, but Embedded Swift needs none:
-# the freestanding target's objects link with any AArch64 libc. SwiftPM cannot mix that target with C for
-# Linux, so the modules are compiled here, in the order in which they import one another.
+# the objects of the freestanding target link with any AArch64 libc. SwiftPM cannot mix that target
+# with C for Linux, so the modules are compiled here, in the order in which they import one another.
 #
 # Needs swiftc and clang of the Swift toolchain, and Debian's gcc-aarch64-linux-gnu (linker, libc).
 # Usage: scripts/build_aarch64.sh [output folder]
@@ -33,7 +33,8 @@ compile() {
     -I Include -I Sources/CSupport/include -I "$objects" -module-name "$module" "$@"
 }
 
-compile Kernels -emit-module -emit-module-path "$objects/Kernels.swiftmodule" Sources/Kernels/*.swift
+compile Kernels -emit-module -emit-module-path "$objects/Kernels.swiftmodule" \
+  Sources/Kernels/*.swift
 compile KernelsNEON -c -o "$objects/KernelsNEON.o" Sources/KernelsNEON/*.swift &
 kernels=$!
 compile Swiftmax -c -o "$objects/Swiftmax.o" Sources/Swiftmax/*.swift

@@ -211,8 +211,10 @@ extension Kernels {
     for row in 0..<block.padded {
       let maximum = block.maximum[row]
       let t: Sum = Top<L>(plain: maximum).others(of: block.sums[row])
-      let isPlain = !needsPreciseSum(operation, t.high, maximum: Double(maximum)) && !t.high.isNaN
-      let log: Sum = isPlain ? log1p(t) : Sum(high: .nan, low: 0)
+      let sum: Sum = log1p(t)
+      let isPlain =
+        !needsPreciseSum(operation, t.high, sum.high, maximum: Double(maximum)) && !t.high.isNaN
+      let log = isPlain ? sum : Sum(high: .nan, low: 0)
       logs[row] = operation == SMXK_LOG_SOFTMAX
         ? L.Scalar(log.high) : L.Scalar(sumOfLog(maximum: Double(maximum), low: 0, log))
     }

@@ -35,11 +35,17 @@ extension Kernels {
 
   /// Whether a logarithm of 1 + t wants t to more digits than a sum that holds the maximum can give.
   ///
-  /// Below 2^-5 the rounding of the other terms to the unit of the maximum shows. For logsumexp the bound
-  /// is one ulp of the larger of |maximum| and |result|: half of that is the last rounding, and the
-  /// error of the terms, 0.55·2^-24 of t, fits into the other half unless both are small.
+  /// Below 2^-5 the rounding of the other terms to the unit of the maximum shows. For logsumexp the bound is one
+  /// ulp of the larger of |maximum| and |result|: half of it is the last rounding, and the terms' error,
+  /// 0.55·2^-24·t/(1 + t), must fit into the other half, which is at least a quarter of that magnitude
+  /// in the same unit.
   @inline(__always)
-  static func needsPreciseSum(_ operation: smxk_operation, _ t: Double, maximum: Double) -> Bool {
-    t < 0x1p-5 || (operation == SMXK_LOGSUMEXP && t < 0x1p-2 && maximum.magnitude < 2)
+  static func needsPreciseSum(
+    _ operation: smxk_operation, _ t: Double, _ logSum: Double, maximum: Double
+  ) -> Bool {
+    if t < 0x1p-5 { return true }
+    if operation != SMXK_LOGSUMEXP || maximum.magnitude >= 2 { return false }
+    let magnitude = Swift.max(maximum.magnitude, (maximum + logSum).magnitude)
+    return magnitude * (1 + t) < 1.25 * t
   }
 }

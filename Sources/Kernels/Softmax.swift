@@ -92,8 +92,8 @@ extension Kernels {
       return true
     }
     let t = Top<L>(plain: maximum).others(of: sum)
-    if needsPreciseSum(operation, t.high, maximum: Double(maximum)) { return false }
     let logSum = log1p(t)
+    if needsPreciseSum(operation, t.high, logSum.high, maximum: Double(maximum)) { return false }
     if operation == SMXK_LOG_SOFTMAX {
       subtract(x, out, 0, cols, maximum: L(maximum), logSum: L(L.Scalar(logSum.high)))
     } else {
@@ -254,10 +254,14 @@ extension Kernels {
     }
     let t = top(L.self, row).others(of: sum)
     let isExact = row.pointee.form == SMXK_GREEDY || row.pointee.form == SMXK_UNIFORM
-    if !isExact && needsPreciseSum(job.pointee.operation, t.high, maximum: row.pointee.maximum) {
+    let logSum = log1p(t)
+    let operation = job.pointee.operation
+    if !isExact
+      && needsPreciseSum(operation, t.high, logSum.high, maximum: row.pointee.maximum)
+    {
       row.pointee.stage = SMXK_SECOND_MAXIMUM
     } else {
-      useLog(job, row, log1p(t))
+      useLog(job, row, logSum)
     }
   }
 

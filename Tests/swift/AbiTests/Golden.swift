@@ -1,5 +1,5 @@
-// The golden cases in Swift, from the specification in Tests/golden/README.md: reading the lines, and the
-// operands that they describe.
+// The golden cases in Swift, from the specification in Tests/golden/README.md: reading the lines,
+// and the operands that they describe.
 
 import CSwiftmax
 import Foundation
@@ -22,7 +22,8 @@ struct GoldenCase: Sendable, CustomStringConvertible {
   init(_ words: [Substring]) {
     name = String(words[0])
     operation = String(words[1])
-    dtype = ["f16": SMX_FLOAT16, "bf16": SMX_BFLOAT16, "f32": SMX_FLOAT32, "f64": SMX_FLOAT64][words[2]]!
+    let dtypes = ["f16": SMX_FLOAT16, "bf16": SMX_BFLOAT16, "f32": SMX_FLOAT32, "f64": SMX_FLOAT64]
+    dtype = dtypes[String(words[2])]!
     let shape = words[3].split(separator: "x").map { Int($0)! }
     let axes =
       words[4] == "all"
@@ -58,7 +59,9 @@ private func bits(of dtype: Int) -> Int {
   }
 }
 
-private func power(_ exponent: Int) -> Double { Double(sign: .plus, exponent: exponent, significand: 1) }
+private func power(_ exponent: Int) -> Double {
+  Double(sign: .plus, exponent: exponent, significand: 1)
+}
 
 /// The upper `bits` bits of z as a signed number.
 private func signed(_ z: UInt64, _ bits: Int) -> Double {
@@ -66,7 +69,8 @@ private func signed(_ z: UInt64, _ bits: Int) -> Double {
 }
 
 private func uniform(_ dtype: Int, _ e: Int, _ z: UInt64) -> Double {
-  signed(z, bits(of: dtype)) * power(e) * power(1 - bits(of: dtype))
+  // In this order no product overflows.
+  signed(z, bits(of: dtype)) * power(1 - bits(of: dtype)) * power(e)
 }
 
 /// An array in C order.
@@ -132,7 +136,8 @@ extension GoldenCase {
       if base == "ties" {
         value = Double(z >> 62) - 1
       } else if numbers.count == 2 {
-        value = power(numbers[1]) + signed(z, width - numbers[1] + numbers[0]) * power(numbers[1] - width + 1)
+        let (e, center) = (numbers[0], numbers[1])
+        value = power(center) + signed(z, width - center + e) * power(center - width + 1)
       } else {
         value = uniform(dtype, numbers[0], z)
       }
@@ -186,6 +191,20 @@ extension GoldenCase {
   }
 }
 
+/// All operands of a case but its structure.
+struct GoldenInputs {
+  let x: Dense
+  let mask, bias, weights, temperature: Dense?
+
+  init(_ c: GoldenCase) {
+    x = c.makeX()
+    mask = c.makeMask()
+    bias = c.makeBias()
+    weights = c.makeWeights()
+    temperature = c.makeTemperature()
+  }
+}
+
 /// FNV-1a of 64 bits.
 func hash(_ bytes: [UInt8]) -> UInt64 {
   bytes.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
@@ -204,4 +223,6 @@ private func lines(of file: String) -> [[Substring]] {
 
 let goldenCases = lines(of: "cases.txt").map { GoldenCase($0) }
 let goldenHashes = Dictionary(
-  uniqueKeysWithValues: lines(of: "expected.txt").map { (String($0[0]), UInt64($0[1].dropFirst(2), radix: 16)!) })
+  uniqueKeysWithValues: lines(of: "expected.txt").map {
+    (String($0[0]), UInt64($0[1].dropFirst(2), radix: 16)!)
+  })

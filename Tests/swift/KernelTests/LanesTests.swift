@@ -58,7 +58,8 @@ import Testing
       let (low, high) = (float16(bits), float16(bits + 1))
       let middle = (low + high) / 2
       let even = bits % 2 == 0 ? bits : bits + 1
-      for (value, expected) in [(middle.nextDown, bits), (middle, even), (middle.nextUp, bits + 1)] {
+      let pairs = [(middle.nextDown, bits), (middle, even), (middle.nextUp, bits + 1)]
+      for (value, expected) in pairs {
         var out = [UInt16](repeating: 0, count: 16)
         out.withUnsafeMutableBufferPointer {
           HereOfTests.storeFloat16(SIMD16<Float>(repeating: value), $0.baseAddress!)
@@ -72,7 +73,8 @@ import Testing
       for (value, expected) in [(middle - 1, bits), (middle, even), (middle + 1, bits + 1)] {
         var out = [UInt16](repeating: 0, count: 16)
         out.withUnsafeMutableBufferPointer {
-          HereOfTests.storeBFloat16(SIMD16<Float>(repeating: Float(bitPattern: value)), $0.baseAddress!)
+          let v = SIMD16<Float>(repeating: Float(bitPattern: value))
+          HereOfTests.storeBFloat16(v, $0.baseAddress!)
         }
         #expect(UInt32(out[3]) == expected, "\(value)")
       }

@@ -67,7 +67,8 @@ import Testing
   static func check(_ plain: Plain, queries: Int64, keys: Int64) {
     let found = intervals(plain, queries: queries, keys: keys)
     for i in 0..<queries {
-      let seen = (0..<keys).filter { found[Int(i)].lower <= Int($0) && Int($0) < found[Int(i)].upper }
+      let (lower, upper) = found[Int(i)]
+      let seen = (0..<keys).filter { lower <= Int($0) && Int($0) < upper }
       let exact = (0..<keys).filter { plain.sees(i, $0, queries: queries, keys: keys) }
       #expect(seen == exact, "\(plain), query \(i) of \(queries), \(keys) keys")
     }
@@ -82,7 +83,8 @@ import Testing
     }
   }
 
-  @Test(arguments: [-1, 0, 1, 2, 5, 100, Int64.max] as [Int64], [-1, 0, 1, 3, 100, Int64.max] as [Int64])
+  @Test(
+    arguments: [-1, 0, 1, 2, 5, 100, .max] as [Int64], [-1, 0, 1, 3, 100, .max] as [Int64])
   func window(left: Int64, right: Int64) {
     let isHuge = max(left, right) == .max
     for (queries, keys) in Self.shapes {
@@ -101,8 +103,8 @@ import Testing
     for (queries, keys) in Self.shapes {
       for keyLength in 0...keys {
         for queryLength in 0...queries {
-          Self.check(
-            Plain(isCausal: true, keyLength: keyLength, queryLength: queryLength), queries: queries, keys: keys)
+          let plain = Plain(isCausal: true, keyLength: keyLength, queryLength: queryLength)
+          Self.check(plain, queries: queries, keys: keys)
         }
       }
     }

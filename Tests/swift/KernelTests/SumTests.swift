@@ -1,4 +1,5 @@
-// Exact transformations, and the compensated sum of a chunk: its error, and what it does not depend on.
+// Exact transformations, and the compensated sum of a chunk: its error, and what does not show in
+// it.
 
 import Testing
 
@@ -36,7 +37,6 @@ import Testing
   @Test func productLosesNothing() {
     let numbers = Self.numbers(2000, seed: 3)
     for (a, b) in zip(numbers, numbers.dropFirst()) {
-      // Halves of 27 bits at most, so that the four partial products are exact.
       let s = Sum.product(a, b)
       #expect(s.high == a * b)
       #expect((-s.high).addingProduct(a, b) == s.low)

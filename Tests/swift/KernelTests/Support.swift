@@ -1,4 +1,4 @@
-// What the kernel tests share: numbers from SplitMix64, and the vector types of one instruction set.
+// What the kernel tests share: numbers from SplitMix64, the vector types of one instruction set.
 
 import CSupport
 import CSwiftmax
@@ -26,8 +26,8 @@ struct SplitMix64: RandomNumberGenerator {
   }
 }
 
-/// ln 2 as a Double and the rest: the product of the first with a whole number below 2^11, which is all
-/// that float64 needs, is exact in Float80.
+/// ln 2 as a Double and the rest: the product of the first with a whole number below 2^11, which is
+/// all that float64 needs, is exact in Float80.
 let ln2High: Float80 = 0x1.62e42fefa39efp-1
 let ln2Low: Float80 = 0x1.abc9e3b39803f2f6bp-56
 

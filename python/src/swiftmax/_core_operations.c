@@ -48,7 +48,7 @@ static int is_plain(PyObject *given) {
          smxpy_dtype_of(x) >= SMX_FLOAT16;
 }
 
-/* Whether a call with keywords asks for no more than that: x, and perhaps an axis that is the last. */
+/* Whether a call with keywords asks for no more: x, and perhaps an axis that is the last. */
 static int is_plain_call(PyObject *const given[SMXPY_NAMES]) {
   for (int i = SMXPY_AXIS + 1; i < SMXPY_NAMES; i++)
     if (given[i]) return 0;

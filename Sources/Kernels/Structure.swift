@@ -53,7 +53,7 @@ extension Kernels {
           lower = Swift.max(lower, place &- Int(c.window_left))
         }
         if c.window_right >= 0 && c.window_right < bound && place < keys {
-          upper = Swift.min(upper, place &+ Int(Swift.min(c.window_right, Int64(keys &* 2))) &+ 1)
+          upper = Swift.min(upper, place &+ Int(c.window_right) &+ 1)
         }
       }
     }

@@ -50,7 +50,7 @@ static inline void pause_briefly(void) {
 }
 
 static void run_tasks(smxk_task task, void *context, int64_t count) {
-  smxk_scratch scratch;
+  _Alignas(64) smxk_scratch scratch;
   for (;;) {
     int64_t index = atomic_fetch_add_explicit(&call.next, 1, memory_order_relaxed);
     if (index >= count) return;
@@ -139,7 +139,7 @@ static void start_workers(int wanted) {
 }
 
 static void run_alone(int64_t count, smxk_task task, void *context) {
-  smxk_scratch scratch;
+  _Alignas(64) smxk_scratch scratch;
   for (int64_t index = 0; index < count; index++) task(context, index, &scratch);
 }
 

@@ -63,12 +63,13 @@ static inline void reference_row(int operation, const element *row, int64_t n, c
   score top = {-INFINITY, 0};
   wide others = 0, sum = 0, magnitudes = 0, t = o->temperature;
   int64_t visible = 0, ties = 0, finite = 0;
-  int hasNaN = 0, taken = 0;
+  int hasNaN = 0, taken = 0, infinitelyPositive = 0, infinitelyNegative = 0;
   for (int64_t i = 0; i < n; i++) {
     score s = score_of(&row[i], o);
     visible += row[i].visible;
     finite += s.high > -INFINITY;
-    hasNaN = hasNaN || is_nan(s.high);
+    hasNaN = hasNaN || is_nan(s.high) || (row[i].visible && isnan(row[i].weight));
+    if (s.high == INFINITY) *(row[i].weight > 0 ? &infinitelyPositive : &infinitelyNegative) = 1;
     if (exceeds(s, top)) top = s;
   }
   result->maximum = (double)top.high;
@@ -76,8 +77,14 @@ static inline void reference_row(int operation, const element *row, int64_t n, c
 
   /* Rows without arithmetic: contract S1 to S4 and S14. */
   int isClosed = visible == 0 || (top.high == -INFINITY && (o->has_bias || operation == LOGSUMEXP));
-  if (hasNaN || (top.high == INFINITY && operation != LOGSUMEXP)) {
+  int isUndecided = infinitelyPositive && infinitelyNegative;
+  if (hasNaN || isUndecided || (top.high == INFINITY && operation != LOGSUMEXP)) {
     fill_row(operation, n, NAN, result);
+    return;
+  }
+  if (infinitelyNegative) {
+    result->values[0] = o->has_sign ? INFINITY : NAN;
+    result->sign = -1;
     return;
   }
   if (isClosed || isinf((double)top.high)) {

@@ -179,6 +179,29 @@ static void check_long_row(smx_dtype dtype, int operation, int64_t n) {
   free(x), free(out), free(want);
 }
 
+/* One row over both axes of a structured mask: every element asks the structure, on several threads. Often,
+ * because threads that share what they should not rarely meet. */
+static void check_long_structure(void) {
+  enum { KEYS = 100000 };
+  static float x[2 * KEYS], out[2 * KEYS], want[2 * KEYS];
+  int64_t shape[] = {2, KEYS}, length = KEYS / 2;
+  smx_tensor input = {x, SMX_FLOAT32, 2, shape, NULL}, output = {out, SMX_FLOAT32, 2, shape, NULL};
+  smx_tensor lengths = {&length, SMX_INT64, 0, NULL, NULL};
+  smx_mask structure = {.size = sizeof structure, .key_lengths = &lengths};
+  arguments a = {.all_axes = 1, .structure = &structure};
+  fill_row(SMX_FLOAT32, (unsigned char *)x, 2 * KEYS, 3);
+  smx_set_num_threads(1);
+  call_tensor(SOFTMAX, &input, &output, &a);
+  memcpy(want, out, sizeof want);
+  for (int i = 0; i < (is_light() ? 3 : 100); i++) {
+    smx_set_num_threads(thread_counts[1 + i % 3]);
+    DESCRIBE("softmax of float32, 2 x %d over both axes, key_lengths, %d threads, call %d", KEYS,
+             thread_counts[1 + i % 3], i);
+    call_tensor(SOFTMAX, &input, &output, &a);
+    same_bits("structure in a split row", 4, out, want, 2 * KEYS);
+  }
+}
+
 /* -- floating-point modes --------------------------------------------------------------------------------- */
 
 static uint64_t mode_now(void) {
@@ -284,6 +307,7 @@ int main(void) {
       check_long_row(float_dtypes[d], o, isLight ? (1 << 15) + 3 : (1 << 20) + 3);
     }
   }
+  check_long_structure();
   /* valgrind knows neither flush to zero nor the other roundings of vector operations. */
   for (uint64_t seed = 1; !isLight && seed <= 600; seed++) check_modes(3000000 + seed);
   check_callers();

@@ -185,6 +185,39 @@ static void check_values(const char *what, const double *values, int64_t n, doub
   }
 }
 
+/* Weights that are NaN, or that meet infinite scores: as scipy.special.logsumexp has them. */
+static void check_special_weights(void) {
+  static const double x[][2] = {{INFINITY, 0}, {INFINITY, INFINITY}, {INFINITY, 0}, {1, 2},
+                                {-INFINITY, -INFINITY}, {INFINITY, -INFINITY}, {1, 1}, {NAN, 0}};
+  static const double weights[][2] = {{-1, 1}, {1, -1}, {1, NAN}, {NAN, 1}, {1, NAN}, {-2, -3}, {1, -1}, {0, 2}};
+  for (int i = 0; i < 64; i++) {
+    static scenario s;
+    int64_t two = 2;
+    memset(&s, 0, sizeof s);
+    s.operation = LOGSUMEXP;
+    s.dtype = float_dtypes[i / 8 % 4];
+    s.rank = s.reduced[0] = 1;
+    s.rows = 1;
+    s.cols = two;
+    view_make(&s.x, s.dtype, 1, &two, 0, 0);
+    view_make(&s.weights, s.dtype, 1, &two, 0, 0);
+    for (int64_t j = 0; j < two; j++) {
+      store_as(s.dtype, place_of(&s.x.tensor, &j), x[i % 8][j]);
+      store_as(s.dtype, place_of(&s.weights.tensor, &j), weights[i % 8][j]);
+    }
+    s.arguments.weights = &s.weights.tensor;
+    s.arguments.sign = i < 32 ? &s.sign.tensor : NULL;
+    make_outputs(&s, 0);
+    DESCRIBE("logsumexp of %s {%g, %g}, weights {%g, %g}%s", name_of(s.dtype), x[i % 8][0], x[i % 8][1],
+             weights[i % 8][0], weights[i % 8][1], i < 32 ? ", sign" : "");
+    element row[2];
+    wide result[2];
+    CHECK(scenario_run(&s) == SMX_OK, "%s", smx_last_error());
+    check_row(&s, 0, row, result);
+    scenario_free(&s);
+  }
+}
+
 static void check_special_rows(void) {
   static const double rows[][8] = {
       {NAN, 1, 2}, {1, INFINITY, 2}, {INFINITY, NAN}, {NAN, -INFINITY}, {-INFINITY, -INFINITY},
@@ -210,6 +243,7 @@ int main(void) {
   int isLight = is_light();
   for (uint64_t seed = 1; seed <= (isLight ? 300 : 20000); seed++) check_scenario(seed, 0);
   for (uint64_t seed = 1; seed <= (isLight ? 4 : 150); seed++) check_scenario(1000000 + seed, 14000);
+  check_special_weights();
   check_special_rows();
   for (int o = 0; o < OPERATIONS; o++) {
     printf("worst error of %s in ulp: float16 %.4f, bfloat16 %.4f, float32 %.3f, float64 %.3f\n",

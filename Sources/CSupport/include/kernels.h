@@ -94,7 +94,7 @@ typedef struct smxk_row {
   int64_t index[SMX_MAX_DIMS]; /* by place; filled when there is a structure */
 } smxk_row;
 
-/* Room for one thread's chunk. */
+/* Room for one thread's chunk, aligned to a cache line where it is declared. */
 typedef struct smxk_scratch {
   double high[SMXK_CHUNK];
   double low[SMXK_CHUNK];

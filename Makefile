@@ -32,8 +32,8 @@ build: $(LIBRARY)  ## build build/libswiftmax.so.0 and check its symbols
 
 $(LIBRARY): $(SOURCES)
 	@command -v $(SWIFT) >/dev/null || { echo "swiftmax: the Swift toolchain (6.3 or later) is not on PATH; see https://swift.org/install" >&2; exit 1; }
-	@# SwiftPM does not see that an inlined C header has changed.
-	@test ! -e $(SCRATCH)/built || test -z "$$(find Sources Include -name '*.h' -newer $(SCRATCH)/built)" \
+	@# SwiftPM does not see that an inlined C header has changed, nor the compiler that its flags have.
+	@test ! -e $(SCRATCH)/built || test -z "$$(find Package.swift Sources Include \( -name '*.h' -o -name Package.swift \) -newer $(SCRATCH)/built)" \
 	  || rm -rf $(SCRATCH)/release $(SCRATCH)/*/release
 	$(SWIFT) build -c release --scratch-path $(SCRATCH)
 	touch $(SCRATCH)/built

@@ -30,7 +30,8 @@ let built = instructionSets.filter { $0.architecture == architecture }
 /// Embedded Swift: no runtime, no metadata; a generic left unspecialised is a compile error.
 let embedded: [SwiftSetting] = [
   .enableExperimentalFeature("Embedded"), .enableExperimentalFeature("Extern"),
-  .unsafeFlags(["-wmo", "-Xfrontend", "-disable-stack-protector"]),
+  // One section a function, so that the linker can leave out what is not called.
+  .unsafeFlags(["-wmo", "-Xfrontend", "-disable-stack-protector", "-Xfrontend", "-function-sections"]),
 ]
 let ordinary: [SwiftSetting] = [.enableExperimentalFeature("Extern"), .unsafeFlags(["-O"])]
 let core = unitTests ? ordinary : embedded

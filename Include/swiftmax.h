@@ -158,7 +158,8 @@ typedef struct smx_mask {
  *           is an error where it can be told from the strides, and undefined where it cannot (two
  *           interleaved views).
  * Special   The table at the head of this file. The difference to the row's maximum is taken before the
- *           division by T, so x / T never overflows; x + bias may.
+ *           division by T, so x / T never overflows; x + bias may. For float32 and the narrow types T below
+ *           2^-192 counts as 0 and T above 2^166 as infinite.
  * Accuracy  float32, float64: 2 ulp at every element in the normal range, for every row length to 2^20 and
  *           every spread of the scores; with a bias, of the exact sum x + bias. float16, bfloat16: the
  *           nearest value but for ties decided by the last bit of float32.
@@ -188,7 +189,7 @@ smx_status smx_log_softmax(const smx_tensor *x, const smx_tensor *out,
 /* The same for `rows` contiguous rows of `cols` elements each: x and out are rows × cols without gaps, of
  * any alignment; out may be x. float16 and bfloat16 are passed as their 16 bits.
  * Special   rows or cols may be 0; pointers may then be NULL.
- * Returns   SMX_OK, or SMX_ERROR_NULL, _SHAPE, _OVERFLOW, _ISA, _THREADS. */
+ * Returns   SMX_OK, or SMX_ERROR_NULL, _SHAPE, _OVERLAP, _OVERFLOW, _ISA, _THREADS. */
 smx_status smx_softmax_f32(const float *x, float *out, int64_t rows, int64_t cols);
 smx_status smx_softmax_f64(const double *x, double *out, int64_t rows, int64_t cols);
 smx_status smx_softmax_f16(const uint16_t *x, uint16_t *out, int64_t rows, int64_t cols);
@@ -209,7 +210,8 @@ smx_status smx_log_softmax_bf16(const uint16_t *x, uint16_t *out, int64_t rows, 
  * Aliasing  out and sign must not overlap x or one another.
  * Special   The table at the head of this file. With weights: an element of weight 0 does not take part,
  *           whatever its value; a sum of 0 gives -inf and sign 0; a negative sum gives NaN, unless sign is
- *           given, which is then -1. Without weights sign is 1, or 0 where out is -inf, NaN where NaN.
+ *           given, which is then -1. Weights of either sign at +inf give NaN; an element of -inf adds
+ *           nothing, unless its weight is NaN. Without weights sign is 1, or 0 where out is -inf, NaN where NaN.
  * Accuracy  float32, float64: 1 ulp of the larger of |out| and |max x|. With weights of mixed sign
  *           cancellation may cost more.
  * Threads   As softmax.

@@ -40,12 +40,11 @@ extension Kernels {
     }
   }
 
-  /// Runs the row's stage over chunk number `chunk`. With `resident` the row is this one chunk and
-  /// stays in scratch between stages.
+  /// Runs the row's stage over chunk number `chunk`.
   @inline(never)
   public static func chunk<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ chunk: Int,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>, _ partial: inout smxk_partial, resident: Bool
+    _ scratch: UnsafeMutablePointer<smxk_scratch>, _ partial: inout smxk_partial
   ) {
     let start = chunk &* chunkSize
     let length = Swift.min(chunkSize, Int(job.pointee.cols) &- start)
@@ -59,17 +58,20 @@ extension Kernels {
       ? nil : smxk_low_of(scratch).assumingMemoryBound(to: L.Scalar.self)
     let elements = Elements<L>(high: high, low: low, from: from, to: to)
 
+    let resident = row.pointee.resident != 0
     let stage = row.pointee.stage
     let isConstant = row.pointee.form == SMXK_CONSTANT && stage == SMXK_FINISH
     if isDirect {
       partial.count = Int64(to &- from)
     } else if !isConstant && (stage == SMXK_MAXIMUM || !resident) {
-      partial.count = gather(L.self, job, row, elements, start)
+      partial.count = gather(L.self, job, row, elements, start, scratch)
     }
     switch stage {
     case SMXK_MAXIMUM: partial.high = Double(maximum(L.self, high, from, to))
     case SMXK_MAXIMUM_LOW: partial.high = maximumLow(row, elements)
-    case SMXK_FIND_NAN: partial.count = countNaN(elements)
+    case SMXK_FIND_NAN:
+      partial.count = job.pointee.weights == nil
+        ? findNaN(elements) : findWeights(job, row, elements, start)
     case SMXK_SUM: sumTerms(job, row, elements, start, resident, &partial)
     case SMXK_SECOND_MAXIMUM: findSecond(row, elements, &partial)
     case SMXK_PRECISE_SUM: sumPrecisely(row, elements, &partial)
@@ -212,30 +214,29 @@ extension Kernels {
   }
 
   @inline(__always)
-  static func countNaN<L: Lanes>(_ e: Elements<L>) -> Int64 {
-    var count: Int64 = 0
-    for i in e.from..<e.to where e.high[i].isNaN { count &+= 1 }
-    return count
+  static func findNaN<L: Lanes>(_ e: Elements<L>) -> Int64 {
+    for i in e.from..<e.to where e.high[i].isNaN { return Int64(SMXK_NAN) }
+    return 0
   }
 
-  @inline(__always)
-  static func isMaximum<L: Lanes>(_ row: UnsafePointer<smxk_row>, _ e: Elements<L>, _ i: Int) -> Bool {
-    e.high[i] == L.Scalar(row.pointee.maximum)
-      && (e.low == nil || e.low![i] == L.Scalar(row.pointee.maximum_low))
-  }
-
-  /// The largest score other than the maximum, and how many equal the maximum.
+  /// A quarter (so that it is finite) of the largest score other than the maximum, less the maximum, and
+  /// how many equal the maximum.
   @inline(never)
   static func findSecond<L: Lanes>(
     _ row: UnsafePointer<smxk_row>, _ e: Elements<L>, _ partial: inout smxk_partial
   ) {
-    var second = -L.Scalar.infinity
+    let maximum = L.Scalar(row.pointee.maximum)
+    let maximumLow = L.Scalar(row.pointee.maximum_low)
+    var second = -Double.infinity
     var ties: Int64 = 0
     for i in e.from..<e.to {
-      if isMaximum(row, e, i) { ties &+= 1 }
-      else if second < e.high[i] { second = e.high[i] }
+      let low = e.low == nil ? 0 : e.low![i]
+      let quarter = Double(e.high[i]) * 0.25 - Double(maximum) * 0.25
+      let distance = quarter + Double(low - maximumLow) * 0.25
+      if e.high[i] == maximum && low == maximumLow { ties &+= 1 }
+      else if second < distance { second = distance }
     }
-    partial.high = Double(second)
+    partial.high = second
     partial.count = ties
   }
 

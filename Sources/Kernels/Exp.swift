@@ -93,7 +93,8 @@ extension Kernels {
   struct ScaledExp<L: Lanes> {
     let maximum: L
     let maximumLow: L
-    /// Scales the scores before the difference: 1/4 where it could overflow though x/T does not.
+    /// Scales the scores before the difference, where that could overflow though x/T does not: 1/4 from
+    /// T = 1 on, and 2^-40 for temperatures so large that 1/T would be subnormal.
     let before: L
     /// Scales the difference: 2^headroom where 1/T would overflow.
     let after: L
@@ -102,11 +103,11 @@ extension Kernels {
     let shift: L
     let floor: L
 
-    /// 0 < temperature < inf. `raise` moves the whole sum up by a power of two.
+    /// `chooseForm` has left out temperatures that behave as 0 or as inf. `raise` moves the whole sum up by a power of two.
     @inline(__always)
     init(maximum: L.Scalar, low: L.Scalar, temperature: Double, raise: L.Scalar = 0) {
       let unit = Double(L.unit)
-      let scaleBefore = temperature > unit ? 0.25 : 1
+      let scaleBefore = temperature > unit ? 0x1p-40 : temperature > 1 ? 0.25 : 1
       let scaleAfter = temperature * unit < 1 ? unit : 1
       let t = temperature * scaleBefore * scaleAfter
       let largest = Double(L.Scalar.greatestFiniteMagnitude)
@@ -129,10 +130,20 @@ extension Kernels {
     /// x + xLow - maximum as a pair, before the temperature. NaN in `low` where `high` is -inf.
     @inline(__always) func difference(_ x: L, _ xLow: L) -> Difference<L> {
       let a = x * before
-      let high = a - maximum
-      let part = high - a
-      let low = (a - (high - part)) - (maximum + part)
-      return Difference(high: high * after, low: (low + (xLow * before - maximumLow)) * after)
+      let first = a - maximum
+      let part = first - a
+      let lost = (a - (first - part)) - (maximum + part)
+      // With a bias the low parts may outweigh the high ones, ulp(x) being larger than any bias: their
+      // difference is a pair too, and the whole is brought into order.
+      let b = xLow * before
+      let second = b - maximumLow
+      let partOfLow = second - b
+      let lostOfLow = (b - (second - partOfLow)) - (maximumLow + partOfLow)
+      let rest = L.pick(first, equalTo: L(-L.Scalar.infinity), L(0), lost + second)
+      let high = first + rest
+      let back = high - first
+      let low = ((first - (high - back)) + (rest - back)) + lostOfLow
+      return Difference(high: high * after, low: low * after)
     }
 
     /// The exponent (x - max)/T as y + low, not below the floor.
@@ -171,7 +182,7 @@ extension Kernels {
       let low = d.high.fma(inverseLow, d.low * inverseHigh) - logSum
       let value = d.high.fma(inverseHigh, low)
       let closed = L(-L.Scalar.infinity)
-      return L.pick(d.high, equalTo: closed, closed, value)
+      return L.pick(d.high * inverseHigh, equalTo: closed, closed, value)
     }
   }
 }

@@ -44,11 +44,11 @@ extension Kernels {
   ) {
     let row = row(of: scratch)
     beginRow(job, row, index)
-    let resident = job.pointee.cols <= chunkSize
+    row.pointee.resident = job.pointee.cols <= chunkSize ? 1 : 0
     while row.pointee.stage != SMXK_DONE {
       for chunk in chunks(job, row) {
         var partial = nothingFound
-        Self.chunk(L.self, job, row, chunk, scratch, &partial, resident: resident)
+        Self.chunk(L.self, job, row, chunk, scratch, &partial)
         absorb(row, partial)
       }
       advance(L.self, job, row)
@@ -142,12 +142,15 @@ extension Kernels {
     row.pointee.lower = 0
     row.pointee.upper = job.pointee.cols
     row.pointee.tests_elements = 0
+    row.pointee.resident = 0
     if job.pointee.structure != nil { findInterval(job, row) }
     row.pointee.stage = SMXK_MAXIMUM
     row.pointee.found = nothingFound
     row.pointee.form = SMXK_PLAIN
     row.pointee.maximum_low = 0
     row.pointee.log_sum = 0
+    row.pointee.sum_high = 1
+    row.pointee.sum_low = 0
   }
 
   /// The chunks that the row's stage visits: those with a visible element, or all to write results.
@@ -189,7 +192,8 @@ extension Kernels {
     switch row.pointee.stage {
     case SMXK_MAXIMUM: chooseForm(L.self, job, row, maximum: found.high, visible: Int(found.count))
     case SMXK_FIND_NAN:
-      if found.count > 0 { setConstant(job, row, .nan) }
+      if found.count >= Int64(SMXK_NAN) { setConstant(job, row, .nan) }
+      else if found.count > 0 { writeInfinite(job, row, found.count) }
       else if row.pointee.form == SMXK_CONSTANT { setConstant(job, row, row.pointee.constant) }
       else { row.pointee.stage = job.pointee.bias == nil ? SMXK_SUM : SMXK_MAXIMUM_LOW }
     case SMXK_MAXIMUM_LOW:
@@ -235,9 +239,13 @@ extension Kernels {
     let isPlain =
       temperature == 1 && job.pointee.bias == nil && job.pointee.weights == nil
       && maximum.magnitude < Double(L.plainLimit)
+    // Where 1/T is no number of this type even after scaling, every difference is 0 or out of range.
+    let unit = Double(L.unit)
+    let isZero =
+      temperature == 0 || 1 / (temperature * unit) > Double(L.Scalar.greatestFiniteMagnitude)
+    let isInfinite = temperature * 0x1p-40 * Double(L.Scalar.leastNormalMagnitude) >= 1
     row.pointee.form =
-      isPlain ? SMXK_PLAIN
-      : temperature == 0 ? SMXK_GREEDY : temperature == .infinity ? SMXK_UNIFORM : SMXK_SCALED
+      isPlain ? SMXK_PLAIN : isZero ? SMXK_GREEDY : isInfinite ? SMXK_UNIFORM : SMXK_SCALED
     let hidesNaN = row.pointee.form == SMXK_GREEDY || row.pointee.form == SMXK_UNIFORM
     row.pointee.stage =
       hidesNaN ? SMXK_FIND_NAN : job.pointee.bias == nil ? SMXK_SUM : SMXK_MAXIMUM_LOW
@@ -279,13 +287,13 @@ extension Kernels {
     row.pointee.form == SMXK_PLAIN ? Top<L>(plain: L.Scalar(row.pointee.maximum)) : Top<L>()
   }
 
-  /// The second maximum sets the scale of the sum without the maximum.
+  /// The distance of the second maximum, negative and a quarter of it, sets the scale of the sum without the maximum.
   @inline(__always)
   static func chooseRaise<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
     second: Double, ties: Int64
   ) {
-    let distance = (row.pointee.maximum - second) / row.pointee.temperature
+    let distance = -second / (row.pointee.temperature * 0.25)
     let raise = (distance * 0x1.71547652b82fep0).rounded(.toNearestOrEven)
     row.pointee.second = raise
     // Elements equal to the maximum beyond the first each add 1 to the sum of the others.

@@ -138,11 +138,11 @@ extension Kernels {
   @inline(never)
   static func gather<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
-    _ elements: Elements<L>, _ start: Int
+    _ elements: Elements<L>, _ start: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) -> Int64 {
     let last = job.pointee.inner![Int(job.pointee.inner_count) &- 1]
     let tests = row.pointee.tests_elements != 0
-    let index = tests ? smxk_index_of(UnsafeMutablePointer(mutating: row)) : nil
+    let index = tests ? ownIndex(row, scratch) : nil
     var visible: Int64 = 0
     var i = elements.from
     while i < elements.to {
@@ -157,7 +157,9 @@ extension Kernels {
       if let weights = row.pointee.weights {
         for j in 0..<run.length {
           let p = UnsafeRawPointer(weights) + (run.weights &+ j &* Int(last.weights))
-          if readScalar(job.pointee.dtype, p) == 0 { high[j] = -.infinity }
+          let weight = readScalar(job.pointee.dtype, p)
+          if weight == 0 { high[j] = -.infinity }
+          if weight.isNaN { high[j] = .nan }
         }
       }
       visible &+= Int64(run.length)
@@ -176,6 +178,18 @@ extension Kernels {
       i = i &+ run.length
     }
     return visible
+  }
+
+  /// The row's index in this thread's scratch: several threads may be at work on one row, each at another
+  /// element.
+  @inline(__always)
+  static func ownIndex(
+    _ shared: UnsafePointer<smxk_row>, _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) -> UnsafeMutablePointer<Int64> {
+    let own = smxk_index_of(row(of: scratch))
+    let index = smxk_index_of(UnsafeMutablePointer(mutating: shared))
+    if own != index { for axis in 0...Int(SMX_MAX_DIMS) { own[axis] = index[axis] } }
+    return own
   }
 
   @inline(__always)

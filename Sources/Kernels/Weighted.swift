@@ -33,6 +33,50 @@ extension Kernels {
     return sum
   }
 
+  /// NaN among the elements and weights, and the signs of the weights at +inf, as kernels.h counts them.
+  @inline(never)
+  static func findWeights<L: Lanes>(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
+    _ start: Int
+  ) -> Int64 {
+    let last = job.pointee.inner![Int(job.pointee.inner_count) &- 1]
+    var hasNaN = false
+    var hasPositive = false
+    var hasNegative = false
+    var i = elements.from
+    while i < elements.to {
+      let run = run(job, at: start &+ i, limit: elements.to &- i, index: nil)
+      for j in i..<i &+ run.length where elements.high[j] != -.infinity {
+        let offset: Int = run.weights &+ (j &- i) &* Int(last.weights)
+        let weight = readScalar(job.pointee.dtype, UnsafeRawPointer(row.pointee.weights!) + offset)
+        hasNaN = hasNaN || elements.high[j].isNaN || weight.isNaN
+        hasPositive = hasPositive || (elements.high[j] == .infinity && weight > 0)
+        hasNegative = hasNegative || (elements.high[j] == .infinity && weight < 0)
+      }
+      i = i &+ run.length
+    }
+    return Int64(
+      (hasNaN ? SMXK_NAN : 0) &+ (hasPositive ? SMXK_POSITIVE : 0)
+        &+ (hasNegative ? SMXK_NEGATIVE : 0))
+  }
+
+  /// +inf times weights: +inf, or -inf, or where both occur NaN.
+  @inline(__always)
+  static func writeInfinite(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ found: Int64
+  ) {
+    let hasNegative = found & Int64(SMXK_POSITIVE &- 1) != 0
+    let hasPositive = found >= Int64(SMXK_POSITIVE)
+    if !hasNegative || hasPositive {
+      setConstant(job, row, hasNegative ? .nan : .infinity)
+      return
+    }
+    let sign = row.pointee.sign
+    writeScalar(job.pointee.dtype, row.pointee.out!, sign == nil ? .nan : .infinity)
+    if let sign { writeScalar(job.pointee.dtype, sign, -1) }
+    row.pointee.stage = SMXK_DONE
+  }
+
   /// log |sum| + maximum, and the sign: NaN for a negative sum where no sign is asked for.
   @inline(never)
   static func writeWeighted<L: Lanes>(

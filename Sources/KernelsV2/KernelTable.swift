@@ -111,10 +111,10 @@ extension smxk_kernels {
       rows_f64: { HereKernels.rows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
       begin_row: { HereKernels.beginRow($0, $1, Int($2)) },
       chunk_f32: {
-        HereKernels.chunk(HereKernels.F32.self, $0, $1, Int($2), $3, &$4.pointee, resident: false)
+        HereKernels.chunk(HereKernels.F32.self, $0, $1, Int($2), $3, &$4.pointee)
       },
       chunk_f64: {
-        HereKernels.chunk(HereKernels.F64.self, $0, $1, Int($2), $3, &$4.pointee, resident: false)
+        HereKernels.chunk(HereKernels.F64.self, $0, $1, Int($2), $3, &$4.pointee)
       },
       absorb: { HereKernels.absorb($0, $1.pointee) },
       advance_f32: { HereKernels.advance(HereKernels.F32.self, $0, $1) },

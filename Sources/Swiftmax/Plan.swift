@@ -149,14 +149,17 @@ func check(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) throws(F
     try sign.require(dtype: x.dtype)
     try requireRows(sign, of: x, isReduced, kept: kept, broadcasts: false)
     try sign.requireOwnPlaces()
-    try sign.requireDistinct(from: x)
-    try sign.requireDistinct(from: o.out)
+    try sign.requireDistinct(from: x, orSame: false)
+    try sign.requireDistinct(from: o.out, orSame: false)
+    try sign.requireDistinct(from: o.weights, orSame: false)
+    try sign.requireDistinct(from: o.mask, orSame: false)
+    try sign.requireDistinct(from: o.bias, orSame: false)
   }
   if let temperature = o.temperature {
     try requireRows(temperature, of: x, isReduced, kept: kept, broadcasts: true)
     try requireTemperatures(temperature)
   }
-  try o.out.requireDistinct(from: x)
+  try o.out.requireDistinct(from: x, orSame: o.operation != SMXK_LOGSUMEXP)
   try o.out.requireDistinct(from: o.mask)
   try o.out.requireDistinct(from: o.bias)
   try o.out.requireDistinct(from: o.weights)
@@ -214,6 +217,7 @@ func makeJob(
   // One axis of length 1 where there is none, so that every row has a run.
   var one = smxk_axis()
   one.count = 1
+  one.place = Int64(SMX_MAX_DIMS)
   if outerCount == 0 { append(one, to: smxk_outer_of(plan), &outerCount, merges: false) }
   if innerCount == 0 { append(one, to: smxk_inner_of(plan), &innerCount, merges: false) }
 

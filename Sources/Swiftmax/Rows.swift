@@ -10,9 +10,10 @@ private func rows(
 ) -> smx_status {
   enter { (machine) throws(Failure) in
     let size = itemSize(smx_dtype(dtype))
-    try checkRows(x, out, rows, cols, size)
+    try checkRows(x, out, rows, cols, hasResults: cols > 0 || operation == SMXK_LOGSUMEXP)
     guard rows > 0, let out else { return }
     let results = operation == SMXK_LOGSUMEXP ? 1 : cols
+    try checkOverlap(x, rows * cols * size, out, rows * results * size, operation)
     // An empty row still has a logsumexp; its x may be NULL and is not read.
     let x = x ?? UnsafeRawPointer(out)
     var outer = smxk_axis()
@@ -43,9 +44,21 @@ private func rows(
   }
 }
 
+/// Refuses an out that overlaps x without being x, or for logsumexp at all.
+private func checkOverlap(
+  _ x: UnsafeRawPointer?, _ xBytes: Int64, _ out: UnsafeMutableRawPointer, _ outBytes: Int64,
+  _ operation: Int
+) throws(Failure) {
+  guard let x, xBytes > 0, outBytes > 0 else { return }
+  if x == UnsafeRawPointer(out) && operation != SMXK_LOGSUMEXP { return }
+  if x < UnsafeRawPointer(out) + Int(outBytes) && UnsafeRawPointer(out) < x + Int(xBytes) {
+    throw failure(SMX_ERROR_OVERLAP, "out overlaps x without being the same rows")
+  }
+}
+
 private func checkRows(
   _ x: UnsafeRawPointer?, _ out: UnsafeMutableRawPointer?, _ rows: Int64, _ cols: Int64,
-  _ size: Int64
+  hasResults: Bool
 ) throws(Failure) {
   if rows < 0 || cols < 0 {
     throw failure(SMX_ERROR_SHAPE) {
@@ -66,7 +79,7 @@ private func checkRows(
     }
   }
   if rows > 0 && cols > 0 && x == nil { throw failure(SMX_ERROR_NULL, "x is NULL, but not empty") }
-  if rows > 0 && out == nil { throw failure(SMX_ERROR_NULL, "out is NULL, but not empty") }
+  if rows > 0 && hasResults && out == nil { throw failure(SMX_ERROR_NULL, "out is NULL, but not empty") }
 }
 
 @implementation @_cdecl("smx_softmax_f32")

@@ -170,8 +170,8 @@ struct Tensor {
 
   /// Refuses an output that shares memory with an input other than by being the same tensor. Views that
   /// interleave without touching are let through; that they do not touch is the caller's promise.
-  func requireDistinct(from input: Tensor?) throws(Failure) {
-    guard let input, !isSame(as: input) else { return }
+  func requireDistinct(from input: Tensor?, orSame: Bool = true) throws(Failure) {
+    guard let input, !(orSame && isSame(as: input)) else { return }
     let own = extent()
     let other = input.extent()
     guard own.lower < other.upper, other.lower < own.upper, own.isDense || other.isDense
@@ -184,7 +184,7 @@ struct Tensor {
       $0.add(input.name)
       $0.add(" of shape ")
       $0.add(shapeOf: input.raw)
-      $0.add(" without being the same tensor")
+      if orSame { $0.add(" without being the same tensor") }
     }
   }
 

@@ -1,5 +1,6 @@
-/* The pool itself under the thread sanitizer, which understands C11 atomics: compiled from its sources, with
- * work that would show a missing order between a call, its workers and the next call. */
+/* The pool itself under the thread sanitizer, which understands C11 atomics: compiled from its
+ * sources, with work that would show a missing order between a call, its workers and the next call.
+ */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

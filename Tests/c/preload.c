@@ -1,5 +1,5 @@
-/* malloc and its kin, and pthread_create, that count and fail on demand. Built as a shared object that a
- * test program links before libc, so that the calls of every other object come here too. */
+/* malloc and its kin, and pthread_create, that count and fail on demand. Built as a shared object
+ * that a test program links before libc, so that the calls of every other object come here too. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -63,7 +63,8 @@ int posix_memalign(void **p, size_t alignment, size_t size) {
   return *p ? 0 : ENOMEM;
 }
 
-int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                   void *argument) {
   static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
   if (!real) *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
   if (active) {

@@ -1,5 +1,5 @@
-/* softmax, log_softmax and logsumexp of one row the slow and obvious way, in 113 bits, and the bounds that
- * the library's results are held to. */
+/* softmax, log_softmax and logsumexp of one row the slow and obvious way, in 113 bits, and the
+ * bounds that the library's results are held to. */
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
@@ -23,7 +23,8 @@ typedef struct row_options {
   double temperature;
 } row_options;
 
-/* x + bias exactly, as a pair: of float64 operands far apart 113 bits would lose the smaller one. */
+/* x + bias exactly, as a pair: of float64 operands far apart 113 bits would lose the smaller one.
+ */
 typedef struct score {
   wide high, low;
 } score;
@@ -46,8 +47,8 @@ static inline int exceeds(score a, score b) {
   return a.high > b.high || (a.high == b.high && a.low > b.low);
 }
 
-/* What a row comes to: results (one for logsumexp), sign of the sum, largest score, and for weights of
- * both signs the sum of magnitudes over the magnitude of the sum: what cancellation may cost. */
+/* What a row comes to: results (one for logsumexp), sign of the sum, largest score, and for weights
+ * of both signs the sum of magnitudes over the magnitude of the sum: what cancellation may cost. */
 typedef struct row_result {
   wide *values;
   double sign, maximum, condition;
@@ -119,7 +120,8 @@ static inline void reference_row(int operation, const element *row, int64_t n, c
     int wins = s.high > -INFINITY && (o->temperature != 0 || !exceeds(top, s));
     wide shifted = wins && !isLimit ? difference(s, top) / t : 0;
     if (!wins) result->values[i] = operation == SOFTMAX ? 0 : -INFINITY;
-    else if (isLimit) result->values[i] = operation == SOFTMAX ? (wide)1 / winners : -logf128(winners);
+    else if (isLimit)
+      result->values[i] = operation == SOFTMAX ? (wide)1 / winners : -logf128(winners);
     else if (operation == SOFTMAX) result->values[i] = expf128(shifted) / (1 + others);
     else result->values[i] = shifted - log1pf128(others);
   }
@@ -134,14 +136,16 @@ static inline double error_of(smx_dtype dtype, double got, wide exact, double sc
     double largest = format_of(dtype).largest;
     if (nearest == got) return 0;
     /* On either side of the largest number is next to it, not at the end of the world. */
-    return fabs(nearest) >= largest && fabs(got) >= largest && (nearest > 0) == (got > 0) ? 1 : INFINITY;
+    return fabs(nearest) >= largest && fabs(got) >= largest && (nearest > 0) == (got > 0)
+               ? 1
+               : INFINITY;
   }
   wide distance = (wide)got - exact;
   return (double)((distance < 0 ? -distance : distance) / ulp_of(dtype, scale));
 }
 
-/* The bound in ulp of the dtype. The narrow types are computed in float32 and rounded once: half an ulp,
- * and what the float32 bound is in theirs. */
+/* The bound in ulp of the dtype. The narrow types are computed in float32 and rounded once: half an
+ * ulp, and what the float32 bound is in theirs. */
 static inline double bound_of(smx_dtype dtype, double ulp) {
   int digits = format_of(dtype).digits;
   return digits >= 24 ? ulp : 0.5 + ldexp(ulp, digits - 24);

@@ -1,6 +1,6 @@
-/* A random call of the softmax family: any dtype, axes, strides, mask, bias, weights, temperature and
- * structure, all from one seed. Its values depend on the seed alone, its layout on another number, so
- * that the same question can be asked of different memory. */
+/* A random call of the softmax family: any dtype, axes, strides, mask, bias, weights, temperature
+ * and structure, all from one seed. Its values depend on the seed alone, its layout on another
+ * number, so that the same question can be asked of different memory. */
 #ifndef SCENARIO_H
 #define SCENARIO_H
 
@@ -28,7 +28,8 @@ typedef struct scenario {
 /* Scores of one of several spreads, sometimes with special values among them. */
 static inline double random_score(uint64_t *r, double spread, int special) {
   if (special && random_below(r, 24) == 0) {
-    static const double values[] = {INFINITY, -INFINITY, -INFINITY, NAN, 0, -0.0, 1e-40, 3e38, -3e38};
+    static const double values[] = {INFINITY, -INFINITY, -INFINITY, NAN,  0,
+                                    -0.0,     1e-40,     3e38,      -3e38};
     return values[random_below(r, special == 1 ? 3 : 9)];
   }
   return random_between(r, -spread, spread);
@@ -88,7 +89,8 @@ static inline void make_conditions(scenario *s, uint64_t *r) {
       m->query_offset = random_integers(&c->offset, s, r, -1, -keys - 2, keys + 2);
     }
     if (random_below(r, 3) == 0) m->key_lengths = random_integers(&c->keys, s, r, -1, 0, keys);
-    if (random_below(r, 4) == 0) m->query_lengths = random_integers(&c->queries, s, r, -1, 0, queries);
+    if (random_below(r, 4) == 0)
+      m->query_lengths = random_integers(&c->queries, s, r, -1, 0, queries);
     if (random_below(r, 4) == 0) {
       m->query_segments = random_integers(&c->query_ids, s, r, queries, 0, 2);
       m->key_segments = random_integers(&c->key_ids, s, r, keys, 0, 2);
@@ -162,12 +164,16 @@ static inline void scenario_make(scenario *s, uint64_t seed, int64_t longest) {
   /* Axes: the default, all, a random list, or a list of none. */
   int choice = (int)random_below(r, 5);
   for (int i = 0; i < s->rank; i++) {
-    s->reduced[i] = choice == 0 ? i == s->rank - 1 : choice == 1 ? 1 : choice == 2 ? 0 : (int)random_below(r, 2);
+    s->reduced[i] = choice == 0   ? i == s->rank - 1
+                    : choice == 1 ? 1
+                    : choice == 2 ? 0
+                                  : (int)random_below(r, 2);
     if (longest && shape[i] > 3) s->reduced[i] = 1;
     if (s->reduced[i]) s->axes[reducedCount++] = random_below(r, 2) ? i : i - s->rank;
   }
   s->arguments.all_axes = choice == 1;
-  int isDefault = choice == 0 && (!longest || reducedCount == 1) && (s->rank == 0 || s->reduced[s->rank - 1]);
+  int isDefault =
+      choice == 0 && (!longest || reducedCount == 1) && (s->rank == 0 || s->reduced[s->rank - 1]);
   s->arguments.axes = choice == 1 || (isDefault && reducedCount <= 1) ? NULL : s->axes;
   s->arguments.axis_count = (int32_t)reducedCount;
   s->keeps_axes = (int)random_below(r, 2);

@@ -1,6 +1,6 @@
-/* The bits contract: the same values give the same bits for every number of threads, layout, batch and
- * place in it, in place, with masked elements appended, in any floating-point mode and from many
- * threads at once. What is compared with is always one thread and plain memory. */
+/* The bits contract: the same values give the same bits for every number of threads, layout, batch
+ * and place in it, in place, with masked elements appended, in any floating-point mode and from
+ * many threads at once. What is compared with is always one thread and plain memory. */
 #include <fenv.h>
 #include <pthread.h>
 
@@ -82,7 +82,8 @@ static void check_layouts(uint64_t seed, int64_t longest) {
   free(got);
 }
 
-/* -- rows in a batch, and moved axes ------------------------------------------------------------------ */
+/* -- rows in a batch, and moved axes
+ * ------------------------------------------------------------------ */
 
 static void fill_row(smx_dtype dtype, unsigned char *row, int64_t n, uint64_t seed) {
   for (int64_t i = 0; i < n; i++) {
@@ -93,10 +94,12 @@ static void fill_row(smx_dtype dtype, unsigned char *row, int64_t n, uint64_t se
 static void check_batch(smx_dtype dtype, int operation, int64_t rows, int64_t cols) {
   size_t size = size_of(dtype);
   int64_t results = operation == LOGSUMEXP ? 1 : cols;
-  unsigned char *x = malloc((size_t)(rows * cols) * size), *out = malloc((size_t)(rows * cols) * size);
+  unsigned char *x = malloc((size_t)(rows * cols) * size),
+                *out = malloc((size_t)(rows * cols) * size);
   unsigned char *one = malloc((size_t)cols * size), *want = malloc((size_t)(rows * cols) * size);
   if (!x || !out || !one || !want) abort();
-  DESCRIBE("%s of %s, %" PRId64 " rows of %" PRId64, operation_names[operation], name_of(dtype), rows, cols);
+  DESCRIBE("%s of %s, %" PRId64 " rows of %" PRId64, operation_names[operation], name_of(dtype),
+           rows, cols);
   fill_row(dtype, x, rows * cols, (uint64_t)(rows * 31 + cols));
   smx_set_num_threads(1);
   for (int64_t i = 0; i < rows; i++) {
@@ -113,7 +116,8 @@ static void check_batch(smx_dtype dtype, int operation, int64_t rows, int64_t co
     for (int64_t i = 0; i < rows * cols; i++) {
       memcpy(moved + (size_t)(i % cols * rows + i / cols) * size, x + (size_t)i * size, size);
     }
-    int64_t shape[] = {cols, rows}, flat[] = {rows}, strides[] = {(int64_t)size, cols * (int64_t)size};
+    int64_t shape[] = {cols, rows}, flat[] = {rows},
+            strides[] = {(int64_t)size, cols * (int64_t)size};
     int32_t axis = 0;
     smx_tensor input = {moved, dtype, 2, shape, NULL};
     smx_tensor output = {out, dtype, 2, shape, strides};
@@ -126,7 +130,8 @@ static void check_batch(smx_dtype dtype, int operation, int64_t rows, int64_t co
   free(x), free(out), free(one), free(want);
 }
 
-/* -- right padding ------------------------------------------------------------------------------------- */
+/* -- right padding
+ * ------------------------------------------------------------------------------------- */
 
 /* A row of n, then the same row followed by `more` masked elements of garbage. */
 static void check_padding(smx_dtype dtype, int operation, int64_t n, int64_t more) {
@@ -137,15 +142,18 @@ static void check_padding(smx_dtype dtype, int operation, int64_t n, int64_t mor
   DESCRIBE("%s of %s, %" PRId64 " elements and %" PRId64 " masked", operation_names[operation],
            name_of(dtype), n, more);
   fill_row(dtype, x, n, (uint64_t)n);
-  for (int64_t i = n; i < n + more; i++) store_as(dtype, x + (size_t)i * size, i % 3 ? NAN : INFINITY);
+  for (int64_t i = n; i < n + more; i++)
+    store_as(dtype, x + (size_t)i * size, i % 3 ? NAN : INFINITY);
   call_rows(operation, dtype, x, want, 1, n);
   memset(mask, 1, (size_t)n);
   memset(mask + n, 0, (size_t)more);
   smx_tensor input = {x, dtype, 2, shape, NULL}, flags = {mask, SMX_BOOL, 2, shape, NULL};
-  smx_tensor output = {out, dtype, operation == LOGSUMEXP ? 1 : 2, operation == LOGSUMEXP ? one : shape, NULL};
+  smx_tensor output = {out, dtype, operation == LOGSUMEXP ? 1 : 2,
+                       operation == LOGSUMEXP ? one : shape, NULL};
   smx_tensor length = {&n, SMX_INT64, 0, NULL, NULL};
   smx_mask structure = {.size = sizeof structure, .key_lengths = &length};
-  arguments choices[] = {{.mask = &flags}, {.structure = &structure}, {.mask = &flags, .structure = &structure}};
+  arguments choices[] = {
+      {.mask = &flags}, {.structure = &structure}, {.mask = &flags, .structure = &structure}};
   int64_t results = operation == LOGSUMEXP ? 1 : n;
   for (int i = 0; i < 3; i++) {
     memset(out, CANARY, sizeof out);
@@ -154,13 +162,15 @@ static void check_padding(smx_dtype dtype, int operation, int64_t n, int64_t mor
     if (operation == LOGSUMEXP) continue;
     int masked = 1;
     for (int64_t j = n; j < n + more; j++) {
-      masked = masked && load_as(dtype, out + (size_t)j * size) == (operation == SOFTMAX ? 0 : -INFINITY);
+      masked = masked &&
+               load_as(dtype, out + (size_t)j * size) == (operation == SOFTMAX ? 0 : -INFINITY);
     }
     CHECK(masked, "a masked element is not empty");
   }
 }
 
-/* -- one long row ---------------------------------------------------------------------------------------- */
+/* -- one long row
+ * ---------------------------------------------------------------------------------------- */
 
 static void check_long_row(smx_dtype dtype, int operation, int64_t n) {
   size_t size = size_of(dtype), bytes = (size_t)n * size;
@@ -179,8 +189,8 @@ static void check_long_row(smx_dtype dtype, int operation, int64_t n) {
   free(x), free(out), free(want);
 }
 
-/* One row over both axes of a structured mask: every element asks the structure, on several threads. Often,
- * because threads that share what they should not rarely meet. */
+/* One row over both axes of a structured mask: every element asks the structure, on several
+ * threads. Often, because threads that share what they should not rarely meet. */
 static void check_long_structure(void) {
   enum { KEYS = 100000 };
   static float x[2 * KEYS], out[2 * KEYS], want[2 * KEYS];
@@ -202,7 +212,8 @@ static void check_long_structure(void) {
   }
 }
 
-/* -- floating-point modes --------------------------------------------------------------------------------- */
+/* -- floating-point modes
+ * --------------------------------------------------------------------------------- */
 
 static uint64_t mode_now(void) {
 #if defined(__x86_64__)
@@ -244,7 +255,8 @@ static void check_modes(uint64_t seed) {
       uint64_t after = mode_now();
       set_mode(standard);
       scenario_describe(&s);
-      CHECK(status == SMX_OK && after == modes[i], "mode 0x%" PRIx64 " became 0x%" PRIx64, modes[i], after);
+      CHECK(status == SMX_OK && after == modes[i], "mode 0x%" PRIx64 " became 0x%" PRIx64, modes[i],
+            after);
       size_t bytes = read_outputs(&s, got);
       same_bits("another mode", size_of(s.dtype), got, want, (int64_t)(bytes / size_of(s.dtype)));
     }
@@ -252,7 +264,8 @@ static void check_modes(uint64_t seed) {
   scenario_free(&s);
 }
 
-/* -- many callers at once ----------------------------------------------------------------------------------- */
+/* -- many callers at once
+ * ----------------------------------------------------------------------------------- */
 
 enum { CALLERS = 8, CALLS = 200, CALLER_ELEMENTS = 40000 };
 static float shared_x[CALLER_ELEMENTS], shared_want[OPERATIONS][CALLER_ELEMENTS];
@@ -276,7 +289,8 @@ static void check_callers(void) {
   pthread_t callers[CALLERS];
   fill_row(SMX_FLOAT32, (unsigned char *)shared_x, CALLER_ELEMENTS, 5);
   smx_set_num_threads(1);
-  for (int o = 0; o < OPERATIONS; o++) call_rows(o, SMX_FLOAT32, shared_x, shared_want[o], 1, CALLER_ELEMENTS);
+  for (int o = 0; o < OPERATIONS; o++)
+    call_rows(o, SMX_FLOAT32, shared_x, shared_want[o], 1, CALLER_ELEMENTS);
   smx_set_num_threads(3);
   for (intptr_t i = 0; i < CALLERS; i++) pthread_create(&callers[i], NULL, call_often, (void *)i);
   DESCRIBE("%d threads call at once", CALLERS);
@@ -293,7 +307,8 @@ int main(void) {
   for (uint64_t seed = 1; seed <= (isLight ? 6 : 200); seed++) check_layouts(2000000 + seed, 30000);
   for (int d = 0; d < 4; d++) {
     for (int o = 0; o < OPERATIONS; o++) {
-      static const int64_t shapes[][2] = {{1, 1}, {5, 1}, {3, 16}, {17, 33}, {64, 700}, {9, 4097}, {2, 50000}};
+      static const int64_t shapes[][2] = {{1, 1},    {5, 1},    {3, 16},   {17, 33},
+                                          {64, 700}, {9, 4097}, {2, 50000}};
       for (int i = 0; i < (isLight ? 5 : 7); i++) {
         check_batch(float_dtypes[d], o, shapes[i][0], shapes[i][1]);
       }

@@ -1,5 +1,5 @@
-/* fork: before and after the pool has threads, in a loop, nested, and while other threads compute. Parent
- * and child keep computing, on threads of their own, with the same bits. */
+/* fork: before and after the pool has threads, in a loop, nested, and while other threads compute.
+ * Parent and child keep computing, on threads of their own, with the same bits. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
@@ -92,7 +92,8 @@ int main(void) {
 
   DESCRIBE("%d threads compute while two fork", CALLERS);
   pthread_t callers[CALLERS], forkers[2];
-  for (intptr_t i = 0; i < CALLERS; i++) pthread_create(&callers[i], NULL, call_until_stopped, (void *)(i + 1));
+  for (intptr_t i = 0; i < CALLERS; i++)
+    pthread_create(&callers[i], NULL, call_until_stopped, (void *)(i + 1));
   for (int i = 0; i < 2; i++) pthread_create(&forkers[i], NULL, fork_often, NULL);
   for (int i = 0; i < 2; i++) pthread_join(forkers[i], NULL);
   stopping = 1;

@@ -1,7 +1,7 @@
-/* Guard pages: every buffer of a call lies against a page that must not be touched, before it or behind
- * it, at every alignment, for every length around the vectors and around the chunk. Inputs are mapped a
- * second time without the right to write, and it is that mapping which the library is given. Results are
- * those of the same row in plain memory, bit for bit. */
+/* Guard pages: every buffer of a call lies against a page that must not be touched, before it or
+ * behind it, at every alignment, for every length around the vectors and around the chunk. Inputs
+ * are mapped a second time without the right to write, and it is that mapping which the library is
+ * given. Results are those of the same row in plain memory, bit for bit. */
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -34,7 +34,8 @@ static void map_buffers(void) {
   for (int i = 0; i < BUFFERS; i++) {
     int file = memfd_create("guard", 0);
     if (file < 0 || ftruncate(file, SPACE) != 0) abort();
-    unsigned char *room = mmap(NULL, SPACE + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *room =
+        mmap(NULL, SPACE + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int rights = PROT_READ | (i >= OUTPUTS ? PROT_WRITE : 0);
     buffers[i].given = mmap(room + page, SPACE, rights, MAP_SHARED | MAP_FIXED, file, 0);
     buffers[i].ours = mmap(NULL, SPACE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -43,7 +44,8 @@ static void map_buffers(void) {
   }
 }
 
-/* -- one call ------------------------------------------------------------------------------------------ */
+/* -- one call
+ * ------------------------------------------------------------------------------------------ */
 
 /* What is asked: a matrix of rows × cols, its rows along axis 1 or, transposed, along axis 0. */
 typedef struct question {
@@ -59,8 +61,8 @@ typedef struct operand {
   size_t offset, bytes;
 } operand;
 
-/* Puts an operand of count0 × count1 against the end (or start) of its buffer, `shift` bytes away; `step`
- * elements apart, backwards where negative. */
+/* Puts an operand of count0 × count1 against the end (or start) of its buffer, `shift` bytes away;
+ * `step` elements apart, backwards where negative. */
 static void place(operand *o, int buffer, smx_dtype dtype, int rank, int64_t count0, int64_t count1,
                   int step, int atEnd, size_t shift) {
   int64_t size = (int64_t)size_of(dtype), gap = (step < 0 ? -step : step) * size;
@@ -85,7 +87,9 @@ static void fill(const operand *o, int buffer, const unsigned char *elements) {
   int64_t counts[2] = {o->tensor.ndim > 0 ? o->shape[0] : 1, o->tensor.ndim > 1 ? o->shape[1] : 1};
   for (int64_t i = 0; i < counts[0]; i++) {
     for (int64_t j = 0; j < counts[1]; j++) {
-      int64_t at = o->tensor.ndim == 0 ? 0 : i * o->strides[0] + (o->tensor.ndim > 1 ? j * o->strides[1] : 0);
+      int64_t at = o->tensor.ndim == 0
+                       ? 0
+                       : i * o->strides[0] + (o->tensor.ndim > 1 ? j * o->strides[1] : 0);
       memcpy(ours(o, buffer) + at, elements + (size_t)(i * counts[1] + j) * size, size);
     }
   }
@@ -138,7 +142,8 @@ static void ask(const question *q, operand o[BUFFERS]) {
 }
 
 static void describe(const question *q, const char *how, int step, int atEnd, size_t shift) {
-  DESCRIBE("%s %s of %s, %" PRId64 " rows of %" PRId64 "%s, options 0x%x, step %d, %zu bytes from the %s",
+  DESCRIBE("%s %s of %s, %" PRId64 " rows of %" PRId64
+           "%s, options 0x%x, step %d, %zu bytes from the %s",
            how, operation_names[q->operation], name_of(q->dtype), q->rows, q->cols,
            q->transposed ? " along axis 0" : "", q->with, step, shift, atEnd ? "end" : "start");
 }
@@ -198,20 +203,27 @@ static void answer_typed(const question *q, int atEnd, int shift) {
         (size_t)(SHIFTS - 1 - shift) * size_of(q->dtype));
   describe(q, "typed", 1, atEnd, bytes);
   fill(&x, X, values[X]);
-  smx_status status = call_rows(q->operation, q->dtype, x.tensor.data, out.tensor.data, q->rows, q->cols);
+  smx_status status =
+      call_rows(q->operation, q->dtype, x.tensor.data, out.tensor.data, q->rows, q->cols);
   CHECK(status == SMX_OK, "status %d: %s", status, smx_last_error());
   calls++;
   read_back(&out, OUT, got);
   same_bits("typed", size_of(q->dtype), got, want[0], result_count(q));
 }
 
-/* -- what is asked --------------------------------------------------------------------------------------- */
+/* -- what is asked
+ * --------------------------------------------------------------------------------------- */
 
-static void check_length(smx_dtype dtype, int operation, int64_t cols, const int *shifts, int count) {
+static void check_length(smx_dtype dtype, int operation, int64_t cols, const int *shifts,
+                         int count) {
   int isSum = operation == LOGSUMEXP;
-  int choices[] = {0, 1 << MASK, 1 << BIAS, isSum ? 1 << SIGN : 1 << TEMPERATURE,
-                   isSum ? 1 << WEIGHTS | 1 << SIGN : 1 << MASK | 1 << BIAS | 1 << TEMPERATURE,
-                   isSum ? 1 << MASK | 1 << BIAS | 1 << WEIGHTS | 1 << SIGN : 1 << MASK | 1 << TEMPERATURE};
+  int choices[] = {
+      0,
+      1 << MASK,
+      1 << BIAS,
+      isSum ? 1 << SIGN : 1 << TEMPERATURE,
+      isSum ? 1 << WEIGHTS | 1 << SIGN : 1 << MASK | 1 << BIAS | 1 << TEMPERATURE,
+      isSum ? 1 << MASK | 1 << BIAS | 1 << WEIGHTS | 1 << SIGN : 1 << MASK | 1 << TEMPERATURE};
   for (int64_t rows = 1; rows <= (cols > 100 ? 1 : 3); rows += 2) {
     question q = {.operation = operation, .dtype = dtype, .rows = rows, .cols = cols};
     make_values(&q, (uint64_t)(cols * 7 + rows));

@@ -29,13 +29,14 @@ static int structure_shows(const smx_mask *m, const view *x, const int64_t *inde
     if (m->window && m->window_right != -1 && j > i + offset + m->window_right) return 0;
     if (m->key_lengths && j >= number_at(m->key_lengths, index)) return 0;
     if (m->query_lengths && i >= number_at(m->query_lengths, index)) return 0;
-    if (m->query_segments &&
-        id_at(m->query_segments, index, i) != id_at(m->key_segments, index, j)) return 0;
+    if (m->query_segments && id_at(m->query_segments, index, i) != id_at(m->key_segments, index, j))
+      return 0;
   }
   return 1;
 }
 
-/* A tensor that has one element for each row: all axes of x, or the kept ones, or the last of those. */
+/* A tensor that has one element for each row: all axes of x, or the kept ones, or the last of
+ * those. */
 static const void *row_place(const smx_tensor *t, const scenario *s, const int64_t *index) {
   int64_t own[RANK], kept[RANK];
   int count = 0;
@@ -102,9 +103,11 @@ static void check_row(const scenario *s, int64_t number, element *row, wide *res
   memset(index, 0, sizeof index);
   unravel(number, kept, keptShape, outer);
   for (int i = 0; i < kept; i++) index[keptAxes[i]] = outer[i];
-  row_options o = {s->arguments.bias != NULL, s->arguments.weights != NULL, s->arguments.sign != NULL, 1};
+  row_options o = {s->arguments.bias != NULL, s->arguments.weights != NULL,
+                   s->arguments.sign != NULL, 1};
   if (s->arguments.temperature) {
-    o.temperature = load_as(s->arguments.temperature->dtype, row_place(s->arguments.temperature, s, index));
+    o.temperature =
+        load_as(s->arguments.temperature->dtype, row_place(s->arguments.temperature, s, index));
   }
   for (int64_t j = 0; j < s->cols; j++) {
     unravel(j, reduced, reducedShape, inner);
@@ -127,7 +130,9 @@ static void check_row(const scenario *s, int64_t number, element *row, wide *res
     note(error, &worst[s->operation][s->dtype - SMX_FLOAT16]);
     ok = error <= bound;
     if (!ok) {
-      CHECK(0, "row %" PRId64 " element %" PRId64 " (x = %a, T = %g) is %a, not %a: %g ulp, at most %g",
+      CHECK(0,
+            "row %" PRId64 " element %" PRId64
+            " (x = %a, T = %g) is %a, not %a: %g ulp, at most %g",
             number, j, row[j].x, o.temperature, got, (double)result[j], error, bound);
     }
   }
@@ -152,7 +157,8 @@ static void check_scenario(uint64_t seed, int64_t longest) {
   scenario_free(&s);
 }
 
-/* -- rows written out -------------------------------------------------------------------------------- */
+/* -- rows written out
+ * -------------------------------------------------------------------------------- */
 
 /* One row, at one temperature, of every dtype and operation. */
 static void check_values(const char *what, const double *values, int64_t n, double temperature) {
@@ -187,9 +193,11 @@ static void check_values(const char *what, const double *values, int64_t n, doub
 
 /* Weights that are NaN, or that meet infinite scores: as scipy.special.logsumexp has them. */
 static void check_special_weights(void) {
-  static const double x[][2] = {{INFINITY, 0}, {INFINITY, INFINITY}, {INFINITY, 0}, {1, 2},
-                                {-INFINITY, -INFINITY}, {INFINITY, -INFINITY}, {1, 1}, {NAN, 0}};
-  static const double weights[][2] = {{-1, 1}, {1, -1}, {1, NAN}, {NAN, 1}, {1, NAN}, {-2, -3}, {1, -1}, {0, 2}};
+  static const double x[][2] = {
+      {INFINITY, 0},          {INFINITY, INFINITY},  {INFINITY, 0}, {1, 2},
+      {-INFINITY, -INFINITY}, {INFINITY, -INFINITY}, {1, 1},        {NAN, 0}};
+  static const double weights[][2] = {{-1, 1},  {1, -1},  {1, NAN}, {NAN, 1},
+                                      {1, NAN}, {-2, -3}, {1, -1},  {0, 2}};
   for (int i = 0; i < 64; i++) {
     static scenario s;
     int64_t two = 2;
@@ -208,8 +216,8 @@ static void check_special_weights(void) {
     s.arguments.weights = &s.weights.tensor;
     s.arguments.sign = i < 32 ? &s.sign.tensor : NULL;
     make_outputs(&s, 0);
-    DESCRIBE("logsumexp of %s {%g, %g}, weights {%g, %g}%s", name_of(s.dtype), x[i % 8][0], x[i % 8][1],
-             weights[i % 8][0], weights[i % 8][1], i < 32 ? ", sign" : "");
+    DESCRIBE("logsumexp of %s {%g, %g}, weights {%g, %g}%s", name_of(s.dtype), x[i % 8][0],
+             x[i % 8][1], weights[i % 8][0], weights[i % 8][1], i < 32 ? ", sign" : "");
     element row[2];
     wide result[2];
     CHECK(scenario_run(&s) == SMX_OK, "%s", smx_last_error());
@@ -219,30 +227,61 @@ static void check_special_weights(void) {
 }
 
 static void check_special_rows(void) {
-  static const double rows[][8] = {
-      {NAN, 1, 2}, {1, INFINITY, 2}, {INFINITY, NAN}, {NAN, -INFINITY}, {-INFINITY, -INFINITY},
-      {-INFINITY, 0, -INFINITY}, {INFINITY, -INFINITY}, {INFINITY, INFINITY}, {NAN, INFINITY, -INFINITY},
-      {0, -20}, {0, -0.0}, {0, -87}, {0, -103.5}, {0, -745}, {0, -1e4}, {3e38, -3e38}, {3e38, 3e38, 1},
-      {-3e38, -3e38}, {1e-40, 2e-40}, {1e-45, 0, -1e-45}, {4e-310, 1e-310}, {65504, 65503, 1},
-      {1048576, 1048575.5}, {-1048576, -1048576.25}, {16777216, 16777215}, {1e300, 1e300}, {-1e308, 1e308},
-      {2, 1, 0}, {1000, 1001, 999}, {4, 4, 2}, {4, 4, 12}, {6, 3, 0.5, 0.5}, {-1e-7, -17}, {0.5, -0.7}};
-  static const int lengths[] = {3, 3, 2, 2, 2, 3, 2, 2, 3, 2, 2, 2, 2, 2, 2, 2, 3, 2, 2, 3, 2, 3,
-                                2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 2, 2};
-  static const double temperatures[] = {1, 0, INFINITY, 0.5, 2, 1e-300, 1e38, 1e300, 5e-324, 1e-38, 1.7e308};
+  static const double rows[][8] = {{NAN, 1, 2},
+                                   {1, INFINITY, 2},
+                                   {INFINITY, NAN},
+                                   {NAN, -INFINITY},
+                                   {-INFINITY, -INFINITY},
+                                   {-INFINITY, 0, -INFINITY},
+                                   {INFINITY, -INFINITY},
+                                   {INFINITY, INFINITY},
+                                   {NAN, INFINITY, -INFINITY},
+                                   {0, -20},
+                                   {0, -0.0},
+                                   {0, -87},
+                                   {0, -103.5},
+                                   {0, -745},
+                                   {0, -1e4},
+                                   {3e38, -3e38},
+                                   {3e38, 3e38, 1},
+                                   {-3e38, -3e38},
+                                   {1e-40, 2e-40},
+                                   {1e-45, 0, -1e-45},
+                                   {4e-310, 1e-310},
+                                   {65504, 65503, 1},
+                                   {1048576, 1048575.5},
+                                   {-1048576, -1048576.25},
+                                   {16777216, 16777215},
+                                   {1e300, 1e300},
+                                   {-1e308, 1e308},
+                                   {2, 1, 0},
+                                   {1000, 1001, 999},
+                                   {4, 4, 2},
+                                   {4, 4, 12},
+                                   {6, 3, 0.5, 0.5},
+                                   {-1e-7, -17},
+                                   {0.5, -0.7}};
+  static const int lengths[] = {3, 3, 2, 2, 2, 3, 2, 2, 3, 2, 2, 2, 2, 2, 2, 2, 3,
+                                2, 2, 3, 2, 3, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 2, 2};
+  static const double temperatures[] = {1,    0,     INFINITY, 0.5,   2,      1e-300,
+                                        1e38, 1e300, 5e-324,   1e-38, 1.7e308};
   for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
     for (size_t t = 0; t < sizeof temperatures / sizeof *temperatures; t++) {
       check_values("special row", rows[i], lengths[i], temperatures[t]);
     }
   }
   /* Subnormal probabilities, all around the smallest. */
-  for (double x = -80; x > -110; x -= 0.37) check_values("subnormal float32", (double[]){0, x, x - 1}, 3, 1);
-  for (double x = -700; x > -750; x -= 0.61) check_values("subnormal float64", (double[]){0, x, x - 1}, 3, 1);
+  for (double x = -80; x > -110; x -= 0.37)
+    check_values("subnormal float32", (double[]){0, x, x - 1}, 3, 1);
+  for (double x = -700; x > -750; x -= 0.61)
+    check_values("subnormal float64", (double[]){0, x, x - 1}, 3, 1);
 }
 
 int main(void) {
   int isLight = is_light();
   for (uint64_t seed = 1; seed <= (isLight ? 300 : 20000); seed++) check_scenario(seed, 0);
-  for (uint64_t seed = 1; seed <= (isLight ? 4 : 150); seed++) check_scenario(1000000 + seed, 14000);
+  for (uint64_t seed = 1; seed <= (isLight ? 4 : 150); seed++)
+    check_scenario(1000000 + seed, 14000);
   check_special_weights();
   check_special_rows();
   for (int o = 0; o < OPERATIONS; o++) {

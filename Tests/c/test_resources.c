@@ -1,6 +1,6 @@
-/* Memory and threads that run out: every allocation and every thread creation fails once, in a process
- * that has not called the library before, and the results have the same bits. Then: a call allocates
- * nothing, and 256 KB of stack are enough for every kind of call. */
+/* Memory and threads that run out: every allocation and every thread creation fails once, in a
+ * process that has not called the library before, and the results have the same bits. Then: a call
+ * allocates nothing, and 256 KB of stack are enough for every kind of call. */
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,7 +24,8 @@ static scenario scenarios[SEEDS];
 static void prepare(void) {
   uint64_t random = 17;
   for (int i = 0; i < COLS; i++) row[i] = (float)random_between(&random, -9, 9);
-  for (int i = 0; i < SEEDS; i++) scenario_make(&scenarios[i], 4000000 + (uint64_t)i, i % 4 ? 0 : 12000);
+  for (int i = 0; i < SEEDS; i++)
+    scenario_make(&scenarios[i], 4000000 + (uint64_t)i, i % 4 ? 0 : 12000);
 }
 
 /* Every kind of call, threads among them; *wrong counts bad statuses. */
@@ -63,7 +64,8 @@ static int run_apart(long allocation, long thread, int32_t count, report *r) {
     r->count_is_right = smx_get_num_threads(&now) == SMX_OK && now >= 1;
     smx_set_num_threads(count);
     r->hash = call_all(&r->wrong);
-    r->error_is_right = smx_set_num_threads(0) == SMX_ERROR_VALUE && strstr(smx_last_error(), "256");
+    r->error_is_right =
+        smx_set_num_threads(0) == SMX_ERROR_VALUE && strstr(smx_last_error(), "256");
     preload_end(&r->allocations, &r->threads);
     ssize_t written = write(ends[1], r, sizeof *r);
     _exit(written == sizeof *r ? 0 : 1);
@@ -98,7 +100,8 @@ static void check_failures(void) {
     DESCRIBE("thread %ld and all after it fail", n);
     if (run_apart(0, n, 7, &r)) check_report(&r, &whole);
   }
-  printf("%ld points of failure; starting up (files read, threads made) takes %ld allocations\n", points, whole.allocations);
+  printf("%ld points of failure; starting up (files read, threads made) takes %ld allocations\n",
+         points, whole.allocations);
 }
 
 static void check_no_allocation(void) {
@@ -112,14 +115,14 @@ static void check_no_allocation(void) {
     preload_begin(1, 1);
     smx_status status = scenario_run(&scenarios[i]);
     preload_end(&allocations, &threads);
-    CHECK(status == SMX_OK && allocations == 0 && threads == 0, "status %d, %ld allocations, %ld threads",
-          status, allocations, threads);
+    CHECK(status == SMX_OK && allocations == 0 && threads == 0,
+          "status %d, %ld allocations, %ld threads", status, allocations, threads);
   }
   preload_begin(1, 1);
   call_all(&wrong);
   preload_end(&allocations, &threads);
-  CHECK(allocations == 0 && threads == 0 && wrong == 0, "%ld allocations, %ld threads, %d failed calls",
-        allocations, threads, wrong);
+  CHECK(allocations == 0 && threads == 0 && wrong == 0,
+        "%ld allocations, %ld threads, %d failed calls", allocations, threads, wrong);
 }
 
 static uint64_t hash_on_small_stack;
@@ -142,7 +145,8 @@ static void check_stack(void) {
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 256 << 10);
     DESCRIBE("256 KB of stack, %d threads", (int)count);
-    if (CHECK(pthread_create(&thread, &attributes, call_on_small_stack, (void *)count) == 0, "pthread_create")) {
+    if (CHECK(pthread_create(&thread, &attributes, call_on_small_stack, (void *)count) == 0,
+              "pthread_create")) {
       pthread_join(thread, &failures);
       CHECK(failures == NULL && hash_on_small_stack == hash, "hash %016" PRIx64 ", not %016" PRIx64,
             hash_on_small_stack, hash);

@@ -1,4 +1,5 @@
-/* Numbers of the four float dtypes, random ones, and the twelve typed and three tensor calls by number. */
+/* Numbers of the four float dtypes, random ones, and the twelve typed and three tensor calls by
+ * number. */
 #ifndef VALUES_H
 #define VALUES_H
 
@@ -6,7 +7,8 @@
 
 #include "check.h"
 
-/* -- random (splitmix64) -------------------------------------------------------------------------- */
+/* -- random (splitmix64) --------------------------------------------------------------------------
+ */
 
 static inline uint64_t random_bits(uint64_t *state) {
   uint64_t z = (*state += 0x9e3779b97f4a7c15u);
@@ -24,15 +26,18 @@ static inline double random_between(uint64_t *state, double from, double to) {
   return from + (to - from) * ((double)(random_bits(state) >> 11) * 0x1p-53);
 }
 
-/* -- dtypes --------------------------------------------------------------------------------------- */
+/* -- dtypes ---------------------------------------------------------------------------------------
+ */
 
 static const smx_dtype float_dtypes[4] = {SMX_FLOAT16, SMX_BFLOAT16, SMX_FLOAT32, SMX_FLOAT64};
 
 static inline size_t size_of(smx_dtype dtype) {
   switch (dtype) {
     case SMX_BOOL: return 1;
-    case SMX_FLOAT16: case SMX_BFLOAT16: return 2;
-    case SMX_FLOAT32: case SMX_INT32: return 4;
+    case SMX_FLOAT16:
+    case SMX_BFLOAT16: return 2;
+    case SMX_FLOAT32:
+    case SMX_INT32: return 4;
     default: return 8;
   }
 }
@@ -102,9 +107,9 @@ static inline double load_as(smx_dtype dtype, const void *p) {
     return f;
   }
   int exponent = half >> 10 & 31, fraction = half & 1023;
-  double v = exponent == 31 ? (fraction ? NAN : INFINITY)
-           : exponent == 0  ? ldexp(fraction, -24)
-                            : ldexp(1024 + fraction, exponent - 25);
+  double v = exponent == 31  ? (fraction ? NAN : INFINITY)
+             : exponent == 0 ? ldexp(fraction, -24)
+                             : ldexp(1024 + fraction, exponent - 25);
   return half >> 15 ? -v : v;
 }
 
@@ -140,19 +145,20 @@ static inline void store_as(smx_dtype dtype, void *p, double v) {
   memcpy(p, &half, 2);
 }
 
-/* -- calls ----------------------------------------------------------------------------------------- */
+/* -- calls
+ * ----------------------------------------------------------------------------------------- */
 
 enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, OPERATIONS };
 static const char *const operation_names[OPERATIONS] = {"softmax", "log_softmax", "logsumexp"};
 
 static inline smx_status call_rows(int operation, smx_dtype dtype, const void *x, void *out,
                                    int64_t rows, int64_t cols) {
-#define CALL(name)                                                           \
-  switch (dtype) {                                                           \
-    case SMX_FLOAT16: return smx_##name##_f16(x, out, rows, cols);           \
-    case SMX_BFLOAT16: return smx_##name##_bf16(x, out, rows, cols);         \
-    case SMX_FLOAT32: return smx_##name##_f32(x, out, rows, cols);           \
-    default: return smx_##name##_f64(x, out, rows, cols);                    \
+#define CALL(name)                                                   \
+  switch (dtype) {                                                   \
+    case SMX_FLOAT16: return smx_##name##_f16(x, out, rows, cols);   \
+    case SMX_BFLOAT16: return smx_##name##_bf16(x, out, rows, cols); \
+    case SMX_FLOAT32: return smx_##name##_f32(x, out, rows, cols);   \
+    default: return smx_##name##_f64(x, out, rows, cols);            \
   }
   switch (operation) {
     case SOFTMAX: CALL(softmax)
@@ -173,16 +179,25 @@ typedef struct arguments {
 static inline smx_status call_tensor(int operation, const smx_tensor *x, const smx_tensor *out,
                                      const arguments *a) {
   if (operation == LOGSUMEXP) {
-    smx_logsumexp_options options = {
-        .size = sizeof options, .axes = a->axes, .axis_count = a->axis_count,
-        .all_axes = a->all_axes, .weights = a->weights, .mask = a->mask, .bias = a->bias,
-        .structure = a->structure, .sign = a->sign};
+    smx_logsumexp_options options = {.size = sizeof options,
+                                     .axes = a->axes,
+                                     .axis_count = a->axis_count,
+                                     .all_axes = a->all_axes,
+                                     .weights = a->weights,
+                                     .mask = a->mask,
+                                     .bias = a->bias,
+                                     .structure = a->structure,
+                                     .sign = a->sign};
     return smx_logsumexp(x, out, &options);
   }
-  smx_softmax_options options = {
-      .size = sizeof options, .axes = a->axes, .axis_count = a->axis_count,
-      .all_axes = a->all_axes, .temperature = a->temperature, .mask = a->mask, .bias = a->bias,
-      .structure = a->structure};
+  smx_softmax_options options = {.size = sizeof options,
+                                 .axes = a->axes,
+                                 .axis_count = a->axis_count,
+                                 .all_axes = a->all_axes,
+                                 .temperature = a->temperature,
+                                 .mask = a->mask,
+                                 .bias = a->bias,
+                                 .structure = a->structure};
   return operation == SOFTMAX ? smx_softmax(x, out, &options) : smx_log_softmax(x, out, &options);
 }
 

@@ -1,5 +1,5 @@
-/* A tensor with memory of its own, laid out as a number says: in C order, or with axes permuted, gaps,
- * negative strides, repeated elements (stride 0) and no alignment at all. */
+/* A tensor with memory of its own, laid out as a number says: in C order, or with axes permuted,
+ * gaps, negative strides, repeated elements (stride 0) and no alignment at all. */
 #ifndef VIEW_H
 #define VIEW_H
 
@@ -79,7 +79,8 @@ static inline unsigned char *place_of(const smx_tensor *t, const int64_t *index)
 }
 
 /* The place that index of a tensor of `rank` axes has under NumPy's broadcasting. */
-static inline unsigned char *broadcast_place_of(const smx_tensor *t, int rank, const int64_t *index) {
+static inline unsigned char *broadcast_place_of(const smx_tensor *t, int rank,
+                                                const int64_t *index) {
   unsigned char *p = t->data;
   for (int axis = 0; axis < t->ndim; axis++) {
     if (t->shape[axis] != 1) p += index[axis + rank - t->ndim] * t->strides[axis];

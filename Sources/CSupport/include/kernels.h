@@ -52,13 +52,17 @@ typedef intptr_t smxk_stage; /* intptr_t: Swift sees enumerators as Int */
 enum {
   SMXK_MAXIMUM,        /* largest score */
   SMXK_MAXIMUM_LOW,    /* largest low part among the scores equal to the maximum (bias only) */
-  SMXK_FIND_NAN,       /* is there a NaN beside a +inf? */
+  SMXK_FIND_NAN,       /* is there a NaN? a weight of either sign at +inf? */
   SMXK_SUM,            /* sum of the exponentials */
-  SMXK_SECOND_MAXIMUM, /* largest score other than the maximum */
+  SMXK_SECOND_MAXIMUM, /* largest score other than the maximum, less that */
   SMXK_PRECISE_SUM,    /* sum without the maximum, to 2^-27 */
   SMXK_FINISH,         /* results */
   SMXK_DONE
 };
+
+/* What SMXK_FIND_NAN counts, in one number: chunks with a negative and with a positive weight at +inf, and
+ * with a NaN. */
+enum { SMXK_NEGATIVE = 1, SMXK_POSITIVE = 1 << 20, SMXK_NAN = (intptr_t)1 << 40 };
 
 /* How a row's exponentials are formed. */
 typedef intptr_t smxk_form; /* intptr_t: Swift sees enumerators as Int */
@@ -85,13 +89,15 @@ typedef struct smxk_row {
   double temperature;
   int64_t lower, upper;    /* visible elements lie in lower..<upper */
   int32_t tests_elements;  /* a structure must be asked for each element */
+  int32_t resident;        /* the row is one chunk and stays in scratch between stages */
   smxk_stage stage;
   smxk_form form;
   double maximum, maximum_low, second;
   double constant;
   double log_sum, sum_high, sum_low;
   smxk_partial found;
-  int64_t index[SMX_MAX_DIMS]; /* by place; filled when there is a structure */
+  /* By place, and one for an axis of length 1 that is not the caller's; filled when there is a structure. */
+  int64_t index[SMX_MAX_DIMS + 1];
 } smxk_row;
 
 /* Room for one thread's chunk, aligned to a cache line where it is declared. */

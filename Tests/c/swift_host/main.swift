@@ -1,9 +1,10 @@
-// An ordinary Swift program, its own runtime in heavy use, that calls libswiftmax.so. The library carries
-// weak copies of some runtime symbols; exported, they would take the place of this program's and crash it.
+// An ordinary Swift program, its own runtime in heavy use, that calls libswiftmax.so. The library
+// carries weak copies of some runtime symbols; exported, they would take the place of this
+// program's and crash it.
 
 import CSwiftmax
 
-/// Strings, arrays, dictionaries, closures, existentials and generics, enough to meet most of the runtime.
+/// Strings, arrays, dictionaries, closures, existentials and classes: most of the runtime.
 func exerciseRuntime(_ rounds: Int) -> Int {
   var words: [String: [Int]] = [:]
   for i in 0..<rounds {
@@ -25,8 +26,11 @@ func exerciseRuntime(_ rounds: Int) -> Int {
 func callLibrary() -> [UInt32]? {
   let x = (0..<80_000).map { Float($0 % 251) / 16 - 7 }
   var out = [Float](repeating: -1, count: x.count)
-  guard smx_set_num_threads(3) == SMX_OK, smx_softmax_f32(x, &out, 8, 10_000) == SMX_OK else { return nil }
-  let sums = stride(from: 0, to: x.count, by: 10_000).map { out[$0..<$0 + 10_000].map(Double.init).reduce(0, +) }
+  guard smx_set_num_threads(3) == SMX_OK, smx_softmax_f32(x, &out, 8, 10_000) == SMX_OK
+  else { return nil }
+  let sums = stride(from: 0, to: x.count, by: 10_000).map {
+    out[$0..<$0 + 10_000].map(Double.init).reduce(0, +)
+  }
   guard sums.allSatisfy({ abs($0 - 1) < 1e-5 }) else { return nil }
   guard smx_set_num_threads(0) == SMX_ERROR_VALUE,
     String(cString: smx_last_error()).contains("count")

@@ -91,8 +91,9 @@ golden: build  ## write the golden vectors anew (only for a release that says so
 test-package: build test-packages  ## install, then build programs through pkg-config and CMake
 	sh Tests/package/test_install.sh
 
-test-python: $(VENV)/package  ## pytest: the Python package
+test-python: $(VENV)/package  ## pytest: the Python package, and the golden vectors through NumPy
 	$(VPYTHON) -m pytest -q python/tests
+	$(MAKE) -C Tests/golden LIBRARY=$(ABSOLUTE) PYTHON=$(CURDIR)/$(VPYTHON) python
 
 test-swift: build  ## Swift Testing: kernels against slow references, and the ABI from Swift
 	SWIFTMAX_UNIT_TESTS=1 $(SWIFT) test --scratch-path .build-tests

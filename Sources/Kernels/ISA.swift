@@ -33,9 +33,6 @@ public protocol ISA {
   static func load(_ p: UnsafePointer<Double>, from: Int, to: Int, fill: Double) -> SIMD8<Double>
   static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>, from: Int, to: Int)
   static func store(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>, from: Int, to: Int)
-  static func stream(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>)
-  static func stream(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>)
-  static func streamFence()
   static func prefetchRead(_ p: UnsafeRawPointer)
   static func prefetchWrite(_ p: UnsafeRawPointer)
   static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>

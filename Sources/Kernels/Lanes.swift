@@ -16,8 +16,6 @@ public protocol Lanes {
   init(at p: UnsafePointer<Scalar>, from: Int, to: Int, fill: Scalar)
   func store(at p: UnsafeMutablePointer<Scalar>)
   func store(at p: UnsafeMutablePointer<Scalar>, from: Int, to: Int)
-  /// Stores past the caches; p is aligned to the vector.
-  func stream(at p: UnsafeMutablePointer<Scalar>)
   subscript(lane: Int) -> Scalar { get }
 
   static func + (a: Self, b: Self) -> Self

@@ -201,23 +201,8 @@ SMXK_INLINE void smxk_store_part_f64(double *p, int64_t from, int64_t to, smxk_f
 #endif
 }
 
-/* -- past the caches ------------------------------------------------------------------------- */
+/* -- ahead of their use ------------------------------------------------------------------------- */
 
-/* p must be aligned to the vector. */
-SMXK_INLINE void smxk_stream_f32(float *p, smxk_f32x16 v) {
-  __builtin_nontemporal_store(v, (smxk_f32x16 *)p);
-}
-SMXK_INLINE void smxk_stream_f64(double *p, smxk_f64x8 v) {
-  __builtin_nontemporal_store(v, (smxk_f64x8 *)p);
-}
-/* Orders non-temporal stores before everything that follows. */
-SMXK_INLINE void smxk_stream_fence(void) {
-#if defined(__x86_64__)
-  __builtin_ia32_sfence();
-#else
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-#endif
-}
 SMXK_INLINE void smxk_prefetch_read(const void *p) { __builtin_prefetch(p, 0, 3); }
 SMXK_INLINE void smxk_prefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
 

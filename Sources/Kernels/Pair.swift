@@ -1,6 +1,6 @@
 // Two vectors side by side, one operation on each: what makes consecutive instructions independent.
 //
-// An exponential is a chain of 17 operations of 4 cycles. Written one vector after the other, the chain
+// An exponential is a chain of 13 operations of 4 cycles. Written one vector after the other, the chain
 // of the next begins so far down the instruction stream that the scheduler's window (some 100
 // entries) fills with operations that cannot start yet. Pair<Pair<F32>> interleaves four chains in the
 // stream itself. It changes no result: the sum still takes the vectors one by one.

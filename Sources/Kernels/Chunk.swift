@@ -67,7 +67,7 @@ extension Kernels {
       partial.count = gather(L.self, job, row, elements, start, scratch)
     }
     switch stage {
-    case SMXK_MAXIMUM: partial.high = Double(maximum(L.self, high, from, to))
+    case SMXK_MAXIMUM: partial.high = Double(maximum(Own<L>.self, high, from, to))
     case SMXK_MAXIMUM_LOW: partial.high = maximumLow(row, elements)
     case SMXK_FIND_NAN:
       partial.count = job.pointee.weights == nil
@@ -103,11 +103,18 @@ extension Kernels {
     switch form {
     case SMXK_PLAIN: return plain(x)
     case SMXK_SCALED: return scaled(x, low)
-    case SMXK_GREEDY: return Exponential(rest: L(0), scale: unitAtMaximum(scaled, x, low))
-    default:
-      let unit = L.pick(L(-L.Scalar.infinity), lessThan: x, L(L.unit), L(0))
-      return Exponential(rest: L(0), scale: unit)
+    default: return Exponential(scale: unit(form, scaled, x, low), quotient: L(0), scaledRest: L(0))
     }
+  }
+
+  /// The terms at temperatures 0 and inf: 2^headroom or 0.
+  @inline(__always)
+  static func unit<L: Lanes>(
+    _ form: smxk_form, _ scaled: ScaledExp<L>, _ x: L, _ low: L
+  ) -> L {
+    form == SMXK_GREEDY
+      ? unitAtMaximum(scaled, x, low)
+      : L.pick(L(-L.Scalar.infinity), lessThan: x, L(L.unit), L(0))
   }
 
   /// 2^headroom where the score is the row's maximum, 0 elsewhere.
@@ -132,12 +139,17 @@ extension Kernels {
     var total: Sum
     if job.pointee.weights != nil {
       total = sumWeighted(job, row, elements, start)
-    } else if form == SMXK_PLAIN {
-      let exp = PlainExp<L>(maximum: L.Scalar(row.pointee.maximum))
-      total = sumPlain(
-        elements.high, elements.from, elements.to, exp, keeping: terms, ahead: Ahead(x: 0, out: 0))
+    } else if I.hasFastPaths && form == SMXK_PLAIN {
+      let exp = PlainExp<L>(maximum: L(L.Scalar(row.pointee.maximum)))
+      let p = elements.high
+      let beside = Beside(row: p, lines: p)
+      total = terms != nil
+        ? sumPlain(
+          Own<L>.self, Yes.self, No.self, p, elements.from, elements.to, exp, terms!, beside).sum
+        : sumPlain(
+          Own<L>.self, No.self, No.self, p, elements.from, elements.to, exp, p, beside).sum
     } else {
-      let plain = PlainExp<L>(maximum: 0)
+      let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
       let scaled = scaledExp(L.self, row)
       var sum = Accumulator<L>()
       visit(L.self, elements.from, elements.to) { i, first, last in
@@ -175,18 +187,18 @@ extension Kernels {
     let maximum = L(L.Scalar(row.pointee.maximum))
     let logSum = L(L.Scalar(row.pointee.log_sum))
     if isSoftmax && hasTerms {
-      divide(isDirect(job) ? out : elements.high, out, from, to, divisor)
-    } else if !isSoftmax && form == SMXK_PLAIN {
-      subtract(elements.high, out, from, to, maximum: maximum, logSum: logSum)
+      divide(Own<L>.self, (isDirect(job) ? out : elements.high) + from, out + from, to &- from, divisor)
+    } else if I.hasFastPaths && !isSoftmax && form == SMXK_PLAIN {
+      subtract(Own<L>.self, elements.high + from, out + from, to &- from, maximum: maximum, logSum: logSum)
     } else {
-      let plain = PlainExp<L>(maximum: form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0)
+      let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
       let scaled = scaledExp(L.self, row)
       visit(L.self, from, to) { i, first, last in
         let x = elements.high(at: i, first, last)
         let low = elements.low(at: i, first, last)
         let y = isSoftmax
           ? divisor.quotientOrTop(term(form, plain, scaled, x, low).rounded())
-          : logProbability(form, plain, scaled, x, low, logSum)
+          : logProbability(form, scaled, x, low, logSum, maximum)
         store(y, out + i, first, last)
       }
     }
@@ -196,11 +208,11 @@ extension Kernels {
 
   @inline(__always)
   static func logProbability<L: Lanes>(
-    _ form: smxk_form, _ plain: PlainExp<L>, _ scaled: ScaledExp<L>, _ x: L, _ low: L, _ logSum: L
+    _ form: smxk_form, _ scaled: ScaledExp<L>, _ x: L, _ low: L, _ logSum: L, _ maximum: L
   ) -> L {
+    if form == SMXK_PLAIN { return (x - maximum) - logSum }
     if form == SMXK_SCALED { return scaled.logProbability(x, low, logSum: logSum) }
-    let e = term(form, plain, scaled, x, low).rounded()
-    return L.pick(e, equalTo: L(0), L(-L.Scalar.infinity), L(0) - logSum)
+    return L.pick(unit(form, scaled, x, low), equalTo: L(0), L(-L.Scalar.infinity), L(0) - logSum)
   }
 
   // -- rare stages: element by element, or a plain vector loop --------------------------------------

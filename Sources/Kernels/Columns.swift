@@ -1,267 +1,343 @@
 // Rows along an axis that is not the last: lanes across adjacent rows instead of along one.
 //
-// A block of up to 128 rows lies side by side in memory, element i of all of them in one short run. The passes
-// walk i, a vector of rows at a time. A row's sum still has the order of Sum.swift: lane l of
-// the row-wise order is accumulator l here, and the accumulators meet in the same tree, so both ways give
-// the same bits. Blocks with a row that the plain form cannot do, and rows whose logarithm wants the
-// precise sum, take the row-wise way.
+// A block of up to 512 rows (256 of float64) lies side by side in memory, element i of all of them in one run of
+// 2 KB. The passes walk i, so that memory is read in runs as long as a row of the block: the hardware fetches
+// those ahead, and a power of two between them, which sends all into a few sets of the cache, costs no
+// more than any other distance.
 //
-// The limit is memory: 512 bytes of each line of x are used in three passes while the block stays in the
-// second-level cache. Reading row by row instead fetches a line for each element.
+// A row's sum has the order of Sum.swift. Lane l of the row-wise order takes elements l, l + count, …; here the
+// pass for the sum takes those elements of all rows, then the next lane's, in the order in which the
+// lanes meet in the tree, so that a handful of partial sums is all that waits. What each row needs once
+// is found for eight rows at a time. Blocks with a row that the plain form cannot do, and rows whose
+// logarithm wants the precise sum, take the row-wise way.
 
 import CSupport
 
 extension Kernels {
-  /// Rows of one block.
-  static var blockRows: Int { @inline(__always) get { 128 } }
-
-  /// One block at work. Scratch holds the accumulators, `high` and `low`, as [lane][row].
-  struct Block<L: Lanes> {
-    let x: UnsafePointer<L.Scalar>
-    let out: UnsafeMutablePointer<L.Scalar>
-    /// Rows of the block, and the same rounded up to whole vectors.
+  /// A block at work. Its numbers lie in scratch's `low`, which the stages leave alone, the partial sums in
+  /// `high`.
+  struct ColumnBlock<L: Lanes> {
+    let x: UnsafeRawPointer
+    let out: UnsafeMutableRawPointer
+    /// At most `width`.
     let rows: Int
-    let padded: Int
     let length: Int
     /// Bytes from one element of a row to the next.
     let xStride: Int
     let outStride: Int
-    let high: UnsafeMutablePointer<L.Scalar>
-    let low: UnsafeMutablePointer<L.Scalar>
-    /// One number for each row: maximum, shift and floor of its exponential, then the divisor.
-    let maximum: UnsafeMutablePointer<L.Scalar>
-    let shift: UnsafeMutablePointer<L.Scalar>
-    let floor: UnsafeMutablePointer<L.Scalar>
-    let sums: UnsafeMutablePointer<Sum>
+    /// From an element of x to what the pass for the sum asks for: the lane's next element, or where the block stays
+    /// in the second-level cache the same element of the next block.
+    var ahead: Int
+    let memory: UnsafeMutableRawPointer
+    let partials: UnsafeMutablePointer<Double>
 
-    @inline(__always) func x(_ i: Int, _ row: Int) -> L {
-      let p = (UnsafeRawPointer(x) + i &* xStride).assumingMemoryBound(to: L.Scalar.self) + row
-      return load(p, 0, Swift.min(rows &- row, L.count), fill: 0)
+    static var width: Int { @inline(__always) get { 32 &* L.count } }
+    /// Numbers of one partial sum: a float64 a row for float32, a pair for float64. At most five wait.
+    static var level: Int { @inline(__always) get { L.isSingle ? width : 2 &* width } }
+
+    @inline(__always) init(
+      _ job: UnsafePointer<smxk_job>, first: Int, rows: Int,
+      _ scratch: UnsafeMutablePointer<smxk_scratch>
+    ) {
+      let row = row(of: scratch)
+      locate(job, row, first)
+      let inner = job.pointee.inner![0]
+      x = UnsafeRawPointer(row.pointee.x!)
+      out = UnsafeMutableRawPointer(row.pointee.out!)
+      self.rows = rows
+      length = Int(job.pointee.cols)
+      xStride = Int(inner.x)
+      outStride = Int(inner.out)
+      ahead = L.count &* xStride
+      memory = smxk_low_of(scratch)
+      partials = smxk_high_of(scratch).assumingMemoryBound(to: Double.self)
     }
-    @inline(__always) func out(_ i: Int) -> UnsafeMutablePointer<L.Scalar> {
-      (UnsafeMutableRawPointer(out) + i &* outStride).assumingMemoryBound(to: L.Scalar.self)
+
+    /// A number of each row.
+    @inline(__always) func numbers(_ kind: Int) -> UnsafeMutablePointer<L.Scalar> {
+      memory.assumingMemoryBound(to: L.Scalar.self) + kind &* Self.width
     }
-    @inline(__always) func store(_ v: L, _ i: Int, _ row: Int) {
-      Kernels.store(v, out(i) + row, 0, Swift.min(rows &- row, L.count))
+    @inline(__always) var maximum: UnsafeMutablePointer<L.Scalar> { numbers(0) }
+    @inline(__always) var special: UnsafeMutablePointer<L.Scalar> { numbers(1) }
+    /// For the sum: shift and floor of the exponential, high and low of the lane. Then the divisors' high, low,
+    /// top and share, or the logarithms.
+    @inline(__always) func own(_ kind: Int) -> UnsafeMutablePointer<L.Scalar> { numbers(2 &+ kind) }
+    @inline(__always) var sumsHigh: UnsafeMutablePointer<Double> {
+      UnsafeMutableRawPointer(numbers(6)).assumingMemoryBound(to: Double.self)
     }
-    /// Asks for element i of all rows before its turn.
-    @inline(__always) func prefetch(_ i: Int, writes: Bool) {
-      guard i < length else { return }
+    @inline(__always) var sumsLow: UnsafeMutablePointer<Double> { sumsHigh + Self.width }
+
+    /// Calls `body` at every vector of rows, with its lanes that are rows.
+    @inline(__always) func eachVector(_ body: (_ row: Int, _ lanes: Int) -> Void) {
       var row = 0
-      while row < rows {
-        I.prefetchRead(UnsafeRawPointer(x) + (i &* xStride &+ row &* MemoryLayout<L.Scalar>.stride))
-        if writes { I.prefetchWrite(out(i) + row) }
+      while row &+ L.count <= rows {
+        body(row, L.count)
         row = row &+ L.count
       }
+      if row < rows { body(row, rows &- row) }
+    }
+
+    /// Calls `body` at every eight rows.
+    @inline(__always) func eachEight(_ body: (_ row: Int) -> Void) {
+      var row = 0
+      while row < rows {
+        body(row)
+        row = row &+ 8
+      }
+    }
+
+    @inline(__always) func load(_ p: UnsafeRawPointer, _ row: Int, _ lanes: Int) -> L {
+      Kernels.load(p.assumingMemoryBound(to: L.Scalar.self) + row, 0, lanes, fill: 0)
+    }
+    @inline(__always) func store(_ v: L, _ p: UnsafeMutableRawPointer, _ row: Int, _ lanes: Int) {
+      Kernels.store(v, p.assumingMemoryBound(to: L.Scalar.self) + row, 0, lanes)
     }
   }
 
-  /// Rows first ..< first + count, all within one run of adjacent rows.
-  @inline(never)
+  /// Rows first ..< first + count.
+  @inline(__always)
   static func columns<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
-    let block = makeBlock(L.self, job, first, count, scratch)
-    guard findMaxima(block) else {
-      for index in first..<first &+ count { rowInStages(L.self, job, index, scratch) }
-      return
+    let adjacent = Int(job.pointee.outer![Int(job.pointee.outer_count) &- 1].count)
+    let end = first &+ count
+    func rows(from row: Int) -> Int {
+      Swift.min(ColumnBlock<L>.width, adjacent &- row % adjacent, end &- row)
     }
-    sumColumns(block, keeping: job.pointee.operation == SMXK_SOFTMAX)
-    if job.pointee.operation == SMXK_SOFTMAX {
-      divideColumns(block)
-    } else {
-      finishLogarithms(job, block, first, scratch)
+    var row = first
+    var block = ColumnBlock<L>(job, first: row, rows: rows(from: row), scratch)
+    while true {
+      let next = row &+ block.rows
+      if next >= end {
+        columnBlock(block, job, first: row, scratch)
+        return
+      }
+      let following = ColumnBlock<L>(job, first: next, rows: rows(from: next), scratch)
+      let isSmall = block.length &* block.rows &* MemoryLayout<L.Scalar>.stride <= 1 << 19
+      if isSmall { block.ahead = following.x - block.x }
+      columnBlock(block, job, first: row, scratch)
+      row = next
+      block = following
     }
   }
 
-  @inline(__always)
-  static func makeBlock<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ first: Int, _ count: Int,
+  @inline(never)
+  static func columnBlock<L: Lanes>(
+    _ block: ColumnBlock<L>, _ job: UnsafePointer<smxk_job>, first: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) -> Block<L> {
-    let row = row(of: scratch)
-    locate(job, row, first)
-    let inner = job.pointee.inner![0]
-    let memory = smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
-    let numbers = smxk_low_of(scratch).assumingMemoryBound(to: L.Scalar.self)
-    let rows = blockRows
-    return Block<L>(
-      x: UnsafeRawPointer(row.pointee.x!).assumingMemoryBound(to: L.Scalar.self),
-      out: UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self),
-      rows: count, padded: (count &+ L.count &- 1) & ~(L.count &- 1),
-      length: Int(job.pointee.cols), xStride: Int(inner.x), outStride: Int(inner.out),
-      high: memory, low: memory + rows &* L.count,
-      maximum: numbers, shift: numbers + rows, floor: numbers + 2 &* rows,
-      sums: UnsafeMutableRawPointer(numbers + 4 &* rows).assumingMemoryBound(to: Sum.self))
+  ) {
+    guard findMaxima(block) else {
+      for row in 0..<block.rows { rowInStages(L.self, job, first &+ row, scratch) }
+      return
+    }
+    let isSoftmax = job.pointee.operation == SMXK_SOFTMAX
+    var start = 0
+    while start < block.length {
+      let end = Swift.min(start &+ chunkSize, block.length)
+      if isSoftmax { sumChunk(Yes.self, block, start, end) } else { sumChunk(No.self, block, start, end) }
+      start = end
+    }
+    if isSoftmax { divideColumns(block) } else { finishLogarithms(block, job, first: first, scratch) }
   }
 
   /// Maxima of all rows, and from them what the exponentials need. False where a row is not plain.
   @inline(__always)
-  static func findMaxima<L: Lanes>(_ block: Block<L>) -> Bool {
+  static func findMaxima<L: Lanes>(_ block: ColumnBlock<L>) -> Bool {
     let lowest = L(-L.Scalar.infinity)
-    var row = 0
-    while row < block.padded {
-      lowest.store(at: block.maximum + row)
-      row = row &+ L.count
-    }
-    for i in 0..<block.length {
-      block.prefetch(i &+ 8, writes: false)
-      row = 0
-      while row < block.padded {
-        L.max(block.x(i, row), L(at: block.maximum + row)).store(at: block.maximum + row)
-        row = row &+ L.count
+    block.eachVector { row, _ in lowest.store(at: block.maximum + row) }
+    var x = block.x
+    for _ in 0..<block.length {
+      block.eachVector { row, lanes in
+        I.prefetchRead(x + (block.xStride &+ row &* MemoryLayout<L.Scalar>.stride))
+        L.max(block.load(x, row, lanes), L(at: block.maximum + row)).store(at: block.maximum + row)
       }
+      x += block.xStride
     }
-    for row in 0..<block.padded {
-      let maximum = block.maximum[row]
-      guard maximum.magnitude < L.plainLimit else { return false }
-      let exp = PlainExp<L>(maximum: maximum)
-      block.shift[row] = exp.shift[0]
-      block.floor[row] = exp.floor[0]
+    var largest = L(0)
+    block.eachVector { row, _ in
+      let m = L(at: block.maximum + row)
+      largest = L.max(L.pick(m, lessThan: L(0), L(0) - m, m), largest)
+      let exp = PlainExp<L>(maximum: m)
+      exp.shift.store(at: block.own(0) + row)
+      exp.floor.store(at: block.own(1) + row)
     }
-    return true
+    return largest.largest() < L.plainLimit
   }
 
-  /// Sums of all rows, chunk by chunk; each term is kept in out for softmax.
+  /// Adds the chunk start..<end to the sums of all rows; each term is kept in out if Keeps.
   @inline(__always)
-  static func sumColumns<L: Lanes>(_ block: Block<L>, keeping: Bool) {
-    var start = 0
-    while start < block.length {
-      let end = Swift.min(start &+ chunkSize, block.length)
-      clearAccumulators(block)
-      for i in start..<end {
-        block.prefetch(i &+ 4, writes: keeping)
-        let lane = (i & (L.count &- 1)) &* block.padded
-        var row = 0
-        while row < block.padded {
-          let exp = PlainExp<L>(shift: L(at: block.shift + row), floor: L(at: block.floor + row))
-          let term = exp(block.x(i, row))
-          let e = term.rounded()
-          if keeping { block.store(e, i, row) }
-          let place = lane &+ row
-          var sum = Accumulator<L>(high: L(at: block.high + place), low: L(at: block.low + place))
-          sum.add(term, rounded: e)
-          sum.high.store(at: block.high + place)
-          sum.low.store(at: block.low + place)
-          row = row &+ L.count
+  static func sumChunk<L: Lanes, Keeps: Choice>(
+    _: Keeps.Type, _ block: ColumnBlock<L>, _ start: Int, _ end: Int
+  ) {
+    let high = block.own(2)
+    let low = block.own(3)
+    // Partial sums, deepest first: after a lane, as many as there are ones in the number of lanes so far.
+    var depth = 0
+    for step in 0..<L.count {
+      // Order is part of the contract: as Lanes.total.
+      let lane = reversed(step, below: L.count)
+      sumLane(Keeps.self, block, start &+ lane, end)
+      let leaf = block.partials + depth &* ColumnBlock<L>.level
+      block.eachEight { row in
+        let ofHigh: L = load(high + row, 0, 8, fill: 0)
+        let ofLow: L = load(low + row, 0, 8, fill: 0)
+        put(L.self, laneSum(ofHigh, ofLow), leaf, row)
+      }
+      depth = depth &+ 1
+      var ones = step
+      while ones & 1 == 1 {
+        let b = block.partials + (depth &- 1) &* ColumnBlock<L>.level
+        let a = b - ColumnBlock<L>.level
+        block.eachEight { row in
+          put(L.self, meet(take(L.self, a, row), take(L.self, b, row), L.self), a, row)
         }
+        depth = depth &- 1
+        ones = ones >> 1
       }
-      var row = 0
-      while row < block.padded {
-        L.totals(
-          block.high + row, block.low + row, stride: block.padded, origin: L.sumOrigin,
-          block.sums + row, adding: start > 0)
-        row = row &+ L.count
+    }
+    block.eachEight { row in
+      var sum = take(L.self, block.partials, row)
+      if !L.isSingle { sum = SumOf.exact(larger: sum.high, sum.low) }
+      if start > 0 {
+        let part = sum
+        sum = SumOf(high: L.loadEight(block.sumsHigh + row), low: L.loadEight(block.sumsLow + row))
+        sum.add(part)
       }
-      start = end
+      L.storeEight(sum.high, block.sumsHigh + row)
+      L.storeEight(sum.low, block.sumsLow + row)
     }
   }
 
+  /// The elements of one lane, first, first + count, … of all rows, into own(2) and own(3).
   @inline(__always)
-  static func clearAccumulators<L: Lanes>(_ block: Block<L>) {
+  static func sumLane<L: Lanes, Keeps: Choice>(
+    _: Keeps.Type, _ block: ColumnBlock<L>, _ first: Int, _ end: Int
+  ) {
+    let high = block.own(2)
+    let low = block.own(3)
     let empty = Accumulator<L>()
-    var place = 0
-    while place < L.count &* block.padded {
-      empty.high.store(at: block.high + place)
-      empty.low.store(at: block.low + place)
-      place = place &+ L.count
+    block.eachVector { row, _ in
+      empty.high.store(at: high + row)
+      empty.low.store(at: low + row)
     }
+    var i = first
+    while i < end {
+      let x = block.x + i &* block.xStride
+      let out = block.out + i &* block.outStride
+      block.eachVector { row, lanes in
+        let bytes = row &* MemoryLayout<L.Scalar>.stride
+        I.prefetchRead(x + (block.ahead &+ bytes))
+        if Keeps.isTrue { I.prefetchWrite(out + (L.count &* block.outStride &+ bytes)) }
+        let exp = PlainExp<L>(shift: L(at: block.own(0) + row), floor: L(at: block.own(1) + row))
+        let term = exp(block.load(x, row, lanes))
+        let e = term.rounded()
+        if Keeps.isTrue { block.store(e, out, row, lanes) }
+        var sum = Accumulator<L>(high: L(at: high + row), low: L(at: low + row))
+        sum.add(term, rounded: e)
+        sum.high.store(at: high + row)
+        sum.low.store(at: low + row)
+      }
+      i = i &+ L.count
+    }
+  }
+
+  /// The bits of `step` in reverse, for a power of two `below`.
+  @inline(__always) static func reversed(_ step: Int, below count: Int) -> Int {
+    var result = 0
+    var bit = 1
+    while bit < count {
+      result = result << 1 | (step & bit != 0 ? 1 : 0)
+      bit = bit << 1
+    }
+    return result
   }
 
   @inline(__always)
-  static func divideColumns<L: Lanes>(_ block: Block<L>) {
-    // The accumulators have done their work; their place holds the divisors.
-    let high = block.high
-    let low = block.high + block.padded
-    let top = block.high + 2 &* block.padded
-    let share = block.high + 3 &* block.padded
-    var hasNaN = false
-    for row in 0..<block.padded {
-      let divisor = Divisor(block.sums[row], Top<L>(plain: block.maximum[row]))
-      high[row] = divisor.high[0]
-      low[row] = divisor.low[0]
-      top[row] = divisor.top[0]
-      share[row] = divisor.topShare[0]
-      hasNaN = hasNaN || block.sums[row].high.isNaN
+  static func take<L: Lanes>(_: L.Type, _ p: UnsafePointer<Double>, _ row: Int) -> SumOf<L.Eight> {
+    SumOf(high: L.loadEight(p + row), low: L.isSingle ? L.Eight(0) : L.loadEight(p + ColumnBlock<L>.width + row))
+  }
+  @inline(__always)
+  static func put<L: Lanes>(_: L.Type, _ sum: SumOf<L.Eight>, _ p: UnsafeMutablePointer<Double>, _ row: Int) {
+    L.storeEight(sum.high, p + row)
+    if !L.isSingle { L.storeEight(sum.low, p + ColumnBlock<L>.width + row) }
+  }
+
+  @inline(__always)
+  static func divideColumns<L: Lanes>(_ block: ColumnBlock<L>) {
+    block.eachEight { row in
+      let numbers = Divisors<L>(
+        maximum: load(block.maximum + row, 0, 8, fill: 0),
+        SumOf(high: L.loadEight(block.sumsHigh + row), low: L.loadEight(block.sumsLow + row)))
+      store(numbers.high, block.own(0) + row, 0, 8)
+      store(numbers.low, block.own(1) + row, 0, 8)
+      store(numbers.top, block.own(2) + row, 0, 8)
+      store(numbers.share, block.own(3) + row, 0, 8)
+      store(numbers.isSpecial, block.special + row, 0, 8)
     }
-    for i in 0..<block.length {
-      var row = 0
-      while row < block.padded {
-        let e: L = load(block.out(i) + row, 0, Swift.min(block.rows &- row, L.count), fill: 0)
-        let quotient = e.fma(L(at: high + row), e * L(at: low + row))
-        block.store(L.pick(e, equalTo: L(at: top + row), L(at: share + row), quotient), i, row)
-        row = row &+ L.count
+    var out = block.out
+    for _ in 0..<block.length {
+      block.eachVector { row, lanes in
+        I.prefetchWrite(out + (block.outStride &+ row &* MemoryLayout<L.Scalar>.stride))
+        let divisor = Divisor<L>(
+          high: L(at: block.own(0) + row), low: L(at: block.own(1) + row), top: L(at: block.own(2) + row),
+          topShare: L(at: block.own(3) + row), showsTop: true)
+        block.store(divisor.quotientOrTop(block.load(out, row, lanes)), out, row, lanes)
       }
+      out += block.outStride
     }
-    if !hasNaN { return }
-    for row in 0..<block.rows where block.sums[row].high.isNaN {
-      for i in 0..<block.length { block.out(i)[row] = quietNaN(L.self) }
+    for row in 0..<block.rows where block.special[row] != 0 {
+      // Its sum is NaN.
+      for i in 0..<block.length {
+        (block.out + i &* block.outStride).assumingMemoryBound(to: L.Scalar.self)[row] = quietNaN(L.self)
+      }
     }
   }
 
-  /// log_softmax and logsumexp of the block; a vector with a row that wants the precise sum goes row by row.
+  /// log_softmax and logsumexp of the block; a row that wants the precise sum goes through the stages.
   @inline(__always)
   static func finishLogarithms<L: Lanes>(
-    _ job: UnsafePointer<smxk_job>, _ block: Block<L>, _ first: Int,
+    _ block: ColumnBlock<L>, _ job: UnsafePointer<smxk_job>, first: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let operation = job.pointee.operation
-    let logs = block.high
-    for row in 0..<block.padded {
-      let maximum = block.maximum[row]
-      let t: Sum = Top<L>(plain: maximum).others(of: block.sums[row])
-      let sum: Sum = log1p(t)
-      let isPlain =
-        !needsPreciseSum(operation, t.high, sum.high, maximum: Double(maximum)) && !t.high.isNaN
-      let log = isPlain ? sum : Sum(high: .nan, low: 0)
-      logs[row] = operation == SMXK_LOG_SOFTMAX
-        ? L.Scalar(log.high) : L.Scalar(sumOfLog(maximum: Double(maximum), low: 0, log))
+    let logs = block.own(0)
+    block.eachEight { row in
+      let numbers = Logarithms<L>(
+        operation, maximum: load(block.maximum + row, 0, 8, fill: 0),
+        SumOf(high: L.loadEight(block.sumsHigh + row), low: L.loadEight(block.sumsLow + row)))
+      store(operation == SMXK_LOG_SOFTMAX ? numbers.relative : numbers.absolute, logs + row, 0, 8)
+      store(numbers.isSpecial, block.special + row, 0, 8)
     }
-    var row = 0
-    while row < block.padded {
-      let last = Swift.min(block.rows &- row, L.count)
-      var isPlain = true
-      for lane in 0..<last { isPlain = isPlain && !logs[row &+ lane].isNaN }
-      if !isPlain {
-        block.floor[row] = .nan
-      } else if operation == SMXK_LOGSUMEXP {
-        store(L(at: logs + row), block.out + row, 0, last)
-      } else {
-        block.floor[row] = 0
+    let isInPlace = block.x == UnsafeRawPointer(block.out)
+    // In place a special row goes first, and the pass that then meets its results takes nothing off them.
+    if isInPlace {
+      for row in 0..<block.rows where block.special[row] != 0 {
+        rowInStages(L.self, job, first &+ row, scratch)
+        block.maximum[row] = 0
+        logs[row] = 0
       }
-      row = row &+ L.count
     }
-    if operation == SMXK_LOG_SOFTMAX { subtractColumns(block, logs) }
-    // Scratch is theirs from here on; which rows remain is kept in a bit for each vector.
-    var remaining: UInt64 = 0
-    row = 0
-    while row < block.padded {
-      if block.floor[row].isNaN { remaining |= 1 &<< UInt64(row / L.count) }
-      row = row &+ L.count
-    }
-    row = 0
-    while row < block.padded {
-      if remaining & (1 &<< UInt64(row / L.count)) != 0 {
-        for index in row..<Swift.min(row &+ L.count, block.rows) {
-          rowInStages(L.self, job, first &+ index, scratch)
+    if operation == SMXK_LOG_SOFTMAX {
+      var x = block.x
+      var out = block.out
+      for _ in 0..<block.length {
+        block.eachVector { row, lanes in
+          let bytes = row &* MemoryLayout<L.Scalar>.stride
+          I.prefetchRead(x + (block.xStride &+ bytes))
+          I.prefetchWrite(out + (block.outStride &+ bytes))
+          let y = (block.load(x, row, lanes) - L(at: block.maximum + row)) - L(at: logs + row)
+          block.store(y, out, row, lanes)
         }
+        x += block.xStride
+        out += block.outStride
       }
-      row = row &+ L.count
+    } else {
+      block.eachVector { row, lanes in block.store(L(at: logs + row), block.out, row, lanes) }
     }
-  }
-
-  @inline(__always)
-  static func subtractColumns<L: Lanes>(_ block: Block<L>, _ logs: UnsafePointer<L.Scalar>) {
-    for i in 0..<block.length {
-      block.prefetch(i &+ 4, writes: true)
-      var row = 0
-      while row < block.padded {
-        if !block.floor[row].isNaN {
-          let y = (block.x(i, row) - L(at: block.maximum + row)) - L(at: logs + row)
-          block.store(y, i, row)
-        }
-        row = row &+ L.count
+    if !isInPlace {
+      for row in 0..<block.rows where block.special[row] != 0 {
+        rowInStages(L.self, job, first &+ row, scratch)
       }
     }
   }

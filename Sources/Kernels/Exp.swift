@@ -57,10 +57,10 @@ extension Kernels {
     let floor: L
 
     /// |maximum| < L.plainLimit.
-    @inline(__always) init(maximum: L.Scalar) {
-      let n = (maximum * L.log2e + L.roundingShift) - L.roundingShift
-      shift = L(L.roundingShift + (L.fieldZero - n))
-      floor = L((n - L.fieldZero) * L.ln2High)
+    @inline(__always) init(maximum: L) {
+      let n = maximum.fma(L(L.log2e), L(L.roundingShift)) - L(L.roundingShift)
+      shift = L(L.roundingShift) + (L(L.fieldZero) - n)
+      floor = (n - L(L.fieldZero)) * L(L.ln2High)
     }
 
     @inline(__always) init(shift: L, floor: L) {

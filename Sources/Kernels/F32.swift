@@ -49,28 +49,21 @@ extension Kernels {
       return Self(v: unsafeBitCast(bits &<< 23, to: SIMD16<Float>.self))
     }
 
+    @inline(__always) public var eight: F64 { F64(v: I.widen(v.lowHalf)) }
+    @inline(__always) public init(eight: F64) {
+      v = SIMD16<Float>(lowHalf: I.narrow(eight.v), highHalf: SIMD8<Float>(repeating: 0))
+    }
+    @inline(__always) public static func loadEight(_ p: UnsafePointer<Double>) -> F64 { F64(at: p) }
+    @inline(__always) public static func storeEight(_ v: F64, _ p: UnsafeMutablePointer<Double>) { v.store(at: p) }
+
+    @inline(__always) public func turned(by n: Int) -> Self { Self(v: I.turn(v, by: n)) }
     @inline(__always) public func largest() -> Float { I.largest(v) }
     @inline(__always) public func total(origin: Float, low: Self) -> Sum {
       let pair = I.total(v, low.v, origin: origin)
       return Sum(high: pair.high, low: pair.low)
     }
 
-    @inline(__always)
-    public static func totals(
-      _ high: UnsafePointer<Float>, _ low: UnsafePointer<Float>, stride: Int, origin: Float,
-      _ sums: UnsafeMutablePointer<Sum>, adding: Bool
-    ) {
-      var pairs = InlineArray<16, smxk_pair>(repeating: smxk_pair(high: 0, low: 0))
-      var span = pairs.mutableSpan
-      span.withUnsafeMutableBufferPointer { pairs in
-        I.totals(high, low, stride: stride, origin: origin, pairs.baseAddress!)
-        for row in 0..<16 {
-          let sum = Sum(high: pairs[row].high, low: pairs[row].low)
-          if adding { sums[row].add(sum) } else { sums[row] = sum }
-        }
-      }
-    }
-
+    public static var isSingle: Bool { @inline(__always) get { true } }
     public static var headroom: Float { @inline(__always) get { 0x1p6 } }
     public static var fieldZero: Float { @inline(__always) get { 0x1.7ep7 } }
     public static var roundingShift: Float { @inline(__always) get { 0x1.8p23 } }

@@ -49,28 +49,19 @@ extension Kernels {
       return Self(v: unsafeBitCast(bits &<< 52, to: SIMD8<Double>.self))
     }
 
+    @inline(__always) public var eight: F64 { self }
+    @inline(__always) public init(eight: F64) { self = eight }
+    @inline(__always) public static func loadEight(_ p: UnsafePointer<Double>) -> F64 { F64(at: p) }
+    @inline(__always) public static func storeEight(_ v: F64, _ p: UnsafeMutablePointer<Double>) { v.store(at: p) }
+
+    @inline(__always) public func turned(by n: Int) -> Self { Self(v: I.turn(v, by: n)) }
     @inline(__always) public func largest() -> Double { I.largest(v) }
     @inline(__always) public func total(origin: Double, low: Self) -> Sum {
       let pair = I.total(v, low.v, origin: origin)
       return Sum(high: pair.high, low: pair.low)
     }
 
-    @inline(__always)
-    public static func totals(
-      _ high: UnsafePointer<Double>, _ low: UnsafePointer<Double>, stride: Int, origin: Double,
-      _ sums: UnsafeMutablePointer<Sum>, adding: Bool
-    ) {
-      var pairs = InlineArray<8, smxk_pair>(repeating: smxk_pair(high: 0, low: 0))
-      var span = pairs.mutableSpan
-      span.withUnsafeMutableBufferPointer { pairs in
-        I.totals(high, low, stride: stride, origin: origin, pairs.baseAddress!)
-        for row in 0..<8 {
-          let sum = Sum(high: pairs[row].high, low: pairs[row].low)
-          if adding { sums[row].add(sum) } else { sums[row] = sum }
-        }
-      }
-    }
-
+    public static var isSingle: Bool { @inline(__always) get { false } }
     public static var headroom: Double { @inline(__always) get { 0x1p9 } }
     public static var fieldZero: Double { @inline(__always) get { 0x1.7fcp10 } }
     public static var roundingShift: Double { @inline(__always) get { 0x1.8p52 } }

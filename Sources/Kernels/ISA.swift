@@ -11,6 +11,9 @@ import CSupport
 public protocol ISA {
   /// Whether the registers hold four vectors of a chain at a time (Pair.swift).
   static var interleaves: Bool { get }
+  /// Whether the common rows have passes of their own (Flight.swift, Columns.swift). Where fma is a call for each
+  /// lane they would double the code and gain nothing.
+  static var hasFastPaths: Bool { get }
   static func fma(_ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>) -> SIMD16<Float>
   static func fma(_ a: SIMD8<Double>, _ b: SIMD8<Double>, _ c: SIMD8<Double>) -> SIMD8<Double>
   static func max(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
@@ -19,16 +22,14 @@ public protocol ISA {
   static func max(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
   static func pick(_ a: SIMD8<Double>, lessThan b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
   static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
+  static func widen(_ v: SIMD8<Float>) -> SIMD8<Double>
+  static func narrow(_ v: SIMD8<Double>) -> SIMD8<Float>
+  static func turn(_ v: SIMD16<Float>, by n: Int) -> SIMD16<Float>
+  static func turn(_ v: SIMD8<Double>, by n: Int) -> SIMD8<Double>
   static func largest(_ v: SIMD16<Float>) -> Float
   static func largest(_ v: SIMD8<Double>) -> Double
   static func total(_ high: SIMD16<Float>, _ low: SIMD16<Float>, origin: Float) -> smxk_pair
   static func total(_ high: SIMD8<Double>, _ low: SIMD8<Double>, origin: Double) -> smxk_pair
-  static func totals(
-    _ high: UnsafePointer<Float>, _ low: UnsafePointer<Float>, stride: Int, origin: Float,
-    _ sums: UnsafeMutablePointer<smxk_pair>)
-  static func totals(
-    _ high: UnsafePointer<Double>, _ low: UnsafePointer<Double>, stride: Int, origin: Double,
-    _ sums: UnsafeMutablePointer<smxk_pair>)
   static func load(_ p: UnsafePointer<Float>, from: Int, to: Int, fill: Float) -> SIMD16<Float>
   static func load(_ p: UnsafePointer<Double>, from: Int, to: Int, fill: Double) -> SIMD8<Double>
   static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>, from: Int, to: Int)

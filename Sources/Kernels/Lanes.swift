@@ -7,6 +7,8 @@
 /// A vector of one scalar type, with the operations that the kernels use.
 public protocol Lanes {
   associatedtype Scalar: BinaryFloatingPoint
+  /// Eight float64.
+  associatedtype Eight: Wide
   /// Number of lanes. Order is part of the contract.
   static var count: Int { get }
 
@@ -33,15 +35,22 @@ public protocol Lanes {
   /// The bits of each lane shifted into the exponent field: 2^(k - bias) from a k in the low bits.
   func shiftedIntoExponent() -> Self
 
+  /// The first eight lanes as float64, and eight float64 rounded into the first lanes.
+  var eight: Eight { get }
+  init(eight: Eight)
+  /// Eight float64 from memory and back.
+  static func loadEight(_ p: UnsafePointer<Double>) -> Eight
+  static func storeEight(_ v: Eight, _ p: UnsafeMutablePointer<Double>)
+
   /// (self - origin) + low over all lanes, in the fixed tree of Sum.swift.
   func total(origin: Scalar, low: Self) -> Sum
-  /// `total` of `count` rows side by side, lane l of each at high + l·stride; added to what is in
-  /// sums, or written there.
-  static func totals(
-    _ high: UnsafePointer<Scalar>, _ low: UnsafePointer<Scalar>, stride: Int, origin: Scalar,
-    _ sums: UnsafeMutablePointer<Sum>, adding: Bool)
+  /// Lane l of the result is lane l + n of this, counted around.
+  func turned(by n: Int) -> Self
   /// The largest lane; a maximum does not depend on the order.
   func largest() -> Scalar
+
+  /// Whether sums and logarithms need 53 bits only.
+  static var isSingle: Bool { get }
 
   // The constants of Exp.swift for this scalar type.
   static var log2e: Scalar { get }

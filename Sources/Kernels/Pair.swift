@@ -63,20 +63,19 @@ extension Kernels {
     @inline(__always) func shiftedIntoExponent() -> Self {
       Self(a.shiftedIntoExponent(), b.shiftedIntoExponent())
     }
+    @inline(__always) var eight: L.Eight { a.eight }
+    @inline(__always) init(eight: L.Eight) { self.init(L(eight: eight), L(0)) }
+    @inline(__always) static func loadEight(_ p: UnsafePointer<Double>) -> L.Eight { L.loadEight(p) }
+    @inline(__always) static func storeEight(_ v: L.Eight, _ p: UnsafeMutablePointer<Double>) { L.storeEight(v, p) }
+    /// Of each vector.
+    @inline(__always) func turned(by n: Int) -> Self { Self(a.turned(by: n), b.turned(by: n)) }
     @inline(__always) func largest() -> Scalar { L.max(a, b).largest() }
     @inline(__always) func total(origin: Scalar, low: Self) -> Sum {
       var sum = a.total(origin: origin, low: low.a)
       sum.add(b.total(origin: origin, low: low.b))
       return sum
     }
-    @inline(__always)
-    static func totals(
-      _ high: UnsafePointer<Scalar>, _ low: UnsafePointer<Scalar>, stride: Int, origin: Scalar,
-      _ sums: UnsafeMutablePointer<Sum>, adding: Bool
-    ) {
-      L.totals(high, low, stride: stride, origin: origin, sums, adding: adding)
-    }
-
+    static var isSingle: Bool { @inline(__always) get { L.isSingle } }
     static var headroom: Scalar { @inline(__always) get { L.headroom } }
     static var fieldZero: Scalar { @inline(__always) get { L.fieldZero } }
     static var roundingShift: Scalar { @inline(__always) get { L.roundingShift } }

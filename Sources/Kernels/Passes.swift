@@ -7,28 +7,18 @@
 // Limits, AVX-512 with two vector ports, 16 float32: maximum 1 operation (two loads a cycle bind
 // first), terms and sum 18, results 2: 10.5 cycles, of which the compensated sum is 2.
 
-extension Kernels {
-  /// Calls `body` at each whole vector in from..<to and `edge` with the lanes of a partial one.
-  @inline(__always)
-  static func sweep<L: Lanes>(
-    _: L.Type, _ from: Int, _ to: Int, edge: (_ at: Int, _ from: Int, _ to: Int) -> Void,
-    body: (_ at: Int) -> Void
-  ) {
-    var i = from & ~(L.count &- 1)
-    while i < to {
-      if i >= from && i &+ L.count <= to {
-        body(i)
-      } else {
-        edge(i, Swift.max(from &- i, 0), Swift.min(to &- i, L.count))
-      }
-      i = i &+ L.count
-      while i &+ L.count <= to {
-        body(i)
-        i = i &+ L.count
-      }
-    }
-  }
+/// What `sumPlain` does beside the sum: types, so that the loop has no question in it.
+protocol Choice {
+  static var isTrue: Bool { get }
+}
+enum Yes: Choice {
+  static var isTrue: Bool { @inline(__always) get { true } }
+}
+enum No: Choice {
+  static var isTrue: Bool { @inline(__always) get { false } }
+}
 
+extension Kernels {
   /// Calls `body` at each vector in from..<to with the lanes that take part. One body for whole and
   /// partial vectors: for the forms whose code is large.
   @inline(__always)
@@ -57,11 +47,18 @@ extension Kernels {
     if last &- first == L.count { v.store(at: p) } else { v.store(at: p, from: first, to: last) }
   }
 
+  /// Elements of p up to the next whole vector of memory.
+  @inline(__always) static func toBoundary<F: Format>(_: F.Type, _ p: UnsafeRawPointer) -> Int {
+    let vector = F.L.count &* F.size
+    return ((0 &- Int(bitPattern: p)) & (vector &- 1)) / F.size
+  }
+
   /// The largest element, NaN passed over; -inf for none.
   @inline(__always)
-  static func maximum<L: Lanes>(
-    _: L.Type, _ p: UnsafePointer<L.Scalar>, _ from: Int, _ to: Int
-  ) -> L.Scalar {
+  static func maximum<F: Format>(
+    _: F.Type, _ p: UnsafeRawPointer, _ from: Int, _ to: Int
+  ) -> F.L.Scalar {
+    typealias L = F.L
     let lowest = -L.Scalar.infinity
     // Four accumulators: one maximum each cycle and port, against a latency of four.
     var a = L(lowest)
@@ -70,115 +67,173 @@ extension Kernels {
     var d = a
     var i = from
     while i &+ 4 &* L.count <= to {
-      a = L.max(L(at: p + i), a)
-      b = L.max(L(at: p + (i &+ L.count)), b)
-      c = L.max(L(at: p + (i &+ 2 &* L.count)), c)
-      d = L.max(L(at: p + (i &+ 3 &* L.count)), d)
+      a = L.max(F.load(p, i), a)
+      b = L.max(F.load(p, i &+ L.count), b)
+      c = L.max(F.load(p, i &+ 2 &* L.count), c)
+      d = L.max(F.load(p, i &+ 3 &* L.count), d)
       i = i &+ 4 &* L.count
     }
     while i &+ L.count <= to {
-      a = L.max(L(at: p + i), a)
+      a = L.max(F.load(p, i), a)
       i = i &+ L.count
     }
-    if i < to { b = L.max(L(at: p + i, from: 0, to: to &- i, fill: lowest), b) }
+    if i < to { b = L.max(F.load(p, i, 0, to &- i, fill: lowest), b) }
     return L.max(L.max(a, b), L.max(c, d)).largest()
   }
 
-  /// The next row, as byte distances from this one's x. Asked for while this row's exponentials keep the
-  /// arithmetic busy: the hardware's own prefetching stops at the end of a page, a row of 1024.
-  /// 512 × 1024, float32: 0.43 ns an element without, measured.
-  struct Ahead {
-    let x: Int
-    let out: Int
-
-    @inline(__always) func prefetch(_ p: UnsafeRawPointer) {
-      if x != 0 { I.prefetchRead(p + x) }
-      if out != 0 { I.prefetchWrite(p + out) }
-    }
+  /// What `sumPlain` returns: the sum, and the largest elements by lane of the row beside.
+  struct Swept<L: Lanes> {
+    let sum: Sum
+    let highest: L
   }
 
-  /// The sum of exp over the elements; each term is kept at `terms`, which may be p, unless that is nil.
+  /// Memory that a pass meets on its way: element i of it together with element i of the row.
+  struct Beside {
+    /// A later row, whose maximum is found.
+    let row: UnsafeRawPointer
+    /// Lines that are asked for: the hardware's own prefetching stops at the end of a page.
+    let lines: UnsafeRawPointer
+  }
+
+  /// The sum of exp over the elements from..<to of the chunk at p; each term is kept at `terms`, which may be
+  /// p, if Keeps. Four vectors at a time (Pair.swift).
   ///
-  /// Four vectors at a time (Pair.swift).
+  /// Arithmetic is the limit here and loads are free, so if Measures the maximum of another row is found on
+  /// the way.
   @inline(__always)
-  static func sumPlain<L: Lanes>(
-    _ p: UnsafePointer<L.Scalar>, _ from: Int, _ to: Int, _ exp: PlainExp<L>,
-    keeping terms: UnsafeMutablePointer<L.Scalar>?, ahead: Ahead
-  ) -> Sum {
+  static func sumPlain<F: Format, Keeps: Choice, Measures: Choice>(
+    _: F.Type, _: Keeps.Type, _: Measures.Type, _ p: UnsafeRawPointer, _ from: Int, _ to: Int,
+    _ exp: PlainExp<F.L>, _ terms: UnsafeMutablePointer<F.L.Scalar>, _ beside: Beside
+  ) -> Swept<F.L> {
+    typealias L = F.L
     var sum = Accumulator<L>()
+    let lowest = -L.Scalar.infinity
+    var highest = L(lowest)
     let wide = exp.widened()
+    // A row that begins inside a line of memory is taken from that line's start, with the lanes turned by as
+    // much: each lane still adds the same elements in the same order, and no vector lies across two lines.
+    let turn = I.interleaves && from == 0 && to >= 16 &* L.count && F.size &* L.count == 64
+      ? (L.count &- toBoundary(F.self, p)) & (L.count &- 1) : 0
+    let p = p - turn &* F.size
+    let terms = terms - turn
+    let beside = Beside(row: beside.row - turn &* F.size, lines: beside.lines - turn &* F.size)
+    let from = from &+ turn
+    let to = to &+ turn
     var i = from & ~(L.count &- 1)
     if i < from {
       let last = Swift.min(to &- i, L.count)
-      addPart(p, i, from &- i, last, exp, terms, &sum)
+      addPart(F.self, Keeps.self, p, i, from &- i, last, exp, terms, &sum)
+      if Measures.isTrue {
+        highest = L.max(F.load(beside.row, i, from &- i, last, fill: lowest), highest)
+      }
       i = i &+ L.count
     }
     while I.interleaves && i &+ 4 &* L.count <= to {
-      for vector in 0..<4 { ahead.prefetch(p + (i &+ vector &* L.count)) }
-      let four = wide(Pair<Pair<L>>(at: p + i))
+      let j = i &+ L.count
+      let k = j &+ L.count
+      let l = k &+ L.count
+      let four = wide(
+        Pair(Pair(F.load(p, i), F.load(p, j)), Pair(F.load(p, k), F.load(p, l))))
       let e = four.rounded()
-      if let terms { e.store(at: terms + i) }
+      if Keeps.isTrue { e.store(at: terms + i) }
+      I.prefetchWrite(beside.lines + i &* F.size)
+      if F.size &* L.count == 64 { I.prefetchWrite(beside.lines + j &* F.size) }
+      I.prefetchWrite(beside.lines + k &* F.size)
+      if F.size &* L.count == 64 { I.prefetchWrite(beside.lines + l &* F.size) }
+      if Measures.isTrue {
+        highest = L.max(F.load(beside.row, i), highest)
+        highest = L.max(F.load(beside.row, j), highest)
+        highest = L.max(F.load(beside.row, k), highest)
+        highest = L.max(F.load(beside.row, l), highest)
+      }
       sum.add(four.part { $0.a.a }, rounded: e.a.a)
       sum.add(four.part { $0.a.b }, rounded: e.a.b)
       sum.add(four.part { $0.b.a }, rounded: e.b.a)
       sum.add(four.part { $0.b.b }, rounded: e.b.b)
-      i = i &+ 4 &* L.count
+      i = l &+ L.count
     }
     while i &+ L.count <= to {
-      ahead.prefetch(p + i)
-      let term = exp(L(at: p + i))
+      let term = exp(F.load(p, i))
       let e = term.rounded()
-      if let terms { e.store(at: terms + i) }
+      if Keeps.isTrue { e.store(at: terms + i) }
+      I.prefetchWrite(beside.lines + i &* F.size)
+      if Measures.isTrue { highest = L.max(F.load(beside.row, i), highest) }
       sum.add(term, rounded: e)
       i = i &+ L.count
     }
-    if i < to { addPart(p, i, 0, to &- i, exp, terms, &sum) }
-    return sum.total()
+    if i < to {
+      addPart(F.self, Keeps.self, p, i, 0, to &- i, exp, terms, &sum)
+      if Measures.isTrue {
+        highest = L.max(F.load(beside.row, i, 0, to &- i, fill: lowest), highest)
+      }
+    }
+    if turn != 0 { sum.turn(by: turn) }
+    return Swept(sum: sum.total(), highest: highest)
   }
 
   /// `sumPlain` of the lanes first..<last of the vector at i.
   @inline(__always)
-  static func addPart<L: Lanes>(
-    _ p: UnsafePointer<L.Scalar>, _ i: Int, _ first: Int, _ last: Int, _ exp: PlainExp<L>,
-    _ terms: UnsafeMutablePointer<L.Scalar>?, _ sum: inout Accumulator<L>
+  static func addPart<F: Format, Keeps: Choice>(
+    _: F.Type, _: Keeps.Type, _ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int,
+    _ exp: PlainExp<F.L>, _ terms: UnsafeMutablePointer<F.L.Scalar>, _ sum: inout Accumulator<F.L>
   ) {
-    let term = exp(L(at: p + i, from: first, to: last, fill: -L.Scalar.infinity))
+    let term = exp(F.load(p, i, first, last, fill: -F.L.Scalar.infinity))
     let e = term.rounded()
-    if let terms { e.store(at: terms + i, from: first, to: last) }
+    if Keeps.isTrue { e.store(at: terms + i, from: first, to: last) }
     sum.add(term, rounded: e)
+  }
+
+  /// out[i] = value(i) for `count` elements, whole vectors of out where they are aligned: a store across two
+  /// lines costs more than a load.
+  @inline(__always)
+  static func write<F: Format>(
+    _: F.Type, _ out: UnsafeMutableRawPointer, _ count: Int, whole: (_ i: Int) -> F.L,
+    part: (_ i: Int, _ lanes: Int) -> F.L
+  ) {
+    let lanes = F.L.count
+    var i = 0
+    if count >= 4 &* lanes {
+      i = toBoundary(F.self, out)
+      if i > 0 { F.store(part(0, i), out, 0, 0, i) }
+    }
+    while i &+ lanes <= count {
+      F.store(whole(i), out, i)
+      i = i &+ lanes
+    }
+    if i < count { F.store(part(i, count &- i), out, i, 0, count &- i) }
   }
 
   /// out = term / sum. Correct to 0.5 ulp beside the term's own error.
   @inline(__always)
-  static func divide<L: Lanes>(
-    _ terms: UnsafePointer<L.Scalar>, _ out: UnsafeMutablePointer<L.Scalar>, _ from: Int,
-    _ to: Int, _ divisor: Divisor<L>
+  static func divide<F: Format>(
+    _: F.Type, _ terms: UnsafePointer<F.L.Scalar>, _ out: UnsafeMutableRawPointer, _ count: Int,
+    _ divisor: Divisor<F.L>
   ) {
-    if divisor.showsTop {
-      visit(L.self, from, to) { i, first, last in
-        store(divisor.quotientOrTop(load(terms + i, first, last, fill: 0)), out + i, first, last)
+    if !I.hasFastPaths || divisor.showsTop {
+      write(F.self, out, count) { i in
+        divisor.quotientOrTop(F.L(at: terms + i))
+      } part: { i, lanes in
+        divisor.quotientOrTop(F.L(at: terms + i, from: 0, to: lanes, fill: 0))
       }
-      return
-    }
-    sweep(L.self, from, to) { i, first, last in
-      let e = L(at: terms + i, from: first, to: last, fill: 0)
-      divisor.quotient(e).store(at: out + i, from: first, to: last)
-    } body: { i in
-      divisor.quotient(L(at: terms + i)).store(at: out + i)
+    } else {
+      write(F.self, out, count) { i in
+        divisor.quotient(F.L(at: terms + i))
+      } part: { i, lanes in
+        divisor.quotient(F.L(at: terms + i, from: 0, to: lanes, fill: 0))
+      }
     }
   }
 
   /// out = (x - maximum) - logSum.
   @inline(__always)
-  static func subtract<L: Lanes>(
-    _ p: UnsafePointer<L.Scalar>, _ out: UnsafeMutablePointer<L.Scalar>, _ from: Int, _ to: Int,
-    maximum: L, logSum: L
+  static func subtract<F: Format>(
+    _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int, maximum: F.L,
+    logSum: F.L
   ) {
-    sweep(L.self, from, to) { i, first, last in
-      let x = L(at: p + i, from: first, to: last, fill: 0)
-      ((x - maximum) - logSum).store(at: out + i, from: first, to: last)
-    } body: { i in
-      ((L(at: p + i) - maximum) - logSum).store(at: out + i)
+    write(F.self, out, count) { i in
+      (F.load(x, i) - maximum) - logSum
+    } part: { i, lanes in
+      (F.load(x, i, 0, lanes, fill: 0) - maximum) - logSum
     }
   }
 

@@ -1,29 +1,58 @@
-// Division of a row's terms by its sum, and when a logarithm of the sum wants more digits.
-
-import CSupport
+// Division of a row's terms by its sum.
 
 extension Kernels {
+  /// 1/sum, in units of 2^-headroom, and the maximum's share of the sum.
+  struct Inverse<L: Lanes, W: Wide> {
+    let inverse: SumOf<W>
+    let share: W
+
+    @inline(__always) init(_ sum: SumOf<W>, _ top: WideTop<L, W>) {
+      let s = top.corrected(sum)
+      let quotient = W(1) / s.high
+      let scaled = quotient * W(1 / Double(L.unit))
+      if L.isSingle {
+        inverse = SumOf(high: scaled, low: W(0))
+        share = (top.added.high + top.missing) * quotient
+      } else {
+        let minus = W(0) - quotient
+        let residual = minus.fma(s.low, minus.fma(s.high, W(1)))
+        inverse = SumOf(high: scaled, low: scaled * residual)
+        let exact = top.exact.divided(by: s)
+        share = exact.high + exact.low
+      }
+    }
+  }
+
+  /// The maximum's share is shown from here on: a certain class is exactly 1, and equal ones share exactly.
+  static var leastShareShown: Double { @inline(__always) get { 0x1p-5 } }
+
   /// 1/sum as a pair, so that a quotient is a product and a fused multiply-add, rounded once.
   struct Divisor<L: Lanes> {
     let high: L
     let low: L
-    /// The maximum's term, and its share where that is large enough for its rounding to be seen.
+    /// The maximum's term, and its share, where that is large enough for its rounding to be seen; NaN where not.
     let top: L
     let topShare: L
     let showsTop: Bool
 
-    @inline(__always) init(_ uncorrected: Sum, _ top: Top<L>) {
-      let sum = top.corrected(uncorrected)
-      let inverse = 1 / sum.high
-      let residual = (1.0).addingProduct(-inverse, sum.high).addingProduct(-inverse, sum.low)
-      let upper = L.Scalar(inverse)
+    @inline(__always) init(high: L, low: L, top: L, topShare: L, showsTop: Bool) {
+      self.high = high
+      self.low = low
+      self.top = top
+      self.topShare = topShare
+      self.showsTop = showsTop
+    }
+
+    @inline(__always) init(_ sum: Sum, _ top: Top<L>) {
+      let numbers = Inverse<L, Double>(sum, top.ofRow)
+      let upper = L.Scalar(numbers.inverse.high)
       high = L(upper)
-      // For float32 the first difference is what rounding left; for float64 it is zero.
-      low = L(L.Scalar((inverse - Double(upper)) + inverse * residual))
-      // From 1/32 on: a certain class is exactly 1, and equal ones share exactly.
-      showsTop = sum.high <= 32 * top.added.high
-      self.top = L(showsTop ? top.rounded : .nan)
-      topShare = L(showsTop ? top.share(of: sum) : 0)
+      // For float32 the difference is what rounding left; for float64 it is zero.
+      low = L(L.Scalar((numbers.inverse.high - Double(upper)) + numbers.inverse.low))
+      let share = L.Scalar(numbers.share)
+      showsTop = share >= L.Scalar(leastShareShown)
+      self.top = showsTop ? top.rounded : L(.nan)
+      topShare = L(share)
     }
 
     @inline(__always) func quotient(_ e: L) -> L { e.fma(high, e * low) }
@@ -31,21 +60,5 @@ extension Kernels {
     @inline(__always) func quotientOrTop(_ e: L) -> L {
       L.pick(e, equalTo: top, topShare, quotient(e))
     }
-  }
-
-  /// Whether a logarithm of 1 + t wants t to more digits than a sum that holds the maximum can give.
-  ///
-  /// Below 2^-5 the rounding of the other terms to the unit of the maximum shows. For logsumexp the bound is one
-  /// ulp of the larger of |maximum| and |result|: half of it is the last rounding, and the terms' error,
-  /// 0.55·2^-24·t/(1 + t), must fit into the other half, which is at least a quarter of that magnitude
-  /// in the same unit.
-  @inline(__always)
-  static func needsPreciseSum(
-    _ operation: smxk_operation, _ t: Double, _ logSum: Double, maximum: Double
-  ) -> Bool {
-    if t < 0x1p-5 { return true }
-    if operation != SMXK_LOGSUMEXP || maximum.magnitude >= 2 { return false }
-    let magnitude = Swift.max(maximum.magnitude, (maximum + logSum).magnitude)
-    return magnitude * (1 + t) < 1.25 * t
   }
 }

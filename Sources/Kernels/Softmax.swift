@@ -7,8 +7,8 @@
 // looks at what a stage found and chooses the next. The special rows of the contract (S1 to S8,
 // S14) are all decided there, in one place, from the maximum and the number of visible elements.
 //
-// Rows of contiguous float32 that need nothing special, nearly all, take `rowDirectly` instead:
-// the same passes in the same order without the bookkeeping.
+// Contiguous rows that need nothing special, nearly all, take Flight.swift instead: the same passes in the
+// same order without the bookkeeping.
 
 import CSupport
 
@@ -19,21 +19,25 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
-    if job.pointee.direct == SMXK_DIRECT_COLUMNS {
-      let adjacent = Int(job.pointee.outer![Int(job.pointee.outer_count) &- 1].count)
-      var index = first
-      while index < first &+ count {
-        let toEnd = Swift.min(adjacent &- index % adjacent, first &+ count &- index)
-        let rows = Swift.min(blockRows, toEnd)
-        columns(L.self, job, first: index, count: rows, scratch)
-        index = index &+ rows
+    if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_COLUMNS {
+      columns(L.self, job, first: first, count: count, scratch)
+      return
+    }
+    if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_PLAIN {
+      rowsInFlight(Own<L>.self, job, first: first, count: count, scratch)
+      return
+    }
+    if I.hasFastPaths && L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW
+      && job.pointee.cols <= chunkSize
+    {
+      if Int(job.pointee.dtype) == SMX_FLOAT16 {
+        rowsInFlight(Float16Format.self, job, first: first, count: count, scratch)
+      } else {
+        rowsInFlight(BFloat16Format.self, job, first: first, count: count, scratch)
       }
       return
     }
-    for index in first..<first &+ count {
-      if rowDirectly(L.self, job, index, scratch) { continue }
-      rowInStages(L.self, job, index, scratch)
-    }
+    for index in first..<first &+ count { rowInStages(L.self, job, index, scratch) }
   }
 
   /// A row of any kind.
@@ -53,82 +57,6 @@ extension Kernels {
       }
       advance(L.self, job, row)
     }
-  }
-
-  /// The common row: contiguous, plain form, nothing masked. False where the row is not of that kind;
-  /// nothing has been written then.
-  @inline(__always)
-  static func rowDirectly<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ index: Int,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) -> Bool {
-    guard job.pointee.direct == SMXK_DIRECT_PLAIN else { return false }
-    let operation = job.pointee.operation
-    let isSoftmax = operation == SMXK_SOFTMAX
-    let cols = Int(job.pointee.cols)
-    // Terms of a short row wait in scratch, which is aligned and in the first-level cache, so that out is
-    // touched once (512 × 1024, unaligned: 0.47 ns an element with the terms in out). A row of 16 KB and
-    // its neighbours would push one another out (8 × 4096: 0.38 becomes 0.43).
-    let isShort = cols &* MemoryLayout<L.Scalar>.stride <= 8192
-    let offsets = offsets(job, row(of: scratch), index, ownRow: isShort || !isSoftmax)
-    let x = (job.pointee.x! + offsets.x).assumingMemoryBound(to: L.Scalar.self)
-    let out = (job.pointee.out! + offsets.out).assumingMemoryBound(to: L.Scalar.self)
-    let kept = isShort ? smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self) : out
-
-    let maximum = maximum(L.self, x, 0, cols)
-    guard maximum.magnitude < L.plainLimit else { return false }
-    let exp = PlainExp<L>(maximum: maximum)
-    // The first chunk stands alone: adding it to zero would change nothing but take as long as a vector.
-    var start = Swift.min(chunkSize, cols)
-    let ahead = offsets.ahead
-    var sum = sumPlain(x, 0, start, exp, keeping: isSoftmax ? kept : nil, ahead: ahead)
-    while start < cols {
-      let length = Swift.min(chunkSize, cols &- start)
-      let terms = isSoftmax ? kept + start : nil
-      sum.add(sumPlain(x + start, 0, length, exp, keeping: terms, ahead: ahead))
-      start = start &+ length
-    }
-    if sum.high.isNaN {
-      if operation == SMXK_LOGSUMEXP { out.pointee = quietNaN(L.self) }
-      else { fill(L.self, out, 0, cols, quietNaN(L.self)) }
-      return true
-    }
-    if isSoftmax {
-      divide(kept, out, 0, cols, Divisor(sum, Top<L>(plain: maximum)))
-      return true
-    }
-    let t = Top<L>(plain: maximum).others(of: sum)
-    let logSum = log1p(t)
-    if needsPreciseSum(operation, t.high, logSum.high, maximum: Double(maximum)) { return false }
-    if operation == SMXK_LOG_SOFTMAX {
-      subtract(x, out, 0, cols, maximum: L(maximum), logSum: L(L.Scalar(logSum.high)))
-    } else {
-      out.pointee = L.Scalar(sumOfLog(maximum: Double(maximum), low: 0, logSum))
-    }
-    return true
-  }
-
-  /// Byte offsets of a row in x and out, and what to prefetch: the next row of x, and of out that or,
-  /// where out is written last, this one.
-  @inline(__always)
-  static func offsets(
-    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ index: Int,
-    ownRow: Bool
-  ) -> (x: Int, out: Int, ahead: Ahead) {
-    if job.pointee.outer_count == 1 {
-      let axis = job.pointee.outer!
-      let x = index &* Int(axis.pointee.x)
-      let out = index &* Int(axis.pointee.out)
-      let writes = job.pointee.operation != SMXK_LOGSUMEXP && job.pointee.out! != job.pointee.x!
-      let own = UnsafeRawPointer(job.pointee.out!) + out - (job.pointee.x! + x)
-      let toOut = ownRow ? own : own &+ Int(axis.pointee.out)
-      return (x, out, Ahead(x: Int(axis.pointee.x), out: writes ? toOut : 0))
-    }
-    locate(job, row, index)
-    return (
-      UnsafeRawPointer(row.pointee.x!) - job.pointee.x!,
-      UnsafeRawPointer(row.pointee.out!) - UnsafeRawPointer(job.pointee.out!), Ahead(x: 0, out: 0)
-    )
   }
 
   // -- stages ------------------------------------------------------------------------------------
@@ -269,22 +197,20 @@ extension Kernels {
       writeWeighted(L.self, job, row, sum)
       return
     }
-    let t = top(L.self, row).others(of: sum)
     let isExact = row.pointee.form == SMXK_GREEDY || row.pointee.form == SMXK_UNIFORM
-    let logSum = log1p(t)
-    let operation = job.pointee.operation
-    if !isExact
-      && needsPreciseSum(operation, t.high, logSum.high, maximum: row.pointee.maximum)
-    {
+    let top = top(L.self, row)
+    let log = LogSum(
+      job.pointee.operation, sum, top.ofRow, maximum: maximum(of: row))
+    if !isExact && log.isRough != 0 {
       row.pointee.stage = SMXK_SECOND_MAXIMUM
     } else {
-      useLog(job, row, logSum)
+      useLog(job, row, log.relative, log.absolute)
     }
   }
 
   @inline(__always)
   static func top<L: Lanes>(_: L.Type, _ row: UnsafePointer<smxk_row>) -> Top<L> {
-    row.pointee.form == SMXK_PLAIN ? Top<L>(plain: L.Scalar(row.pointee.maximum)) : Top<L>()
+    row.pointee.form == SMXK_PLAIN ? Top<L>(plain: L(L.Scalar(row.pointee.maximum))) : Top<L>()
   }
 
   /// The distance of the second maximum, negative and a quarter of it, sets the scale of the sum without the maximum.
@@ -302,7 +228,7 @@ extension Kernels {
     if raise <= Double(L.fieldZero) {
       row.pointee.stage = SMXK_PRECISE_SUM
     } else {
-      useLog(job, row, log1p(Sum(high: row.pointee.constant, low: 0)))
+      useRelativeLog(job, row, log1p(Sum(high: row.pointee.constant, low: 0)))
     }
   }
 
@@ -319,26 +245,31 @@ extension Kernels {
     let rest = powerOfTwo(-(k &- k / 2))
     let sum = Sum(high: found.high * lower * half * rest, low: found.low * lower * half * rest)
     let t = ties == 0 ? sum : Sum.exact(larger: ties, sum.high)
-    useLog(job, row, log1p(t))
+    useRelativeLog(job, row, log1p(t))
+  }
+
+  @inline(__always)
+  static func maximum(of row: UnsafePointer<smxk_row>) -> Sum {
+    Sum(high: row.pointee.maximum, low: row.pointee.maximum_low)
   }
 
   /// log of the sum relative to the maximum is known.
   @inline(__always)
-  static func useLog(
-    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ logSum: Sum
+  static func useRelativeLog(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ relative: Sum
   ) {
-    row.pointee.stage = SMXK_FINISH
-    row.pointee.log_sum = logSum.high
-    guard job.pointee.operation == SMXK_LOGSUMEXP else { return }
-    let low = row.pointee.maximum_low
-    setConstant(job, row, sumOfLog(maximum: row.pointee.maximum, low: low, logSum))
+    useLog(job, row, relative, LogSum<Double>.absolute(maximum(of: row), relative))
   }
 
-  /// maximum + log of the sum relative to it.
+  /// So is the logarithm itself.
   @inline(__always)
-  static func sumOfLog(maximum: Double, low: Double, _ logSum: Sum) -> Double {
-    let value = Sum.exact(maximum, logSum.high)
-    return value.high + (value.low + (low + logSum.low))
+  static func useLog(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ relative: Sum,
+    _ absolute: Double
+  ) {
+    row.pointee.stage = SMXK_FINISH
+    row.pointee.log_sum = relative.high
+    if job.pointee.operation == SMXK_LOGSUMEXP { setConstant(job, row, absolute) }
   }
 
   /// The whole row, or the sum's single result, is `value`.

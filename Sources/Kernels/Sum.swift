@@ -10,47 +10,68 @@
 // Why not plain lanes, flushed to float64 every few vectors: one float32 rounding of a dominant
 // partial sum is up to one ulp of every result of the row, and the budget is a tenth of that.
 
-/// An unevaluated sum of two float64. For float32 rows `low` is zero: 53 bits are enough.
-public struct Sum {
-  public var high: Double
-  public var low: Double
+/// An unevaluated sum of two float64, or of eight side by side. For float32 rows `low` is zero: 53 bits are
+/// enough.
+public struct SumOf<W: Wide> {
+  public var high: W
+  public var low: W
 
-  @inline(__always) public init(high: Double, low: Double) {
+  @inline(__always) public init(high: W, low: W) {
     self.high = high
     self.low = low
   }
 
   /// Knuth's TwoSum: a + b = high + low exactly.
-  @inline(__always) static func exact(_ a: Double, _ b: Double) -> Sum {
+  @inline(__always) static func exact(_ a: W, _ b: W) -> Self {
     let high = a + b
     let part = high - a
-    return Sum(high: high, low: (a - (high - part)) + (b - part))
+    return Self(high: high, low: (a - (high - part)) + (b - part))
   }
 
   /// Dekker's Fast2Sum, for |a| >= |b|.
-  @inline(__always) static func exact(larger a: Double, _ b: Double) -> Sum {
+  @inline(__always) static func exact(larger a: W, _ b: W) -> Self {
     let high = a + b
-    return Sum(high: high, low: b - (high - a))
+    return Self(high: high, low: b - (high - a))
   }
 
   /// a·b = high + low exactly.
-  @inline(__always) static func product(_ a: Double, _ b: Double) -> Sum {
+  @inline(__always) static func product(_ a: W, _ b: W) -> Self {
     let high = a * b
-    return Sum(high: high, low: (-high).addingProduct(a, b))
+    return Self(high: high, low: a.fma(b, W(0) - high))
   }
 
   /// The quotient, to 2^-100.
-  @inline(__always) func divided(by other: Sum) -> Sum {
+  @inline(__always) func divided(by other: Self) -> Self {
     let quotient = high / other.high
-    let rest = high.addingProduct(-quotient, other.high) + low.addingProduct(-quotient, other.low)
-    return Sum(high: quotient, low: rest / other.high)
+    let minus = W(0) - quotient
+    let rest = minus.fma(other.high, high) + minus.fma(other.low, low)
+    return Self(high: quotient, low: rest / other.high)
   }
 
-  @inline(__always) mutating func add(_ other: Sum) {
-    let s = Sum.exact(high, other.high)
-    self = Sum.exact(larger: s.high, s.low + (low + other.low))
+  @inline(__always) mutating func add(_ other: Self) {
+    let s = Self.exact(high, other.high)
+    self = Self.exact(larger: s.high, s.low + (low + other.low))
   }
 }
+
+extension Kernels {
+  /// The sum of one lane of a chunk, for eight rows side by side.
+  @inline(__always) static func laneSum<L: Lanes>(_ high: L, _ low: L) -> SumOf<L.Eight> {
+    let h = high.eight - L.Eight(Double(L.sumOrigin))
+    return L.isSingle ? SumOf(high: h + low.eight, low: L.Eight(0)) : SumOf(high: h, low: low.eight)
+  }
+
+  /// Two lanes, or two halves of the tree, as Lanes.total adds them.
+  @inline(__always)
+  static func meet<L: Lanes>(_ a: SumOf<L.Eight>, _ b: SumOf<L.Eight>, _: L.Type) -> SumOf<L.Eight> {
+    if L.isSingle { return SumOf(high: a.high + b.high, low: L.Eight(0)) }
+    let s = SumOf.exact(a.high, b.high)
+    return SumOf(high: s.high, low: (a.low + b.low) + s.low)
+  }
+}
+
+/// The sum of one row.
+public typealias Sum = SumOf<Double>
 
 /// The lanes of one chunk's sum.
 struct Accumulator<L: Lanes> {
@@ -82,6 +103,12 @@ struct Accumulator<L: Lanes> {
     let s = high + rounded
     low = low + term.quotient.fma(term.scaledRest, term.scale - (s - high))
     high = s
+  }
+
+  /// Lane l takes what lane l + n holds.
+  @inline(__always) mutating func turn(by n: Int) {
+    high = high.turned(by: n)
+    low = low.turned(by: n)
   }
 
   @inline(__always) func total() -> Sum { high.total(origin: L.sumOrigin, low: low) }

@@ -6,56 +6,71 @@
 // roundings that p(r) has before its last one, r itself and q = 1 + r·tail.
 
 extension Kernels {
+  /// The maximum's term in units of 2^headroom: 1 + quotient·rest went into the sum, and it is `missing` short.
+  /// One row, or in each lane another.
   struct Top<L: Lanes> {
-    /// The term as it is stored.
-    let rounded: L.Scalar
-    /// The term as it went into the sum.
-    let added: Sum
-    /// What the sum misses: the exact term less `added`, to 2^-4 of an ulp.
-    let missing: Double
+    let quotient: L
+    let rest: L
+    let missing: L
+    /// 2^headroom times the term, as it is stored.
+    let rounded: L
 
     /// Of the plain form.
-    @inline(__always) init(plain maximum: L.Scalar) {
-      let n = (maximum * L.log2e + L.roundingShift) - L.roundingShift
-      let first = maximum.addingProduct(-n, L.ln2High)
-      let r = first.addingProduct(-n, L.ln2Low)
-      let lanes = L(r)
-      let tail = lanes.expTail()[0]
-      let q = (1 as L.Scalar).addingProduct(tail, r)
-      let ofRest = (first - r) - n * L.ln2Low
-      let ofQuotient = (1 - q).addingProduct(tail, r)
-      rounded = (1 as L.Scalar).addingProduct(q, r) * L.unit
-      let product = Sum.product(Double(q), Double(r))
-      let whole = Sum.exact(1, product.high)
-      let unit = Double(L.unit)
-      added = Sum(high: whole.high * unit, low: (whole.low + product.low) * unit)
-      missing = Double(ofRest.addingProduct(ofQuotient, r)) * unit
+    @inline(__always) init(plain maximum: L) {
+      let n = maximum.fma(L(L.log2e), L(L.roundingShift)) - L(L.roundingShift)
+      let first = n.fma(L(-L.ln2High), maximum)
+      let r = n.fma(L(-L.ln2Low), first)
+      let tail = r.expTail()
+      let q = tail.fma(r, L(1))
+      let ofRest = n.fma(L(-L.ln2Low), first - r)
+      let ofQuotient = tail.fma(r, L(1) - q)
+      quotient = q
+      rest = r
+      let term = q.fma(r, L(1))
+      missing = ofQuotient.fma(r, ofRest * term)
+      rounded = term * L(L.unit)
     }
 
-    /// Of the other forms, where the maximum's term is exact.
+    /// Of the other forms, where the maximum's term is exactly 1.
     @inline(__always) init() {
-      rounded = L.unit
-      added = Sum(high: Double(L.unit), low: 0)
-      missing = 0
+      quotient = L(1)
+      rest = L(0)
+      missing = L(0)
+      rounded = L(L.unit)
+    }
+  }
+
+  /// The same in float64.
+  struct WideTop<L: Lanes, W: Wide> {
+    let added: SumOf<W>
+    let missing: W
+
+    @inline(__always) init(quotient: W, rest: W, missing: W) {
+      self.missing = missing
+      if L.isSingle {
+        added = SumOf(high: quotient.fma(rest, W(1)), low: W(0))
+      } else {
+        let product = SumOf.product(quotient, rest)
+        let whole = SumOf.exact(W(1), product.high)
+        added = SumOf(high: whole.high, low: whole.low + product.low)
+      }
     }
 
-    /// The sum of the other terms relative to the maximum's.
-    @inline(__always) func others(of sum: Sum) -> Sum {
-      let rest = Sum.exact(sum.high, -added.high)
-      return Sum(high: rest.high, low: rest.low + (sum.low - added.low)).divided(by: exact)
-    }
+    @inline(__always) var exact: SumOf<W> { SumOf(high: added.high, low: added.low + missing) }
 
-    /// The sum with the maximum's term as it should be.
-    @inline(__always) func corrected(_ sum: Sum) -> Sum {
-      Sum.exact(larger: sum.high, sum.low + missing)
+    /// The sum of the row in the same units, with the maximum's term as it should be.
+    @inline(__always) func corrected(_ sum: SumOf<W>) -> SumOf<W> {
+      let scale = W(1 / Double(L.unit))
+      if L.isSingle { return SumOf(high: sum.high.fma(scale, missing), low: W(0)) }
+      return SumOf.exact(larger: sum.high * scale, sum.low.fma(scale, missing))
     }
+  }
+}
 
-    /// The maximum's share of a corrected sum.
-    @inline(__always) func share(of sum: Sum) -> L.Scalar {
-      let share = exact.divided(by: sum)
-      return L.Scalar(share.high + share.low)
-    }
-
-    @inline(__always) var exact: Sum { Sum(high: added.high, low: added.low + missing) }
+extension Kernels.Top {
+  /// Of a single row.
+  @inline(__always) var ofRow: Kernels.WideTop<L, Double> {
+    Kernels.WideTop(
+      quotient: Double(quotient[0]), rest: Double(rest[0]), missing: Double(missing[0]))
   }
 }

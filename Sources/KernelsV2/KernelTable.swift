@@ -38,6 +38,14 @@ enum Here: ISA {
   static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double> {
     smxk_pick_equal_f64(a, b, yes, no)
   }
+  @inline(__always) static func widen(_ v: SIMD8<Float>) -> SIMD8<Double> { smxk_widen(v) }
+  @inline(__always) static func narrow(_ v: SIMD8<Double>) -> SIMD8<Float> { smxk_narrow(v) }
+  @inline(__always) static func turn(_ v: SIMD16<Float>, by n: Int) -> SIMD16<Float> {
+    smxk_turn_f32(v, Int64(n))
+  }
+  @inline(__always) static func turn(_ v: SIMD8<Double>, by n: Int) -> SIMD8<Double> {
+    smxk_turn_f64(v, Int64(n))
+  }
   @inline(__always) static func largest(_ v: SIMD16<Float>) -> Float { smxk_largest_f32(v) }
   @inline(__always) static func largest(_ v: SIMD8<Double>) -> Double { smxk_largest_f64(v) }
   @inline(__always)
@@ -47,20 +55,6 @@ enum Here: ISA {
   @inline(__always)
   static func total(_ high: SIMD8<Double>, _ low: SIMD8<Double>, origin: Double) -> smxk_pair {
     smxk_total_f64(high, low, origin)
-  }
-  @inline(__always)
-  static func totals(
-    _ high: UnsafePointer<Float>, _ low: UnsafePointer<Float>, stride: Int, origin: Float,
-    _ sums: UnsafeMutablePointer<smxk_pair>
-  ) {
-    smxk_totals_f32(high, low, Int64(stride), origin, sums)
-  }
-  @inline(__always)
-  static func totals(
-    _ high: UnsafePointer<Double>, _ low: UnsafePointer<Double>, stride: Int, origin: Double,
-    _ sums: UnsafeMutablePointer<smxk_pair>
-  ) {
-    smxk_totals_f64(high, low, Int64(stride), origin, sums)
   }
   @inline(__always)
   static func load(_ p: UnsafePointer<Float>, from: Int, to: Int, fill: Float) -> SIMD16<Float> {

@@ -10,4 +10,5 @@ public func fillV2(_ table: UnsafeMutablePointer<smxk_kernels>) {
 extension Here {
   /// Sixteen registers of 4 lanes, and a call for each product.
   static var interleaves: Bool { @inline(__always) get { false } }
+  static var hasFastPaths: Bool { @inline(__always) get { false } }
 }

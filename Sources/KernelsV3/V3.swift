@@ -10,4 +10,5 @@ public func fillV3(_ table: UnsafeMutablePointer<smxk_kernels>) {
 extension Here {
   /// Sixteen registers of 8 lanes: a vector is two, and two chains are interleaved already.
   static var interleaves: Bool { @inline(__always) get { false } }
+  static var hasFastPaths: Bool { @inline(__always) get { true } }
 }

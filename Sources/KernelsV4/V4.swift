@@ -10,4 +10,5 @@ public func fillV4(_ table: UnsafeMutablePointer<smxk_kernels>) {
 extension Here {
   /// 32 registers of 16 lanes.
   static var interleaves: Bool { @inline(__always) get { true } }
+  static var hasFastPaths: Bool { @inline(__always) get { true } }
 }

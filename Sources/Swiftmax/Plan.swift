@@ -280,8 +280,9 @@ private func directness(_ o: Operands, _ job: smxk_job) -> Int {
   let isContiguous =
     job.inner_count == 1
     && (inner.count == 1 || (inner.x == size && (inner.out == size || job.operation == SMXK_LOGSUMEXP)))
-  guard size >= 4, o.mask == nil, o.bias == nil, o.weights == nil else { return SMXK_DIRECT_NONE }
+  guard o.mask == nil, o.bias == nil, o.weights == nil else { return SMXK_DIRECT_NONE }
   let isPlain = o.structure == nil && o.temperature == nil && o.sign == nil
+  if size < 4 { return isPlain && isContiguous ? SMXK_DIRECT_NARROW : SMXK_DIRECT_NONE }
   if !isContiguous {
     let last = job.outer[Int(job.outer_count) - 1]
     let isBesideRows = job.inner_count == 1 && last.count >= 8 && last.x == size && last.out == size

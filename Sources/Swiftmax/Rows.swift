@@ -27,7 +27,7 @@ private func rows(
     var job = smxk_job()
     job.operation = operation
     job.dtype = smx_dtype(dtype)
-    job.direct = dtype >= SMX_FLOAT32 ? SMXK_DIRECT_PLAIN : SMXK_DIRECT_NONE
+    job.direct = dtype >= SMX_FLOAT32 ? SMXK_DIRECT_PLAIN : SMXK_DIRECT_NARROW
     job.rows = rows
     job.cols = cols
     job.x = x

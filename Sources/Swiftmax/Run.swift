@@ -26,9 +26,10 @@ func run(_ job: inout smxk_job, on machine: Machine) {
   }
   var share = Share(
     job: job, rows: isWide ? machine.kernels.pointee.rows_f64 : machine.kernels.pointee.rows_f32,
-    // Rows side by side are worked on 128 at a time; a small job is cut in as many tasks as threads.
+    // Rows side by side are worked on up to 512 at a time, a few blocks one after the other; a small job is cut in
+    // as many tasks as threads.
     rowsPerTask: isColumns
-      ? max(1, taskElements / max(job.cols, 1) / 128) * 128
+      ? min(max(1, 4 * taskElements / max(job.cols, 1) / 512) * 512, (job.rows / Int64(threads) + 63) / 64 * 64)
       : max(1, min(taskElements, elements / Int64(threads)) / max(job.cols, 1)))
   let tasks = (job.rows + share.rowsPerTask - 1) / share.rowsPerTask
   smxk_parallel(

@@ -25,9 +25,16 @@ typedef struct smxk_axis {
 } smxk_axis;
 
 /* Rows that the kernels may read and write in place: contiguous float32 or float64, no bias, no weights,
- * no mask but intervals of the row; plain when there is no temperature and no interval either. Columns: as
- * plain, but it is the last kept axis that is contiguous: rows lie side by side. */
-enum { SMXK_DIRECT_NONE = 0, SMXK_DIRECT = 1, SMXK_DIRECT_PLAIN = 2, SMXK_DIRECT_COLUMNS = 3 };
+ * no mask but intervals of the row; plain when there is no temperature and no interval either. Narrow: as
+ * plain, of float16 or bfloat16. Columns: as plain, but it is the last kept axis that is contiguous:
+ * rows lie side by side. */
+enum {
+  SMXK_DIRECT_NONE = 0,
+  SMXK_DIRECT = 1,
+  SMXK_DIRECT_PLAIN = 2,
+  SMXK_DIRECT_COLUMNS = 3,
+  SMXK_DIRECT_NARROW = 4
+};
 
 typedef struct smxk_job {
   smxk_operation operation;

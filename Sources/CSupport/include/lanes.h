@@ -75,11 +75,34 @@ SMXK_INLINE smxk_f64x8 smxk_pick_equal_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x
   return a == b ? yes : no;
 }
 
-/* -- float64 from float32, exact ------------------------------------------------------------ */
+/* -- float64 from float32, exact, and back, rounded ------------------------------------------ */
 
 SMXK_INLINE smxk_f64x8 smxk_widen(smxk_f32x8 v) { return __builtin_convertvector(v, smxk_f64x8); }
+SMXK_INLINE smxk_f32x8 smxk_narrow(smxk_f64x8 v) { return __builtin_convertvector(v, smxk_f32x8); }
 
 /* -- across the lanes: halves upon halves ------------------------------------------------------------ */
+
+/* Lane l of the result is lane l + n, counted around. */
+SMXK_INLINE smxk_f32x16 smxk_turn_f32(smxk_f32x16 v, int64_t n) {
+#if defined(__AVX512F__)
+  __m512i own = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return (smxk_f32x16)_mm512_permutexvar_ps(_mm512_add_epi32(own, _mm512_set1_epi32((int)n)), (__m512)v);
+#else
+  smxk_f32x16 turned;
+  for (int64_t lane = 0; lane < 16; lane++) turned[lane] = v[(lane + n) & 15];
+  return turned;
+#endif
+}
+SMXK_INLINE smxk_f64x8 smxk_turn_f64(smxk_f64x8 v, int64_t n) {
+#if defined(__AVX512F__)
+  __m512i own = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+  return (smxk_f64x8)_mm512_permutexvar_pd(_mm512_add_epi64(own, _mm512_set1_epi64(n)), (__m512d)v);
+#else
+  smxk_f64x8 turned;
+  for (int64_t lane = 0; lane < 8; lane++) turned[lane] = v[(lane + n) & 7];
+  return turned;
+#endif
+}
 
 /* The largest lane; none may be NaN. */
 SMXK_INLINE float smxk_largest_f32(smxk_f32x16 v) {
@@ -106,24 +129,6 @@ SMXK_INLINE smxk_pair smxk_total_f32(smxk_f32x16 high, smxk_f32x16 low, float or
   return (smxk_pair){two[0] + two[1], 0};
 }
 
-/* The same for sixteen rows at once, lane l of each at high + l * stride. */
-SMXK_INLINE void smxk_totals_f32(const float *high, const float *low, int64_t stride, float origin,
-                                 smxk_pair *sums) {
-  smxk_f64x8 start = (smxk_f64x8)(double)origin;
-  for (int half = 0; half < 16; half += 8) {
-    smxk_f64x8 lanes[16];
-    for (int lane = 0; lane < 16; lane++) {
-      smxk_f32x8 h = *(const smxk_f32x8_unaligned *)(high + lane * stride + half);
-      smxk_f32x8 l = *(const smxk_f32x8_unaligned *)(low + lane * stride + half);
-      lanes[lane] = (smxk_widen(h) - start) + smxk_widen(l);
-    }
-    for (int width = 8; width > 0; width /= 2) {
-      for (int lane = 0; lane < width; lane++) lanes[lane] = lanes[lane] + lanes[lane + width];
-    }
-    for (int row = 0; row < 8; row++) sums[half + row] = (smxk_pair){lanes[0][row], 0};
-  }
-}
-
 /* a + b of two pairs' high parts by TwoSum, what it lost joining the low parts. */
 #define SMXK_HALVE(sum, rest, ah, al, bh, bl)                                  \
   __auto_type sum = (ah) + (bh);                                               \
@@ -140,66 +145,51 @@ SMXK_INLINE smxk_pair smxk_total_f64(smxk_f64x8 high, smxk_f64x8 low, double ori
   double sum = one + one_low;
   return (smxk_pair){sum, one_low - (sum - one)};
 }
-SMXK_INLINE void smxk_totals_f64(const double *high, const double *low, int64_t stride,
-                                 double origin, smxk_pair *sums) {
-  smxk_f64x8 h[8], l[8];
-  for (int lane = 0; lane < 8; lane++) {
-    h[lane] = *(const smxk_f64x8_unaligned *)(high + lane * stride) - (smxk_f64x8)origin;
-    l[lane] = *(const smxk_f64x8_unaligned *)(low + lane * stride);
-  }
-  for (int width = 4; width > 0; width /= 2) {
-    for (int lane = 0; lane < width; lane++) {
-      SMXK_HALVE(sum, rest, h[lane], l[lane], h[lane + width], l[lane + width]);
-      h[lane] = sum;
-      l[lane] = rest;
-    }
-  }
-  smxk_f64x8 sum = h[0] + l[0], rest = l[0] - (sum - h[0]);
-  for (int row = 0; row < 8; row++) sums[row] = (smxk_pair){sum[row], rest[row]};
-}
 #undef SMXK_HALVE
 
 /* -- lanes [from, to) of a vector; the others read as `fill` and are not touched in memory ---- */
 
+#if defined(__AVX512F__)
+SMXK_INLINE uint32_t smxk_lanes(int64_t from, int64_t to) { return ((1u << to) - 1u) & ~((1u << from) - 1u); }
 SMXK_INLINE smxk_f32x16 smxk_load_part_f32(const float *p, int64_t from, int64_t to, float fill) {
-#if defined(__AVX512F__)
-  __mmask16 mask = (__mmask16)(((1u << to) - 1u) & ~((1u << from) - 1u));
-  return (smxk_f32x16)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask, p);
-#else
-  smxk_f32x16 v = (smxk_f32x16)fill;
-  for (int64_t lane = from; lane < to; lane++) v[lane] = p[lane];
-  return v;
-#endif
+  return (smxk_f32x16)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)smxk_lanes(from, to), p);
 }
-
 SMXK_INLINE void smxk_store_part_f32(float *p, int64_t from, int64_t to, smxk_f32x16 v) {
-#if defined(__AVX512F__)
-  __mmask16 mask = (__mmask16)(((1u << to) - 1u) & ~((1u << from) - 1u));
-  _mm512_mask_storeu_ps(p, mask, (__m512)v);
-#else
-  for (int64_t lane = from; lane < to; lane++) p[lane] = v[lane];
-#endif
+  _mm512_mask_storeu_ps(p, (__mmask16)smxk_lanes(from, to), (__m512)v);
 }
-
 SMXK_INLINE smxk_f64x8 smxk_load_part_f64(const double *p, int64_t from, int64_t to, double fill) {
-#if defined(__AVX512F__)
-  __mmask8 mask = (__mmask8)(((1u << to) - 1u) & ~((1u << from) - 1u));
-  return (smxk_f64x8)_mm512_mask_loadu_pd(_mm512_set1_pd(fill), mask, p);
-#else
-  smxk_f64x8 v = (smxk_f64x8)fill;
-  for (int64_t lane = from; lane < to; lane++) v[lane] = p[lane];
-  return v;
-#endif
+  return (smxk_f64x8)_mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)smxk_lanes(from, to), p);
 }
-
 SMXK_INLINE void smxk_store_part_f64(double *p, int64_t from, int64_t to, smxk_f64x8 v) {
-#if defined(__AVX512F__)
-  __mmask8 mask = (__mmask8)(((1u << to) - 1u) & ~((1u << from) - 1u));
-  _mm512_mask_storeu_pd(p, mask, (__m512d)v);
-#else
-  for (int64_t lane = from; lane < to; lane++) p[lane] = v[lane];
-#endif
+  _mm512_mask_storeu_pd(p, (__mmask8)smxk_lanes(from, to), (__m512d)v);
 }
+#else
+/* Out of line: they stand at the end of nearly every loop, and run once a row. */
+#define SMXK_PART static __attribute__((noinline))
+SMXK_PART void smxk_copy_part_f32(const float *from_p, float *to_p, int64_t from, int64_t to) {
+  for (int64_t lane = from; lane < to; lane++) to_p[lane] = from_p[lane];
+}
+SMXK_PART void smxk_copy_part_f64(const double *from_p, double *to_p, int64_t from, int64_t to) {
+  for (int64_t lane = from; lane < to; lane++) to_p[lane] = from_p[lane];
+}
+SMXK_INLINE smxk_f32x16 smxk_load_part_f32(const float *p, int64_t from, int64_t to, float fill) {
+  smxk_f32x16 v = (smxk_f32x16)fill;
+  smxk_copy_part_f32(p, (float *)&v, from, to);
+  return v;
+}
+SMXK_INLINE void smxk_store_part_f32(float *p, int64_t from, int64_t to, smxk_f32x16 v) {
+  smxk_copy_part_f32((const float *)&v, p, from, to);
+}
+SMXK_INLINE smxk_f64x8 smxk_load_part_f64(const double *p, int64_t from, int64_t to, double fill) {
+  smxk_f64x8 v = (smxk_f64x8)fill;
+  smxk_copy_part_f64(p, (double *)&v, from, to);
+  return v;
+}
+SMXK_INLINE void smxk_store_part_f64(double *p, int64_t from, int64_t to, smxk_f64x8 v) {
+  smxk_copy_part_f64((const double *)&v, p, from, to);
+}
+#undef SMXK_PART
+#endif
 
 /* -- ahead of their use ------------------------------------------------------------------------- */
 
@@ -228,6 +218,11 @@ SMXK_INLINE void smxk_store_bf16(uint16_t *p, smxk_f32x16 v) {
 SMXK_INLINE smxk_f32x16 smxk_load_f16(const uint16_t *p) {
 #if defined(__AVX512F__)
   return (smxk_f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#elif defined(__F16C__)
+  smxk_f32x16 v;
+  v.lo = (smxk_f32x8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+  v.hi = (smxk_f32x8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)));
+  return v;
 #else
   smxk_u32x16 half = __builtin_convertvector(*(const smxk_u16x16_unaligned *)p, smxk_u32x16);
   smxk_u32x16 magnitude = (half & 0x7fffu) << 13;
@@ -246,6 +241,11 @@ SMXK_INLINE void smxk_store_f16(uint16_t *p, smxk_f32x16 v) {
   __m256i half = _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   half = _mm256_mask_blend_epi16(number, _mm256_set1_epi16(0x7e00), half);
   _mm256_storeu_si256((__m256i *)p, half);
+#elif defined(__F16C__)
+  /* The one NaN has its quiet bit and no other. */
+  v = v == v ? v : (smxk_f32x16)__builtin_nanf("");
+  _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph((__m256)v.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #else
   smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, v);
   smxk_u32x16 sign = (bits >> 16) & 0x8000u;

@@ -13,7 +13,7 @@ import Testing
   func plainTermsOfFloat(maximum: Float) {
     var generator = SplitMix64(seed: 1)
     let n = (maximum * F32.log2e + F32.roundingShift) - F32.roundingShift
-    let exp = Under.PlainExp<F32>(maximum: maximum)
+    let exp = Under.PlainExp<F32>(maximum: F32(maximum))
     for i in 0..<1500 {
       let below = Float.random(in: 0...(i % 2 == 0 ? 2 : 100), using: &generator)
       let x = i == 0 ? maximum : maximum - below
@@ -30,7 +30,7 @@ import Testing
   func plainTermsOfDouble(maximum: Double) {
     var generator = SplitMix64(seed: 2)
     let n = (maximum * F64.log2e + F64.roundingShift) - F64.roundingShift
-    let exp = Under.PlainExp<F64>(maximum: maximum)
+    let exp = Under.PlainExp<F64>(maximum: F64(maximum))
     for i in 0..<1500 {
       let below = Double.random(in: 0...(i % 2 == 0 ? 2 : 700), using: &generator)
       let x = i == 0 ? maximum : maximum - below
@@ -66,8 +66,8 @@ import Testing
   }
 
   @Test func specialValues() {
-    let float = Under.PlainExp<F32>(maximum: 2)
-    let double = Under.PlainExp<F64>(maximum: 2)
+    let float = Under.PlainExp<F32>(maximum: F32(2))
+    let double = Under.PlainExp<F64>(maximum: F64(2))
     #expect(float(F32(-.infinity)).rounded()[0] == 0)
     #expect(double(F64(-.infinity)).rounded()[0] == 0)
     #expect(float(F32(-.greatestFiniteMagnitude)).rounded()[0] == 0)
@@ -78,7 +78,7 @@ import Testing
 
   /// One element larger never has the smaller term.
   @Test func isMonotoneNextToTheMaximum() {
-    let exp = Under.PlainExp<F32>(maximum: 1)
+    let exp = Under.PlainExp<F32>(maximum: F32(1))
     var x: Float = 0.99
     var before = exp(F32(x)).rounded()[0]
     while x < 1 {

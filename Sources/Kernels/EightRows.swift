@@ -1,0 +1,137 @@
+// What a row needs once, for eight rows side by side: a lane a row.
+//
+// The exponential's constants follow from the maximum; reciprocal, top share or logarithm from the sum. On one
+// row these are some two hundred scalar operations in a chain of more than a hundred cycles, as long as
+// the vector work on a hundred elements. The operations and their order are those of one row
+// (Wide.swift), so the results are.
+
+extension Kernels {
+  /// Numbers of eight rows, in scratch.
+  struct EightRows<L: Lanes> {
+    let memory: UnsafeMutableRawPointer
+
+    /// Bytes.
+    static var size: Int { @inline(__always) get { 2048 } }
+    static var sumsOffset: Int { @inline(__always) get { 1280 } }
+
+    @inline(__always) func numbers(_ kind: Int) -> UnsafeMutablePointer<L.Scalar> {
+      // Sixteen places, so that a vector of either type can be loaded.
+      memory.assumingMemoryBound(to: L.Scalar.self) + 16 &* kind
+    }
+    @inline(__always) var maximum: UnsafeMutablePointer<L.Scalar> { numbers(0) }
+    @inline(__always) var shift: UnsafeMutablePointer<L.Scalar> { numbers(1) }
+    @inline(__always) var floor: UnsafeMutablePointer<L.Scalar> { numbers(2) }
+    /// The divisor, after `findDivisors`; `top` is NaN where the share is not shown.
+    @inline(__always) var high: UnsafeMutablePointer<L.Scalar> { numbers(3) }
+    @inline(__always) var low: UnsafeMutablePointer<L.Scalar> { numbers(4) }
+    @inline(__always) var top: UnsafeMutablePointer<L.Scalar> { numbers(5) }
+    @inline(__always) var share: UnsafeMutablePointer<L.Scalar> { numbers(6) }
+    /// log of the sum relative to the maximum, and itself, after `findLogarithms`.
+    @inline(__always) var relativeLog: UnsafeMutablePointer<L.Scalar> { numbers(3) }
+    @inline(__always) var absoluteLog: UnsafeMutablePointer<L.Scalar> { numbers(4) }
+    /// Not zero where the row must go through Softmax.swift.
+    @inline(__always) var isSpecial: UnsafeMutablePointer<L.Scalar> { numbers(7) }
+    /// Eight high parts, eight low parts.
+    @inline(__always) var sums: UnsafeMutablePointer<Double> {
+      (memory + Self.sumsOffset).assumingMemoryBound(to: Double.self)
+    }
+
+    /// What the exponentials of a row need follows from its maximum. Each row on its own: a vector loaded from
+    /// what was just stored in pieces would wait until those stores are done.
+    @inline(__always) func setMaximum(_ row: Int, _ value: L.Scalar) {
+      let exp = PlainExp<L>(maximum: L(value))
+      maximum[row] = value
+      shift[row] = exp.shift[0]
+      floor[row] = exp.floor[0]
+    }
+
+    @inline(__always) func exp(_ row: Int) -> PlainExp<L> {
+      PlainExp<L>(shift: L(shift[row]), floor: L(floor[row]))
+    }
+
+    @inline(__always) func setSum(_ row: Int, _ sum: Sum) {
+      sums[row] = sum.high
+      sums[8 &+ row] = sum.low
+    }
+    @inline(__always) func sum(_ row: Int) -> Sum { Sum(high: sums[row], low: sums[8 &+ row]) }
+
+    @inline(__always) var sum: SumOf<L.Eight> {
+      SumOf(high: L.loadEight(sums), low: L.loadEight(sums + 8))
+    }
+
+    @inline(__always) func findDivisors() {
+      let found = Divisors<L>(maximum: L(at: maximum), sum)
+      found.high.store(at: high)
+      found.low.store(at: low)
+      found.top.store(at: top)
+      found.share.store(at: share)
+      found.isSpecial.store(at: isSpecial)
+    }
+
+    @inline(__always) func findLogarithms(_ operation: Int) {
+      let found = Logarithms<L>(operation, maximum: L(at: maximum), sum)
+      found.relative.store(at: relativeLog)
+      found.absolute.store(at: absoluteLog)
+      found.isSpecial.store(at: isSpecial)
+    }
+
+    @inline(__always) func divisor(_ row: Int) -> Divisor<L> {
+      Divisor(
+        high: L(high[row]), low: L(low[row]), top: L(top[row]), topShare: L(share[row]),
+        showsTop: !top[row].isNaN)
+    }
+  }
+}
+
+extension Kernels {
+  /// Not zero for rows that the plain form cannot do: those of large maxima, and of sums that are NaN.
+  @inline(__always) static func special<L: Lanes>(maximum m: L, _ sum: SumOf<L.Eight>) -> L {
+    let magnitude = L.pick(m, lessThan: L(0), L(0) - m, m)
+    let isLarge = L.pick(magnitude, lessThan: L(L.plainLimit), L(0), L(1))
+    let high = L(eight: sum.high)
+    return L.pick(high, equalTo: high, isLarge, L(1))
+  }
+
+  /// The divisors of eight rows, in the first eight lanes (Divisor); `top` is NaN where the share is not shown.
+  struct Divisors<L: Lanes> {
+    let high: L
+    let low: L
+    let top: L
+    let share: L
+    let isSpecial: L
+
+    @inline(__always) init(maximum: L, _ sum: SumOf<L.Eight>) {
+      let top = Top<L>(plain: maximum)
+      let numbers = Inverse<L, L.Eight>(sum, top.eight)
+      high = L(eight: numbers.inverse.high)
+      low = L(eight: (numbers.inverse.high - high.eight) + numbers.inverse.low)
+      share = L(eight: numbers.share)
+      self.top = L.pick(share, lessThan: L(L.Scalar(leastShareShown)), L(.nan), top.rounded)
+      isSpecial = special(maximum: maximum, sum)
+    }
+  }
+
+  /// The logarithms of eight rows' sums, in the first eight lanes (LogSum).
+  struct Logarithms<L: Lanes> {
+    let relative: L
+    let absolute: L
+    let isSpecial: L
+
+    @inline(__always) init(_ operation: Int, maximum: L, _ sum: SumOf<L.Eight>) {
+      let log = LogSum<L.Eight>(
+        operation, sum, Top<L>(plain: maximum).eight,
+        maximum: SumOf(high: maximum.eight, low: L.Eight(0)))
+      relative = L(eight: log.relative.high)
+      absolute = L(eight: log.absolute)
+      let rough = L(eight: log.isRough)
+      isSpecial = L.pick(rough, equalTo: L(0), special(maximum: maximum, sum), L(1))
+    }
+  }
+}
+
+extension Kernels.Top {
+  /// Of the first eight lanes.
+  @inline(__always) var eight: Kernels.WideTop<L, L.Eight> {
+    Kernels.WideTop(quotient: quotient.eight, rest: rest.eight, missing: missing.eight)
+  }
+}

@@ -1,0 +1,109 @@
+// How a row's numbers lie in memory: as the lanes compute them, or narrower.
+
+import CSupport
+
+/// Vectors of L to and from contiguous memory. `i` counts elements.
+protocol Format {
+  associatedtype L: Lanes
+  /// Bytes of an element.
+  static var size: Int { get }
+  static func load(_ p: UnsafeRawPointer, _ i: Int) -> L
+  /// Lanes first..<last, `fill` in the others, whose memory is not touched.
+  static func load(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: L.Scalar) -> L
+  /// Rounds to nearest even where the format is narrower.
+  static func store(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int)
+  static func store(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int)
+}
+
+extension Kernels {
+  /// The lanes' own type.
+  enum Own<L: Lanes>: Format {
+    static var size: Int { @inline(__always) get { MemoryLayout<L.Scalar>.stride } }
+    @inline(__always) static func load(_ p: UnsafeRawPointer, _ i: Int) -> L {
+      L(at: p.assumingMemoryBound(to: L.Scalar.self) + i)
+    }
+    @inline(__always)
+    static func load(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: L.Scalar) -> L {
+      L(at: p.assumingMemoryBound(to: L.Scalar.self) + i, from: first, to: last, fill: fill)
+    }
+    @inline(__always) static func store(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int) {
+      v.store(at: p.assumingMemoryBound(to: L.Scalar.self) + i)
+    }
+    @inline(__always)
+    static func store(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int) {
+      v.store(at: p.assumingMemoryBound(to: L.Scalar.self) + i, from: first, to: last)
+    }
+  }
+
+  enum Float16Format: Format {
+    typealias L = F32
+    static var size: Int { @inline(__always) get { 2 } }
+    @inline(__always) static func load(_ p: UnsafeRawPointer, _ i: Int) -> F32 {
+      F32(v: I.loadFloat16(p.assumingMemoryBound(to: UInt16.self) + i))
+    }
+    @inline(never)
+    static func load(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: Float) -> F32 {
+      var bits = gathered(p, i, first, last)
+      return withUnsafePointer(to: &bits) { load(UnsafeRawPointer($0), 0) }.filled(first, last, fill)
+    }
+    @inline(__always) static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int) {
+      I.storeFloat16(v.v, p.assumingMemoryBound(to: UInt16.self) + i)
+    }
+    @inline(never)
+    static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int) {
+      var bits = SIMD16<UInt16>(repeating: 0)
+      withUnsafeMutablePointer(to: &bits) { store(v, UnsafeMutableRawPointer($0), 0) }
+      scatter(bits, p, i, first, last)
+    }
+  }
+
+  enum BFloat16Format: Format {
+    typealias L = F32
+    static var size: Int { @inline(__always) get { 2 } }
+    @inline(__always) static func load(_ p: UnsafeRawPointer, _ i: Int) -> F32 {
+      F32(v: I.loadBFloat16(p.assumingMemoryBound(to: UInt16.self) + i))
+    }
+    @inline(never)
+    static func load(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: Float) -> F32 {
+      var bits = gathered(p, i, first, last)
+      return withUnsafePointer(to: &bits) { load(UnsafeRawPointer($0), 0) }.filled(first, last, fill)
+    }
+    @inline(__always) static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int) {
+      I.storeBFloat16(v.v, p.assumingMemoryBound(to: UInt16.self) + i)
+    }
+    @inline(never)
+    static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int) {
+      var bits = SIMD16<UInt16>(repeating: 0)
+      withUnsafeMutablePointer(to: &bits) { store(v, UnsafeMutableRawPointer($0), 0) }
+      scatter(bits, p, i, first, last)
+    }
+  }
+
+  /// Elements first..<last of the sixteen at i; zero in the other lanes.
+  @inline(__always)
+  static func gathered(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int) -> SIMD16<UInt16> {
+    var bits = SIMD16<UInt16>(repeating: 0)
+    for lane in first..<last {
+      bits[lane] = (p + 2 &* (i &+ lane)).loadUnaligned(as: UInt16.self)
+    }
+    return bits
+  }
+
+  @inline(__always)
+  static func scatter(
+    _ bits: SIMD16<UInt16>, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int
+  ) {
+    for lane in first..<last {
+      (p + 2 &* (i &+ lane)).storeBytes(of: bits[lane], as: UInt16.self)
+    }
+  }
+}
+
+extension Kernels.F32 {
+  /// These lanes in first..<last, `fill` in the others.
+  @inline(__always) func filled(_ first: Int, _ last: Int, _ fill: Float) -> Self {
+    var result = Self(fill)
+    for lane in first..<last { result.v[lane] = v[lane] }
+    return result
+  }
+}

@@ -1,7 +1,10 @@
 /* A fork-join pool. One parallel call runs at a time; others that arrive meanwhile, and calls from
  * inside a task, run on their own thread, which gives the same bits.
  *
- * Workers start when first needed and wait for the next call: a short while spinning, then asleep.
+ * Workers start when first needed and wait for the next call: a short while spinning, then asleep. A call
+ * waits for the workers that came, never for one that is still waking up: `gate` counts who is inside,
+ * and closes when no task is left. A small call takes only workers that are awake, unless such calls follow
+ * one another so closely that waking them pays.
  * fork: the prepare handler waits for the call under way, then ends and joins the workers, so that
  * neither side ever holds a lock or a count that belongs to a thread it does not have. Both sides
  * start workers anew when they next need them. A thread that cannot be created is done without. */
@@ -11,6 +14,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "runtime.h"
 
@@ -18,28 +22,38 @@
  * anyone notices. */
 enum { SPINS = 1000, STACK_BYTES = 1 << 20 };
 
+/* Small calls are close when less than this lies between them; workers are woken for the eighth. */
+enum { CLOSE_NANOSECONDS = 20000, CLOSE_CALLS = 8 };
+
 static pthread_mutex_t region = PTHREAD_MUTEX_INITIALIZER; /* held by the call that uses the pool */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;   /* guards sleeping and waking */
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t done = PTHREAD_COND_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_t workers[SMXK_MAX_THREADS];
-static unsigned started_at[SMXK_MAX_THREADS]; /* the ticket before each worker's first call */
+static uint32_t started_at[SMXK_MAX_THREADS]; /* the ticket before each worker's first call */
 static int worker_count; /* under region */
 static _Thread_local int inside;
+static atomic_int asleep; /* workers that only a broadcast reaches */
+static atomic_int stop;
+static atomic_llong last_small; /* when the last small call began, and how many came close before it */
+static atomic_int close_calls;
 
-/* The call under way. `ticket` changes last and publishes the rest; every worker answers every ticket,
- * so that none can still look at one call while the next is being written. */
+/* The call under way. A worker looks at it only while `gate` counts it. */
 static struct {
   smxk_task task;
   void *context;
   int64_t count;
-  int helpers; /* workers 0 ..< helpers take part */
-  int stop;
   atomic_llong next;
-  atomic_int running; /* workers that have not answered */
-  atomic_uint ticket;
 } call;
+
+/* From the top: ticket of the call (32 bits), how many workers it takes (16), whether it is open (1), how many
+ * are inside (15). */
+static atomic_ullong gate;
+#define GATE_OPEN 0x8000ull
+#define GATE_INSIDE 0x7fffull
+#define GATE_HELPERS(g) ((int)((g) >> 16 & 0xffff))
+#define GATE_TICKET(g) ((uint32_t)((g) >> 32))
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -58,29 +72,44 @@ static void run_tasks(smxk_task task, void *context, int64_t count) {
   }
 }
 
+/* Sleeps until the ticket is no longer `seen`. */
+static void sleep_until_called(uint32_t seen) {
+  pthread_mutex_lock(&lock);
+  atomic_fetch_add(&asleep, 1);
+  while (GATE_TICKET(atomic_load(&gate)) == seen) pthread_cond_wait(&wake, &lock);
+  atomic_fetch_sub(&asleep, 1);
+  pthread_mutex_unlock(&lock);
+}
+
+/* Enters the call under way, if it is open and takes worker `self`. */
+static int enter_call(int self, uint32_t *seen) {
+  unsigned long long g = atomic_load_explicit(&gate, memory_order_acquire);
+  for (;;) {
+    *seen = GATE_TICKET(g);
+    if (!(g & GATE_OPEN) || self >= GATE_HELPERS(g)) return 0;
+    if (atomic_compare_exchange_weak_explicit(&gate, &g, g + 1, memory_order_acq_rel,
+                                              memory_order_acquire)) {
+      return 1;
+    }
+  }
+}
+
 static void *work(void *argument) {
   int self = (int)(intptr_t)argument;
-  unsigned seen = started_at[self];
+  uint32_t seen = started_at[self];
   inside = 1;
   smxk_enter_mode();
   for (;;) {
-    unsigned ticket;
     int spins = 0;
-    while ((ticket = atomic_load_explicit(&call.ticket, memory_order_acquire)) == seen &&
-           spins++ < SPINS) {
-      pause_briefly();
+    while (GATE_TICKET(atomic_load_explicit(&gate, memory_order_acquire)) == seen) {
+      if (spins++ < SPINS) pause_briefly();
+      else sleep_until_called(seen);
     }
-    if (ticket == seen) {
-      pthread_mutex_lock(&lock);
-      while ((ticket = atomic_load_explicit(&call.ticket, memory_order_acquire)) == seen) {
-        pthread_cond_wait(&wake, &lock);
-      }
-      pthread_mutex_unlock(&lock);
-    }
-    seen = ticket;
-    if (call.stop) return NULL;
-    if (self < call.helpers) run_tasks(call.task, call.context, call.count);
-    if (atomic_fetch_sub_explicit(&call.running, 1, memory_order_acq_rel) == 1) {
+    if (atomic_load(&stop)) return NULL;
+    if (!enter_call(self, &seen)) continue;
+    run_tasks(call.task, call.context, call.count);
+    unsigned long long before = atomic_fetch_sub_explicit(&gate, 1, memory_order_acq_rel);
+    if (!(before & GATE_OPEN) && (before & GATE_INSIDE) == 1) {
       pthread_mutex_lock(&lock);
       pthread_cond_signal(&done);
       pthread_mutex_unlock(&lock);
@@ -88,20 +117,38 @@ static void *work(void *argument) {
   }
 }
 
-static void publish(void) {
+/* Under region: a new ticket, for which sleepers are woken if asked. */
+static void publish(int helpers, unsigned long long open, int wakes) {
+  unsigned long long ticket = GATE_TICKET(atomic_load_explicit(&gate, memory_order_relaxed)) + 1u;
+  atomic_store(&gate, (ticket << 32) | (unsigned long long)helpers << 16 | open);
+  if (!wakes || atomic_load(&asleep) == 0) return;
   pthread_mutex_lock(&lock);
-  atomic_fetch_add_explicit(&call.ticket, 1, memory_order_release);
   pthread_cond_broadcast(&wake);
+  pthread_mutex_unlock(&lock);
+}
+
+/* No more workers may enter; waits for those inside. */
+static void close_call(void) {
+  unsigned long long g = atomic_fetch_and(&gate, ~GATE_OPEN);
+  for (int spins = 0; (g & GATE_INSIDE) != 0 && spins < SPINS; spins++) {
+    pause_briefly();
+    g = atomic_load_explicit(&gate, memory_order_acquire);
+  }
+  if ((g & GATE_INSIDE) == 0) return;
+  pthread_mutex_lock(&lock);
+  while ((atomic_load_explicit(&gate, memory_order_acquire) & GATE_INSIDE) != 0) {
+    pthread_cond_wait(&done, &lock);
+  }
   pthread_mutex_unlock(&lock);
 }
 
 /* Under region: ends all workers. */
 static void stop_workers(void) {
   if (worker_count == 0) return;
-  call.stop = 1;
-  publish();
+  atomic_store(&stop, 1);
+  publish(0, 0, 1);
   for (int i = 0; i < worker_count; i++) pthread_join(workers[i], NULL);
-  call.stop = 0;
+  atomic_store(&stop, 0);
   worker_count = 0;
 }
 
@@ -129,7 +176,7 @@ static void start_workers(int wanted) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   while (worker_count < wanted) {
-    started_at[worker_count] = atomic_load_explicit(&call.ticket, memory_order_relaxed);
+    started_at[worker_count] = GATE_TICKET(atomic_load_explicit(&gate, memory_order_relaxed));
     void *self = (void *)(intptr_t)worker_count;
     if (pthread_create(&workers[worker_count], &attributes, work, self) != 0) break;
     worker_count++;
@@ -143,10 +190,26 @@ static void run_alone(int64_t count, smxk_task task, void *context) {
   for (int64_t index = 0; index < count; index++) task(context, index, &scratch);
 }
 
-void smxk_parallel(int32_t threads, int64_t count, smxk_task task, void *context) {
+/* Whether a small call may use the pool: workers are awake, or such calls come closely. */
+static int small_call_is_close(int *wakes) {
+  struct timespec t;
+  if (clock_gettime(CLOCK_MONOTONIC, &t) != 0) return 0;
+  long long now = t.tv_sec * 1000000000ll + t.tv_nsec;
+  long long before = atomic_exchange_explicit(&last_small, now, memory_order_relaxed);
+  if (now - before > CLOSE_NANOSECONDS) {
+    atomic_store_explicit(&close_calls, 0, memory_order_relaxed);
+    return 0;
+  }
+  int calls = atomic_fetch_add_explicit(&close_calls, 1, memory_order_relaxed);
+  *wakes = calls >= CLOSE_CALLS;
+  return calls >= CLOSE_CALLS;
+}
+
+void smxk_parallel(int32_t threads, int64_t count, int32_t is_small, smxk_task task, void *context) {
   if (threads > count) threads = (int32_t)count;
-  if (threads <= 1 || inside || pthread_once(&once, install_handlers) != 0 ||
-      pthread_mutex_trylock(&region) != 0) {
+  int wakes = !is_small;
+  if (threads <= 1 || inside || (is_small && !small_call_is_close(&wakes)) ||
+      pthread_once(&once, install_handlers) != 0 || pthread_mutex_trylock(&region) != 0) {
     run_alone(count, task, context);
     return;
   }
@@ -162,26 +225,14 @@ void smxk_parallel(int32_t threads, int64_t count, smxk_task task, void *context
   call.task = task;
   call.context = context;
   call.count = count;
-  call.helpers = helpers;
   atomic_store_explicit(&call.next, 0, memory_order_relaxed);
-  atomic_store_explicit(&call.running, worker_count, memory_order_relaxed);
-  publish();
+  publish(helpers, GATE_OPEN, wakes);
 
   inside = 1;
   run_tasks(task, context, count);
   inside = 0;
+  close_call();
 
-  for (int spins = 0; spins < SPINS; spins++) {
-    if (atomic_load_explicit(&call.running, memory_order_acquire) == 0) break;
-    pause_briefly();
-  }
-  if (atomic_load_explicit(&call.running, memory_order_acquire) != 0) {
-    pthread_mutex_lock(&lock);
-    while (atomic_load_explicit(&call.running, memory_order_acquire) != 0) {
-      pthread_cond_wait(&done, &lock);
-    }
-    pthread_mutex_unlock(&lock);
-  }
   pthread_mutex_unlock(&region);
   errno = saved;
 }

@@ -28,7 +28,7 @@ static void *call_often(void *argument) {
     work w;
     int64_t count = 1 + (call * 7 + self) % TASKS;
     for (int64_t i = 0; i < count; i++) w.input[i] = call + i;
-    smxk_parallel(1 + (int32_t)(call % 4), count, square, &w);
+    smxk_parallel(1 + (int32_t)(call % 4), count, call / 3 % 2, square, &w);
     for (int64_t i = 0; i < count; i++) wrong += w.output[i] != (call + i) * (call + i);
     if (self == 0 && call % 100 == 50) {
       pid_t child = fork();

@@ -22,8 +22,10 @@ enum { SMXK_MAX_THREADS = 256 };
 
 /* Calls task(context, 0 ... count - 1) on up to `threads` threads, this one among them, each with
  * scratch of its own, in no particular order. Runs them all on this thread inside another such call, or
- * while another thread uses the pool, or where no thread can be had. */
-void smxk_parallel(int32_t threads, int64_t count, smxk_task _Nonnull task, void *_Nonnull context);
+ * while another thread uses the pool, or where no thread can be had; and if `is_small`, unless such calls
+ * follow one another closely. */
+void smxk_parallel(int32_t threads, int64_t count, int32_t is_small, smxk_task _Nonnull task,
+                   void *_Nonnull context);
 
 /* Calls body with room for `SMXK_WAVE` partial results. */
 enum { SMXK_WAVE = 1024 };

@@ -86,9 +86,9 @@ extension Kernels {
     while next.count > 0 || current.count > 0 {
       (previous, current, next) = (current, next, previous)
       (terms, otherTerms) = (otherTerms, terms)
-      // Aligned as the rows are (sumPlain).
+      // Aligned as out is: `divide` has no arithmetic to hide a vector across two lines behind, `sumPlain` has.
       let isOwn = F.size == MemoryLayout<L.Scalar>.stride
-      current.terms = terms + (isOwn ? (Int(bitPattern: current.x[0]) & 63) / F.size : 0)
+      current.terms = terms + (isOwn ? (Int(bitPattern: current.out[0]) & 63) / F.size : 0)
       row = row &+ current.count
       enter(job, &next, row, Swift.min(rowsPerBlock, first &+ count &- row), scratch)
       let numbers = current.numbers

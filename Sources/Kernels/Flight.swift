@@ -139,7 +139,8 @@ extension Kernels {
         let length = Swift.min(chunkSize, cols &- start)
         let swept = sumPlain(
           F.self, IsSoftmax.self, No.self, x + start &* F.size, 0, length, numbers.exp(0),
-          block.terms + start, Beside(row: x, lines: lines + start &* F.size))
+          block.terms + start,
+          Beside(row: lines + start &* F.size, lines: UnsafeRawPointer(block.out[0]) + (start &+ 512) &* F.size))
         // The first chunk stands alone: adding it to zero would change nothing but take its time.
         if start == 0 { sum = swept.sum } else { sum.add(swept.sum) }
         start = start &+ length

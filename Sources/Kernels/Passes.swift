@@ -139,6 +139,12 @@ extension Kernels {
       I.prefetchWrite(beside.lines + i &* F.size)
       if F.size &* L.count == 64 { I.prefetchWrite(beside.lines + j &* F.size) }
       I.prefetchWrite(beside.lines + k &* F.size)
+      if !Measures.isTrue {
+        I.prefetchRead(beside.row + i &* F.size)
+        I.prefetchRead(beside.row + j &* F.size)
+        I.prefetchRead(beside.row + k &* F.size)
+        I.prefetchRead(beside.row + l &* F.size)
+      }
       if F.size &* L.count == 64 { I.prefetchWrite(beside.lines + l &* F.size) }
       if Measures.isTrue {
         highest = L.max(F.load(beside.row, i), highest)

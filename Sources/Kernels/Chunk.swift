@@ -187,9 +187,9 @@ extension Kernels {
     let maximum = L(L.Scalar(row.pointee.maximum))
     let logSum = L(L.Scalar(row.pointee.log_sum))
     if isSoftmax && hasTerms {
-      divide(Own<L>.self, (isDirect(job) ? out : elements.high) + from, out + from, to &- from, divisor)
+      divide(Own<L>.self, No.self, (isDirect(job) ? out : elements.high) + from, out + from, to &- from, divisor)
     } else if I.hasFastPaths && !isSoftmax && form == SMXK_PLAIN {
-      subtract(Own<L>.self, elements.high + from, out + from, to &- from, maximum: maximum, logSum: logSum)
+      subtract(Own<L>.self, No.self, elements.high + from, out + from, to &- from, maximum: maximum, logSum: logSum)
     } else {
       let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
       let scaled = scaledExp(L.self, row)

@@ -105,7 +105,7 @@ extension Kernels {
       if current.count > 0 {
         if IsSoftmax.isTrue { numbers.findDivisors() } else { numbers.findLogarithms(job.pointee.operation) }
       }
-      land(F.self, IsSoftmax.self, job, previous, scratch)
+      land(F.self, IsSoftmax.self, No.self, job, previous, scratch)
     }
   }
 
@@ -147,14 +147,14 @@ extension Kernels {
       }
       numbers.setSum(0, sum)
       if IsSoftmax.isTrue { numbers.findDivisors() } else { numbers.findLogarithms(job.pointee.operation) }
-      land(F.self, IsSoftmax.self, job, block, scratch)
+      land(F.self, IsSoftmax.self, Yes.self, job, block, scratch)
     }
   }
 
   /// The results of a block's rows.
   @inline(__always)
-  static func land<F: Format, IsSoftmax: Choice>(
-    _: F.Type, _: IsSoftmax.Type, _ job: UnsafePointer<smxk_job>, _ block: FlightBlock<F.L>,
+  static func land<F: Format, IsSoftmax: Choice, IsLong: Choice>(
+    _: F.Type, _: IsSoftmax.Type, _: IsLong.Type, _ job: UnsafePointer<smxk_job>, _ block: FlightBlock<F.L>,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     typealias L = F.L
@@ -164,10 +164,10 @@ extension Kernels {
       if numbers.isSpecial[r] != 0 {
         rowInStages(L.self, job, block.first &+ r, scratch)
       } else if IsSoftmax.isTrue {
-        divide(F.self, block.terms + r &* cols, block.out[r], cols, numbers.divisor(r))
+        divide(F.self, IsLong.self, block.terms + r &* cols, block.out[r], cols, numbers.divisor(r))
       } else if job.pointee.operation == SMXK_LOG_SOFTMAX {
         subtract(
-          F.self, block.x[r], block.out[r], cols, maximum: L(numbers.maximum[r]),
+          F.self, IsLong.self, block.x[r], block.out[r], cols, maximum: L(numbers.maximum[r]),
           logSum: L(numbers.relativeLog[r]))
       } else {
         F.store(L(numbers.absoluteLog[r]), block.out[r], 0, 0, 1)

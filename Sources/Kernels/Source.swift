@@ -325,7 +325,8 @@ extension Kernels {
     var j = 0
     while j < length {
       let n = Swift.min(16, length &- j)
-      let v = I.load(floats + j, from: 0, to: n, fill: 0)
+      let loaded = I.load(floats + j, from: 0, to: n, fill: 0)
+      let v = I.pick(loaded, equalTo: loaded, loaded, SIMD16<Float>(repeating: .nan))
       if n == 16 && stride == 2 {
         let q = (p + 2 &* j).assumingMemoryBound(to: UInt16.self)
         isHalf ? I.storeFloat16(v, q) : I.storeBFloat16(v, q)

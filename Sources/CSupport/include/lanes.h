@@ -203,12 +203,10 @@ SMXK_INLINE smxk_f32x16 smxk_load_bf16(const uint16_t *p) {
   return __builtin_bit_cast(smxk_f32x16, __builtin_convertvector(half, smxk_u32x16) << 16);
 }
 
-/* Rounds to nearest, ties to even; a NaN becomes the quiet NaN 0x7fc0. */
+/* Rounds to nearest, ties to even. A NaN must be the quiet one, 0x7fc00000, and becomes 0x7fc0. */
 SMXK_INLINE void smxk_store_bf16(uint16_t *p, smxk_f32x16 v) {
   smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, v);
   smxk_u32x16 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  smxk_u32x16 nan = (smxk_u32x16)((bits & 0x7fffffffu) > 0x7f800000u);
-  rounded = (rounded & ~nan) | (nan & 0x7fc0u);
   *(smxk_u16x16_unaligned *)p = __builtin_convertvector(rounded, smxk_u16x16);
 }
 
@@ -233,17 +231,12 @@ SMXK_INLINE smxk_f32x16 smxk_load_f16(const uint16_t *p) {
 #endif
 }
 
-/* Rounds to nearest, ties to even; a NaN becomes the quiet NaN 0x7e00. Adding a power of two 13 bits
+/* Rounds to nearest, ties to even. A NaN must be the quiet one, and becomes 0x7e00. Adding a power of two 13 bits
  * above the last bit that a float16 keeps makes the float32 unit round there, subnormals included. */
 SMXK_INLINE void smxk_store_f16(uint16_t *p, smxk_f32x16 v) {
 #if defined(__AVX512F__)
-  __mmask16 number = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_ORD_Q);
-  __m256i half = _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  half = _mm256_mask_blend_epi16(number, _mm256_set1_epi16(0x7e00), half);
-  _mm256_storeu_si256((__m256i *)p, half);
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #elif defined(__F16C__)
-  /* The one NaN has its quiet bit and no other. */
-  v = v == v ? v : (smxk_f32x16)__builtin_nanf("");
   _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph((__m256)v.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #else

@@ -11,7 +11,7 @@ import CSupport
 public protocol ISA {
   /// Whether the registers hold four vectors of a chain at a time (Pair.swift).
   static var interleaves: Bool { get }
-  /// Whether the common rows have passes of their own (Flight.swift, Columns.swift). Where fma is a call for each
+  /// Whether the common rows have passes of their own (PlainRows.swift, Columns.swift). Where fma is a call for each
   /// lane they would double the code and gain nothing.
   static var hasFastPaths: Bool { get }
   static func fma(_ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>) -> SIMD16<Float>

@@ -7,7 +7,7 @@
 // looks at what a stage found and chooses the next. The special rows of the contract (S1 to S8,
 // S14) are all decided there, in one place, from the maximum and the number of visible elements.
 //
-// Contiguous rows that need nothing special, nearly all, take Flight.swift instead: the same passes in the
+// Contiguous rows that need nothing special, nearly all, take PlainRows.swift instead: the same passes in the
 // same order without the bookkeeping.
 
 import CSupport
@@ -24,16 +24,16 @@ extension Kernels {
       return
     }
     if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_PLAIN {
-      rowsInFlight(Own<L>.self, job, first: first, count: count, scratch)
+      plainRows(Own<L>.self, job, first: first, count: count, scratch)
       return
     }
     if I.hasFastPaths && L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW
       && job.pointee.cols <= chunkSize
     {
       if Int(job.pointee.dtype) == SMX_FLOAT16 {
-        rowsInFlight(Float16Format.self, job, first: first, count: count, scratch)
+        plainRows(Float16Format.self, job, first: first, count: count, scratch)
       } else {
-        rowsInFlight(BFloat16Format.self, job, first: first, count: count, scratch)
+        plainRows(BFloat16Format.self, job, first: first, count: count, scratch)
       }
       return
     }

@@ -1,1 +1,110 @@
-../KernelsV2/KernelTable.swift
+// The table of kernels for this target's instruction set.
+//
+// One file, linked into every ISA target: the target's own flags decide what it compiles to. A kernel
+// that is listed in kernels.h and missing here does not compile.
+
+import CSupport
+import Kernels
+
+/// The marker of this target. Its operations are CSupport's, inlined here under this target's flags.
+enum Here: ISA {
+  @inline(__always)
+  static func fma(_ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_fma_f32(a, b, c)
+  }
+  @inline(__always)
+  static func fma(_ a: SIMD8<Double>, _ b: SIMD8<Double>, _ c: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_fma_f64(a, b, c)
+  }
+  @inline(__always) static func max(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_max_f32(a, b)
+  }
+  @inline(__always)
+  static func pick(_ a: SIMD16<Float>, lessThan b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_pick_less_f32(a, b, yes, no)
+  }
+  @inline(__always)
+  static func pick(_ a: SIMD16<Float>, equalTo b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_pick_equal_f32(a, b, yes, no)
+  }
+  @inline(__always) static func max(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_max_f64(a, b)
+  }
+  @inline(__always)
+  static func pick(_ a: SIMD8<Double>, lessThan b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_pick_less_f64(a, b, yes, no)
+  }
+  @inline(__always)
+  static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_pick_equal_f64(a, b, yes, no)
+  }
+  @inline(__always) static func widen(_ v: SIMD8<Float>) -> SIMD8<Double> { smxk_widen(v) }
+  @inline(__always) static func narrow(_ v: SIMD8<Double>) -> SIMD8<Float> { smxk_narrow(v) }
+  @inline(__always) static func turn(_ v: SIMD16<Float>, by n: Int) -> SIMD16<Float> {
+    smxk_turn_f32(v, Int64(n))
+  }
+  @inline(__always) static func turn(_ v: SIMD8<Double>, by n: Int) -> SIMD8<Double> {
+    smxk_turn_f64(v, Int64(n))
+  }
+  @inline(__always) static func largest(_ v: SIMD16<Float>) -> Float { smxk_largest_f32(v) }
+  @inline(__always) static func largest(_ v: SIMD8<Double>) -> Double { smxk_largest_f64(v) }
+  @inline(__always)
+  static func total(_ high: SIMD16<Float>, _ low: SIMD16<Float>, origin: Float) -> smxk_pair {
+    smxk_total_f32(high, low, origin)
+  }
+  @inline(__always)
+  static func total(_ high: SIMD8<Double>, _ low: SIMD8<Double>, origin: Double) -> smxk_pair {
+    smxk_total_f64(high, low, origin)
+  }
+  @inline(__always)
+  static func load(_ p: UnsafePointer<Float>, from: Int, to: Int, fill: Float) -> SIMD16<Float> {
+    smxk_load_part_f32(p, Int64(from), Int64(to), fill)
+  }
+  @inline(__always)
+  static func load(_ p: UnsafePointer<Double>, from: Int, to: Int, fill: Double) -> SIMD8<Double> {
+    smxk_load_part_f64(p, Int64(from), Int64(to), fill)
+  }
+  @inline(__always)
+  static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>, from: Int, to: Int) {
+    smxk_store_part_f32(p, Int64(from), Int64(to), v)
+  }
+  @inline(__always)
+  static func store(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>, from: Int, to: Int) {
+    smxk_store_part_f64(p, Int64(from), Int64(to), v)
+  }
+  @inline(__always) static func prefetchRead(_ p: UnsafeRawPointer) { smxk_prefetch_read(p) }
+  @inline(__always) static func prefetchWrite(_ p: UnsafeRawPointer) { smxk_prefetch_write(p) }
+  @inline(__always) static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
+    smxk_load_f16(p)
+  }
+  @inline(__always) static func loadBFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
+    smxk_load_bf16(p)
+  }
+  @inline(__always) static func storeFloat16(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>) {
+    smxk_store_f16(p, v)
+  }
+  @inline(__always) static func storeBFloat16(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>) {
+    smxk_store_bf16(p, v)
+  }
+}
+
+typealias HereKernels = Kernels<Here>
+
+extension smxk_kernels {
+  /// The kernels of this instruction set.
+  static func table() -> smxk_kernels {
+    smxk_kernels(
+      rows_f32: { HereKernels.rows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
+      rows_f64: { HereKernels.rows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
+      begin_row: { HereKernels.beginRow($0, $1, Int($2)) },
+      chunk_f32: {
+        HereKernels.chunk(HereKernels.F32.self, $0, $1, Int($2), $3, &$4.pointee)
+      },
+      chunk_f64: {
+        HereKernels.chunk(HereKernels.F64.self, $0, $1, Int($2), $3, &$4.pointee)
+      },
+      absorb: { HereKernels.absorb($0, $1.pointee) },
+      advance_f32: { HereKernels.advance(HereKernels.F32.self, $0, $1) },
+      advance_f64: { HereKernels.advance(HereKernels.F64.self, $0, $1) })
+  }
+}

@@ -211,3 +211,43 @@ def test_result_shares_no_memory_unless_asked(elementwise):
     x = sample((10, 10), seed=20)
     assert not np.shares_memory(elementwise(x), x)
     assert np.shares_memory(elementwise(x, out=x), x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("cols", [256, 300, 1031, 2049, 4097])
+def test_every_place_in_a_line_of_memory(function, cols, dtype):
+    """Where a row begins within 64 bytes decides how it is read, never what comes out."""
+    x = sample((5, cols), dtype, seed=3)
+    expected = function(x)
+    for place in range(0, 64, x.itemsize):
+        raw = np.zeros(x.nbytes + 128, np.uint8)
+        start = -raw.ctypes.data % 64 + place
+        view = raw[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+        view[...] = x
+        assert_same_bits(function(view), expected, f"seed 3, {place} bytes into a line")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=str)
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("length", [5, 100, 700, 2500, 5000])
+def test_special_rows_among_plain_ones_in_place(function, length, axis, dtype):
+    """Rows that leave the common way do not disturb their neighbours, nor find their own input gone."""
+    x = sample((37, length), dtype, seed=4)
+    x[3] = 1e5 + x[3]
+    x[4] = 1e30 * x[4]
+    x[9, 1] = np.nan
+    x[10, 2] = np.inf
+    x[11] = -np.inf
+    x[12, 0] = 60
+    x[17, 3:] = -np.inf
+    x[36] *= 1e10
+    alone = np.concatenate([function(np.copy(row)).reshape(-1) for row in x])
+    lying = x if axis == -1 else np.ascontiguousarray(x.T)
+    found = function(lying, axis)
+    flat = found if found.ndim == 1 or axis == -1 else found.T
+    assert_same_bits(np.ascontiguousarray(flat).reshape(-1), alone, "beside others, seed 4")
+    if found.shape != lying.shape:
+        return
+    result = function(lying, axis, out=lying)
+    flat = result if axis == -1 else result.T
+    assert_same_bits(np.ascontiguousarray(flat).reshape(-1), alone, "in place, seed 4")

@@ -26,6 +26,28 @@ def test_same_bits_for_every_number_of_threads(function, shape):
             assert_same_bits(function(x), expected, f"seed 1, {n} threads")
 
 
+@pytest.mark.parametrize("n", [40_000, 65_537, 1 << 20])
+def test_same_bits_of_long_float64_rows(function, n):
+    """Terms of very different size: partial sums whose high parts are 0 once met."""
+    x = np.random.default_rng(n).standard_normal((1, n)) * 80
+    results = []
+    for threads in 1, 2, 3:
+        with smx.num_threads(threads):
+            results.append(np.array(function(x)))
+    assert_same_bits(results[1], results[0], "2 threads")
+    assert_same_bits(results[2], results[0], "3 threads")
+
+
+def test_same_bits_while_small_calls_follow_closely(function):
+    """After a few calls of this size the workers are woken and take part."""
+    x = sample((64, 128), seed=2)
+    with smx.num_threads(1):
+        expected = np.array(function(x))
+    with smx.num_threads(3):
+        for call in range(300):
+            assert_same_bits(function(x), expected, f"call {call}")
+
+
 def test_many_python_threads_at_once(function):
     inputs = [sample(shape, seed=seed) for seed, shape in enumerate(SHAPES * 4)]
     expected = [np.array(function(x)) for x in inputs]

@@ -2,12 +2,12 @@
 //
 // A row has three passes, and between them waits: for the maximum across its lanes, and for the sum across
 // the lanes, its reciprocal and the first quotient. Together some 150 cycles, which a row of 128 elements would
-// spend longer on than on its arithmetic. So short rows go in blocks of up to eight, and the passes of
+// spend as long on as on its arithmetic. So short rows go in blocks of up to eight, and the passes of
 // neighbouring blocks alternate:
 //
 //     terms and sums of a block's rows, with the maxima of the next block's on the way   (sumPlain)
 //     their divisors or logarithms, eight at a time                                      (EightRows)
-//     results of the block before, whose divisors have been known for a pass             (land)
+//     results of the block before, whose divisors have been known for a pass             (writeResults)
 //
 // Each row's own operations and their order are those of Softmax.swift; rows that turn out to be special go
 // there. 64 × 128 float32, one thread: 0.55 ns an element row by row, 0.47 in blocks.
@@ -16,7 +16,7 @@ import CSupport
 
 extension Kernels {
   /// Rows under way together.
-  struct FlightBlock<L: Lanes> {
+  struct RowBlock<L: Lanes> {
     let numbers: EightRows<L>
     /// First row, and how many.
     var first = 0
@@ -36,19 +36,19 @@ extension Kernels {
 
   /// Rows first ..< first + count of a plain job.
   @inline(__always)
-  static func rowsInFlight<F: Format>(
+  static func plainRows<F: Format>(
     _: F.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     if job.pointee.operation == SMXK_SOFTMAX {
-      rowsInFlight(F.self, Yes.self, job, first: first, count: count, scratch)
+      plainRows(F.self, Yes.self, job, first: first, count: count, scratch)
     } else {
-      rowsInFlight(F.self, No.self, job, first: first, count: count, scratch)
+      plainRows(F.self, No.self, job, first: first, count: count, scratch)
     }
   }
 
   @inline(__always)
-  static func rowsInFlight<F: Format, IsSoftmax: Choice>(
+  static func plainRows<F: Format, IsSoftmax: Choice>(
     _: F.Type, _: IsSoftmax.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
@@ -82,7 +82,7 @@ extension Kernels {
     var row = first
     enter(job, &next, row, Swift.min(rowsPerBlock, first &+ count &- row), scratch)
     for r in 0..<next.count { next.numbers.setMaximum(r, maximum(F.self, next.x[r], 0, cols)) }
-    // Once more after the last block, which then lands.
+    // Once more after the last block, whose results are then written.
     while next.count > 0 || current.count > 0 {
       (previous, current, next) = (current, next, previous)
       (terms, otherTerms) = (otherTerms, terms)
@@ -105,11 +105,11 @@ extension Kernels {
       if current.count > 0 {
         if IsSoftmax.isTrue { numbers.findDivisors() } else { numbers.findLogarithms(job.pointee.operation) }
       }
-      land(F.self, IsSoftmax.self, No.self, job, previous, scratch)
+      writeResults(F.self, IsSoftmax.self, No.self, job, previous, scratch)
     }
   }
 
-  /// One row after the other; each lands at once, its terms in out.
+  /// One row after the other; its terms wait in out.
   @inline(never)
   static func longRows<F: Format, IsSoftmax: Choice>(
     _: F.Type, _: IsSoftmax.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
@@ -147,14 +147,14 @@ extension Kernels {
       }
       numbers.setSum(0, sum)
       if IsSoftmax.isTrue { numbers.findDivisors() } else { numbers.findLogarithms(job.pointee.operation) }
-      land(F.self, IsSoftmax.self, Yes.self, job, block, scratch)
+      writeResults(F.self, IsSoftmax.self, Yes.self, job, block, scratch)
     }
   }
 
   /// The results of a block's rows.
   @inline(__always)
-  static func land<F: Format, IsSoftmax: Choice, IsLong: Choice>(
-    _: F.Type, _: IsSoftmax.Type, _: IsLong.Type, _ job: UnsafePointer<smxk_job>, _ block: FlightBlock<F.L>,
+  static func writeResults<F: Format, IsSoftmax: Choice, IsLong: Choice>(
+    _: F.Type, _: IsSoftmax.Type, _: IsLong.Type, _ job: UnsafePointer<smxk_job>, _ block: RowBlock<F.L>,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     typealias L = F.L
@@ -178,21 +178,21 @@ extension Kernels {
   @inline(__always)
   static func block<L: Lanes>(
     _: L.Type, _ place: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) -> FlightBlock<L> {
+  ) -> RowBlock<L> {
     // Of `high`, the first half may be needed by a special row on its way through the stages; `low` is only where
     // there is a bias. A chunk of terms fits into either, with a line more.
-    let terms = place & 1 == 0 ? smxk_high_of(scratch) + smxkHalf : smxk_low_of(scratch) + 8192
-    return FlightBlock(
-      numbers: EightRows(memory: smxk_low_of(scratch) + place &* FlightBlock<L>.size),
+    let terms = place & 1 == 0 ? smxk_high_of(scratch) + halfOfScratch : smxk_low_of(scratch) + 8192
+    return RowBlock(
+      numbers: EightRows(memory: smxk_low_of(scratch) + place &* RowBlock<L>.size),
       terms: terms.assumingMemoryBound(to: L.Scalar.self))
   }
 
-  static var smxkHalf: Int { @inline(__always) get { 4 &* Int(SMXK_CHUNK) } }
+  static var halfOfScratch: Int { @inline(__always) get { 4 &* Int(SMXK_CHUNK) } }
 
   /// Points a block at rows first ..< first + count.
   @inline(__always)
   static func enter<L: Lanes>(
-    _ job: UnsafePointer<smxk_job>, _ block: inout FlightBlock<L>, _ first: Int, _ count: Int,
+    _ job: UnsafePointer<smxk_job>, _ block: inout RowBlock<L>, _ first: Int, _ count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     block.first = first

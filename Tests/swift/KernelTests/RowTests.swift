@@ -93,6 +93,40 @@ func resultsInPieces<T: BinaryFloatingPoint>(
   }
 }
 
+/// The bits of a row's sum, chunk by chunk and absorbed, the row lying `place` elements into a line of memory.
+func sums<T: BinaryFloatingPoint>(_ kernels: smxk_kernels, _ x: [T], place: Int) -> [UInt64] {
+  var found: [UInt64] = []
+  let memory = UnsafeMutableRawPointer.allocate(
+    byteCount: x.count * MemoryLayout<T>.size + 128, alignment: 64)
+  defer { memory.deallocate() }
+  let moved = memory.assumingMemoryBound(to: T.self) + place
+  for i in x.indices { moved[i] = x[i] }
+  var out = [T](repeating: 0, count: x.count)
+  withJob(SMXK_LOG_SOFTMAX, x, &out, rows: 1) { given in
+    var job = given.pointee
+    job.x = UnsafeRawPointer(moved)
+    withScratch { scratch in
+      let chunk = T.self == Float.self ? kernels.chunk_f32 : kernels.chunk_f64
+      let advance = T.self == Float.self ? kernels.advance_f32 : kernels.advance_f64
+      let row = UnsafeMutablePointer<smxk_row>.allocate(capacity: 1)
+      defer { row.deallocate() }
+      kernels.begin_row(&job, row, 0)
+      for _ in 0..<2 {
+        found = []
+        for i in 0..<(x.count + Int(SMXK_CHUNK) - 1) / Int(SMXK_CHUNK) {
+          var partial = smxk_partial(high: -.infinity, low: 0, count: 0)
+          chunk(&job, row, Int64(i), scratch, &partial)
+          found += [partial.high.bitPattern, partial.low.bitPattern]
+          kernels.absorb(row, &partial)
+        }
+        found += [row.pointee.found.high.bitPattern, row.pointee.found.low.bitPattern]
+        advance(&job, row)
+      }
+    }
+  }
+  return found
+}
+
 /// One row from its definition.
 func reference(_ operation: Int, _ x: [Float80]) -> [Float80] {
   let maximum = x.max()!
@@ -116,6 +150,22 @@ func reference(_ operation: Int, _ x: [Float80]) -> [Float80] {
   ) -> [T] where T.RawSignificand: FixedWidthInteger {
     var generator = SplitMix64(seed: seed)
     return (0..<count).map { _ in T.random(in: -spread...spread, using: &generator) }
+  }
+
+  /// Not the results alone, which hide the last bits of a sum: the sum itself, on every instruction set, wherever
+  /// the row begins.
+  @Test(arguments: instructionSets) func sumsAreTheSameAtEveryPlaceInALine(name: String) {
+    guard let kernels = table(name), let oldest = table("v2") else { return }
+    for count in [255, 256, 300, 1031, 4096, 9001] {
+      let floats: [Float] = Self.row(count, spread: 8, seed: 11)
+      let doubles: [Double] = Self.row(count, spread: 8, seed: 12)
+      let ofFloats = sums(oldest, floats, place: 0)
+      let ofDoubles = sums(oldest, doubles, place: 0)
+      for place in 0..<16 {
+        #expect(sums(kernels, floats, place: place) == ofFloats, "\(count) float32, place \(place)")
+        #expect(sums(kernels, doubles, place: place) == ofDoubles, "\(count) float64, place \(place)")
+      }
+    }
   }
 
   /// Units in the last place of the dtype; logsumexp in those of the larger of result and maximum.

@@ -21,8 +21,8 @@ from typing import Any
 # into the turn of the next. OpenMP's (torch) do so for 300 000 pause instructions, about 20 ms.
 PAUSE = 0.004
 PAUSE_AFTER_OPENMP = 0.025
-# A turn lasts about this long, by repeating short calls.
-TURN = 0.004
+# A turn lasts about this long, by repeating calls: long enough for threads and caches to settle.
+TURN = 0.012
 ROUNDS = 15
 # Calls slower than this get fewer rounds: their noise is small beside them.
 SLOW = 0.03

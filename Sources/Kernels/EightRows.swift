@@ -106,7 +106,10 @@ extension Kernels {
       high = L(eight: numbers.inverse.high)
       low = L(eight: (numbers.inverse.high - high.eight) + numbers.inverse.low)
       share = L(eight: numbers.share)
-      self.top = L.pick(share, lessThan: L(L.Scalar(leastShareShown)), L(.nan), top.rounded)
+      let shown = L.pick(share, lessThan: L(L.Scalar(leastShareShown)), L(.nan), top.rounded)
+      // Nor where the quotient is that share already, in every other row.
+      let quotient = top.rounded.fma(high, top.rounded * low)
+      self.top = L.pick(quotient, equalTo: share, L(.nan), shown)
       isSpecial = special(maximum: maximum, sum)
     }
   }

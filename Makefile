@@ -32,6 +32,7 @@ build: $(LIBRARY)  ## build build/libswiftmax.so.0 and check its symbols
 
 $(LIBRARY): $(SOURCES)
 	@command -v $(SWIFT) >/dev/null || { echo "swiftmax: the Swift toolchain (6.3 or later) is not on PATH; see https://swift.org/install" >&2; exit 1; }
+	@for isa in V3 V4 NEON; do test -L Sources/Kernels$$isa/KernelTable.swift || { echo "swiftmax: Sources/Kernels$$isa/KernelTable.swift must be a symbolic link to the one in KernelsV2" >&2; exit 1; }; done
 	@# SwiftPM does not see that an inlined C header has changed, nor the compiler that its flags have.
 	@test ! -e $(SCRATCH)/built || test -z "$$(find Package.swift Sources Include \( -name '*.h' -o -name Package.swift \) -newer $(SCRATCH)/built)" \
 	  || rm -rf $(SCRATCH)/release $(SCRATCH)/*/release

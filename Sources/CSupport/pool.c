@@ -3,8 +3,8 @@
  *
  * Workers start when first needed and wait for the next call: a short while spinning, then asleep. A call
  * waits for the workers that came, never for one that is still waking up: `gate` counts who is inside,
- * and closes when no task is left. A small call takes only workers that are awake, unless such calls follow
- * one another so closely that waking them pays.
+ * and closes when no task is left. A small call stays on its own thread, unless such calls follow one
+ * another so closely that the workers, once woken, are still awake for the next.
  * fork: the prepare handler waits for the call under way, then ends and joins the workers, so that
  * neither side ever holds a lock or a count that belongs to a thread it does not have. Both sides
  * start workers anew when they next need them. A thread that cannot be created is done without. */
@@ -22,7 +22,8 @@
  * anyone notices. */
 enum { SPINS = 1000, STACK_BYTES = 1 << 20 };
 
-/* Small calls are close when less than this lies between them; workers are woken for the eighth. */
+/* Small calls are close when less than this lies between their beginnings, which is longer than one takes and
+ * shorter than a worker spins; after so many the next shares its work. */
 enum { CLOSE_NANOSECONDS = 20000, CLOSE_CALLS = 8 };
 
 static pthread_mutex_t region = PTHREAD_MUTEX_INITIALIZER; /* held by the call that uses the pool */
@@ -36,8 +37,8 @@ static int worker_count; /* under region */
 static _Thread_local int inside;
 static atomic_int asleep; /* workers that only a broadcast reaches */
 static atomic_int stop;
-static atomic_llong last_small; /* when the last small call began, and how many came close before it */
-static atomic_int close_calls;
+static atomic_llong last_small; /* when the last small call began */
+static atomic_int close_calls;  /* how many came close one after the other, CLOSE_CALLS at most */
 
 /* The call under way. A worker looks at it only while `gate` counts it. */
 static struct {
@@ -117,11 +118,11 @@ static void *work(void *argument) {
   }
 }
 
-/* Under region: a new ticket, for which sleepers are woken if asked. */
-static void publish(int helpers, unsigned long long open, int wakes) {
+/* Under region: a new ticket, for which sleepers are woken. */
+static void publish(int helpers, unsigned long long open) {
   unsigned long long ticket = GATE_TICKET(atomic_load_explicit(&gate, memory_order_relaxed)) + 1u;
   atomic_store(&gate, (ticket << 32) | (unsigned long long)helpers << 16 | open);
-  if (!wakes || atomic_load(&asleep) == 0) return;
+  if (atomic_load(&asleep) == 0) return;
   pthread_mutex_lock(&lock);
   pthread_cond_broadcast(&wake);
   pthread_mutex_unlock(&lock);
@@ -146,7 +147,7 @@ static void close_call(void) {
 static void stop_workers(void) {
   if (worker_count == 0) return;
   atomic_store(&stop, 1);
-  publish(0, 0, 1);
+  publish(0, 0);
   for (int i = 0; i < worker_count; i++) pthread_join(workers[i], NULL);
   atomic_store(&stop, 0);
   worker_count = 0;
@@ -190,8 +191,8 @@ static void run_alone(int64_t count, smxk_task task, void *context) {
   for (int64_t index = 0; index < count; index++) task(context, index, &scratch);
 }
 
-/* Whether a small call may use the pool: workers are awake, or such calls come closely. */
-static int small_call_is_close(int *wakes) {
+/* Whether small calls come so closely that this one may use the pool. */
+static int small_call_is_close(void) {
   struct timespec t;
   if (clock_gettime(CLOCK_MONOTONIC, &t) != 0) return 0;
   long long now = t.tv_sec * 1000000000ll + t.tv_nsec;
@@ -200,15 +201,15 @@ static int small_call_is_close(int *wakes) {
     atomic_store_explicit(&close_calls, 0, memory_order_relaxed);
     return 0;
   }
-  int calls = atomic_fetch_add_explicit(&close_calls, 1, memory_order_relaxed);
-  *wakes = calls >= CLOSE_CALLS;
-  return calls >= CLOSE_CALLS;
+  int calls = atomic_load_explicit(&close_calls, memory_order_relaxed);
+  if (calls >= CLOSE_CALLS) return 1;
+  atomic_store_explicit(&close_calls, calls + 1, memory_order_relaxed);
+  return 0;
 }
 
 void smxk_parallel(int32_t threads, int64_t count, int32_t is_small, smxk_task task, void *context) {
   if (threads > count) threads = (int32_t)count;
-  int wakes = !is_small;
-  if (threads <= 1 || inside || (is_small && !small_call_is_close(&wakes)) ||
+  if (threads <= 1 || inside || (is_small && !small_call_is_close()) ||
       pthread_once(&once, install_handlers) != 0 || pthread_mutex_trylock(&region) != 0) {
     run_alone(count, task, context);
     return;
@@ -226,7 +227,7 @@ void smxk_parallel(int32_t threads, int64_t count, int32_t is_small, smxk_task t
   call.context = context;
   call.count = count;
   atomic_store_explicit(&call.next, 0, memory_order_relaxed);
-  publish(helpers, GATE_OPEN, wakes);
+  publish(helpers, GATE_OPEN);
 
   inside = 1;
   run_tasks(task, context, count);

@@ -10,9 +10,9 @@ extension Kernels {
   struct EightRows<L: Lanes> {
     let memory: UnsafeMutableRawPointer
 
-    /// Bytes.
-    static var size: Int { @inline(__always) get { 2048 } }
-    static var sumsOffset: Int { @inline(__always) get { 1280 } }
+    /// Bytes: eight kinds of sixteen numbers, then the sums; a whole number of lines of memory.
+    static var size: Int { @inline(__always) get { sumsOffset &+ 128 } }
+    static var sumsOffset: Int { @inline(__always) get { 8 &* 16 &* MemoryLayout<L.Scalar>.stride } }
 
     @inline(__always) func numbers(_ kind: Int) -> UnsafeMutablePointer<L.Scalar> {
       // Sixteen places, so that a vector of either type can be loaded.
@@ -53,8 +53,6 @@ extension Kernels {
       sums[row] = sum.high
       sums[8 &+ row] = sum.low
     }
-    @inline(__always) func sum(_ row: Int) -> Sum { Sum(high: sums[row], low: sums[8 &+ row]) }
-
     @inline(__always) var sum: SumOf<L.Eight> {
       SumOf(high: L.loadEight(sums), low: L.loadEight(sums + 8))
     }

@@ -15,6 +15,12 @@ protocol Format {
   static func store(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int)
 }
 
+/// Sixteen numbers of two bytes as float32, and back.
+protocol Conversion {
+  static func load(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
+  static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>)
+}
+
 extension Kernels {
   /// The lanes' own type.
   enum Own<L: Lanes>: Format {
@@ -35,11 +41,12 @@ extension Kernels {
     }
   }
 
-  enum Float16Format: Format {
+  /// float16 or bfloat16, by C.
+  enum Narrow<C: Conversion>: Format {
     typealias L = F32
     static var size: Int { @inline(__always) get { 2 } }
     @inline(__always) static func load(_ p: UnsafeRawPointer, _ i: Int) -> F32 {
-      F32(v: I.loadFloat16(p.assumingMemoryBound(to: UInt16.self) + i))
+      F32(v: C.load(p.assumingMemoryBound(to: UInt16.self) + i))
     }
     @inline(never)
     static func load(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: Float) -> F32 {
@@ -47,7 +54,7 @@ extension Kernels {
       return withUnsafePointer(to: &bits) { load(UnsafeRawPointer($0), 0) }.filled(first, last, fill)
     }
     @inline(__always) static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int) {
-      I.storeFloat16(v.v, p.assumingMemoryBound(to: UInt16.self) + i)
+      C.store(v.v, p.assumingMemoryBound(to: UInt16.self) + i)
     }
     @inline(never)
     static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int) {
@@ -57,25 +64,21 @@ extension Kernels {
     }
   }
 
-  enum BFloat16Format: Format {
-    typealias L = F32
-    static var size: Int { @inline(__always) get { 2 } }
-    @inline(__always) static func load(_ p: UnsafeRawPointer, _ i: Int) -> F32 {
-      F32(v: I.loadBFloat16(p.assumingMemoryBound(to: UInt16.self) + i))
+  enum Float16: Conversion {
+    @inline(__always) static func load(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
+      I.loadFloat16(p)
     }
-    @inline(never)
-    static func load(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: Float) -> F32 {
-      var bits = gathered(p, i, first, last)
-      return withUnsafePointer(to: &bits) { load(UnsafeRawPointer($0), 0) }.filled(first, last, fill)
+    @inline(__always) static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>) {
+      I.storeFloat16(v, p)
     }
-    @inline(__always) static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int) {
-      I.storeBFloat16(v.v, p.assumingMemoryBound(to: UInt16.self) + i)
+  }
+
+  enum BFloat16: Conversion {
+    @inline(__always) static func load(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
+      I.loadBFloat16(p)
     }
-    @inline(never)
-    static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int) {
-      var bits = SIMD16<UInt16>(repeating: 0)
-      withUnsafeMutablePointer(to: &bits) { store(v, UnsafeMutableRawPointer($0), 0) }
-      scatter(bits, p, i, first, last)
+    @inline(__always) static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>) {
+      I.storeBFloat16(v, p)
     }
   }
 

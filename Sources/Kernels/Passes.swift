@@ -7,7 +7,7 @@
 // Limits, AVX-512 with two vector ports, 16 float32: maximum 1 operation (two loads a cycle bind
 // first), terms and sum 18, results 2: 10.5 cycles, of which the compensated sum is 2.
 
-/// What `sumPlain` does beside the sum: types, so that the loop has no question in it.
+/// A question that a pass is compiled without: its answer is a type.
 protocol Choice {
   static var isTrue: Bool { get }
 }
@@ -89,7 +89,7 @@ extension Kernels {
 
   /// Memory that a pass meets on its way: element i of it together with element i of the row.
   struct Beside {
-    /// A later row, whose maximum is found.
+    /// A later row: its maximum is found if Measures, and otherwise its lines are asked for.
     let row: UnsafeRawPointer
     /// Lines that are asked for: the hardware's own prefetching stops at the end of a page.
     let lines: UnsafeRawPointer
@@ -136,21 +136,15 @@ extension Kernels {
         Pair(Pair(F.load(p, i), F.load(p, j)), Pair(F.load(p, k), F.load(p, l))))
       let e = four.rounded()
       if Keeps.isTrue { e.store(at: terms + i) }
-      I.prefetchWrite(beside.lines + i &* F.size)
-      if F.size &* L.count == 64 { I.prefetchWrite(beside.lines + j &* F.size) }
-      I.prefetchWrite(beside.lines + k &* F.size)
-      if !Measures.isTrue {
-        I.prefetchRead(beside.row + i &* F.size)
-        I.prefetchRead(beside.row + j &* F.size)
-        I.prefetchRead(beside.row + k &* F.size)
-        I.prefetchRead(beside.row + l &* F.size)
-      }
-      if F.size &* L.count == 64 { I.prefetchWrite(beside.lines + l &* F.size) }
-      if Measures.isTrue {
-        highest = L.max(F.load(beside.row, i), highest)
-        highest = L.max(F.load(beside.row, j), highest)
-        highest = L.max(F.load(beside.row, k), highest)
-        highest = L.max(F.load(beside.row, l), highest)
+      for vector in 0..<4 {
+        let at = i &+ vector &* L.count
+        // Two narrow vectors share a line.
+        if F.size &* L.count == 64 || vector & 1 == 0 { I.prefetchWrite(beside.lines + at &* F.size) }
+        if Measures.isTrue {
+          highest = L.max(F.load(beside.row, at), highest)
+        } else {
+          I.prefetchRead(beside.row + at &* F.size)
+        }
       }
       sum.add(four.part { $0.a.a }, rounded: e.a.a)
       sum.add(four.part { $0.a.b }, rounded: e.a.b)

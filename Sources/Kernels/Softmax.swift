@@ -31,9 +31,9 @@ extension Kernels {
       && job.pointee.cols <= chunkSize
     {
       if Int(job.pointee.dtype) == SMX_FLOAT16 {
-        plainRows(Float16Format.self, job, first: first, count: count, scratch)
+        plainRows(Narrow<Float16>.self, job, first: first, count: count, scratch)
       } else {
-        plainRows(BFloat16Format.self, job, first: first, count: count, scratch)
+        plainRows(Narrow<BFloat16>.self, job, first: first, count: count, scratch)
       }
       return
     }

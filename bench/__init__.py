@@ -1,8 +1,9 @@
 """How fast and how exact swiftmax is, measured beside the libraries that one would use instead.
 
-    python -m bench              speed: a table, build/bench.json, build/bench.png
-    python -m bench.accuracy     errors in ulp against an exact reference
+    python -m bench              speed: tables, build/bench.json, build/bench.png and
+                                 build/bench-attention.png; --only attention for that alone
+    python -m bench.accuracy     errors against an exact reference; --attention for that alone
 
-Run from the root of the repository. Peers (torch, JAX, onnxruntime, SciPy) are optional: one that
-cannot be imported leaves its column empty.
+Run from the root of the repository. Peers (torch, JAX, onnxruntime, OpenVINO, SciPy) are optional:
+one that cannot be imported leaves its column empty.
 """

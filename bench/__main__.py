@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import machine
+from bench import attention, attention_report, attention_run, machine
 from bench.report import Result, show
 from bench.workloads import registered
 
@@ -50,6 +50,7 @@ def main() -> None:
     chosen = registered(options.only)
     counts = sorted({n for w in chosen for n in w.threads if n <= about["cores"]})
     total = sum(n in w.threads for w in chosen for n in counts)
+    total += len(attention.registered(options.only))
     if not total:
         raise SystemExit(f"bench: no workload has {options.only!r} for {about['cores']} CPUs")
     console = Console(width=None if sys.stdout.isatty() else 190)
@@ -66,20 +67,33 @@ def main() -> None:
             found, measured = run(threads, options.only, options.verbose, tick)
             versions.update(found)
             results += measured
+        attended = attention_run.run(about["cores"], options.only, options.verbose, tick)
 
-    show(console, about, versions, results)
+    if results:
+        show(console, about, versions, results)
+    if attended.results:
+        attention_report.show(console, about, attended)
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    record = {"machine": about, "versions": versions, "results": [r.as_json() for r in results]}
+    record = {
+        "machine": about,
+        "versions": {**versions, **attended.versions},
+        "results": [r.as_json() for r in results],
+        "attention": attended.as_json(),
+    }
     options.json.write_text(json.dumps(record, indent=1) + "\n")
+    written = [options.json]
     try:
-        from bench.chart import draw
+        from bench import attention_chart, chart
 
         caption = f"{about['processor']}, {about['level']}, best of several rounds"
-        draw(results, options.chart, caption)
+        second = options.chart.with_stem(f"{options.chart.stem}-attention")
+        if chart.draw(results, options.chart, caption):
+            written.append(options.chart)
+        if attention_chart.draw(attended, second, caption):
+            written.append(second)
     except ImportError:
         console.print("No matplotlib: no chart.", style="yellow")
-    else:
-        console.print(f"Wrote {options.json} and {options.chart}", highlight=False)
+    console.print(f"Wrote {', '.join(map(str, written))}", highlight=False)
     console.print(f"{time.perf_counter() - start:.0f} s", highlight=False)
 
 

@@ -1,7 +1,8 @@
-"""Errors of softmax, log_softmax and logsumexp in ulp, beside the peers (`make accuracy`).
+"""Errors of softmax, log_softmax, logsumexp and attention beside the peers (`make accuracy`).
 
 The bounds are those of swiftmax.h: 2 ulp for every element of softmax and log_softmax in the normal
-range, 1 ulp of max(|result|, |max|) for logsumexp. Exit status 1 where one is exceeded.
+range, 1 ulp of max(|result|, |max|) for logsumexp; attention is held to the best peer's error. Exit
+status 1 where one is exceeded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bench import attention_accuracy, attention_peers
 from bench.peers import OPERATIONS, available
 from bench.reference import Exact, confirm, error_in_ulp, reference
 from bench.rows import Family, families
@@ -144,13 +146,27 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--length", type=int, help="only this row length")
     parser.add_argument("--seed", type=int, help="only this seed")
     parser.add_argument("--no-peers", action="store_true", help="measure swiftmax alone")
+    parser.add_argument("--attention", action="store_true", help="only attention")
     return parser.parse_args()
+
+
+def attention(console: Console, options: argparse.Namespace) -> int:
+    """The table of attention; 1 where an error is above the best peer's."""
+    libraries = attention_peers.available(with_peers=not options.no_peers)
+    lines = [attention_accuracy.measure(w, libraries) for w in attention_accuracy.cases()]
+    console.print(attention_accuracy.table(lines, list(libraries)))
+    failures = [attention_accuracy.describe(line) for line in lines if not line.is_met]
+    for text in failures:
+        console.print(f"above the best peer: {text}", highlight=False, markup=False)
+    return 1 if failures else 0
 
 
 def main() -> int:
     options = arguments()
     start = time.perf_counter()
     console = Console(width=None if sys.stdout.isatty() else 140)
+    if options.attention:
+        return attention(console, options)
     libraries = available(None, {"none"} if options.no_peers else None)
     own = libraries["swiftmax"]
     peers = {n: library for n, library in libraries.items() if library.is_peer}
@@ -207,7 +223,9 @@ def main() -> int:
         for text in failures:
             console.print(text, highlight=False, markup=False)
     console.print(f"\n{len(jobs)} blocks of rows in {time.perf_counter() - start:.0f} s")
-    return 1 if failures else 0
+    is_filtered = options.dtype or options.family or options.length or options.seed is not None
+    above = 0 if is_filtered else attention(console, options)
+    return 1 if failures or above else 0
 
 
 if __name__ == "__main__":

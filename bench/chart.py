@@ -44,8 +44,9 @@ def _draw_row(panel, place: int, result: Result, labelled: set[str]) -> None:
         labelled.add(name)
 
 
-def draw(results: list[Result], path: Path, caption: str) -> None:
-    """Marks in ns per element on a logarithmic axis, which bars would have no honest foot on."""
+def draw(results: list[Result], path: Path, caption: str) -> bool:
+    """Marks in ns per element on a logarithmic axis, which bars would have no honest foot on. False
+    where there is nothing to draw."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -54,7 +55,7 @@ def draw(results: list[Result], path: Path, caption: str) -> None:
     shown = [r for r in results if r.target.numpy_exp is None]
     counts = sorted({r.threads for r in shown}, reverse=True)
     if not shown:
-        return
+        return False
     assert set(STYLES) == {"swiftmax", *PEERS}
     heights = [sum(r.threads == n for r in shown) for n in counts]
     figure, panels = plt.subplots(
@@ -87,3 +88,4 @@ def draw(results: list[Result], path: Path, caption: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+    return True

@@ -64,8 +64,9 @@ static inline void pause_briefly(void) {
 #endif
 }
 
-static void run_tasks(smxk_task task, void *context, int64_t count) {
+static void run_tasks(smxk_task task, void *context, int64_t count, int worker) {
   _Alignas(64) smxk_scratch scratch;
+  scratch.worker = worker;
   for (;;) {
     int64_t index = atomic_fetch_add_explicit(&call.next, 1, memory_order_relaxed);
     if (index >= count) return;
@@ -108,7 +109,7 @@ static void *work(void *argument) {
     }
     if (atomic_load(&stop)) return NULL;
     if (!enter_call(self, &seen)) continue;
-    run_tasks(call.task, call.context, call.count);
+    run_tasks(call.task, call.context, call.count, self + 1);
     unsigned long long before = atomic_fetch_sub_explicit(&gate, 1, memory_order_acq_rel);
     if (!(before & GATE_OPEN) && (before & GATE_INSIDE) == 1) {
       pthread_mutex_lock(&lock);
@@ -188,6 +189,7 @@ static void start_workers(int wanted) {
 
 static void run_alone(int64_t count, smxk_task task, void *context) {
   _Alignas(64) smxk_scratch scratch;
+  scratch.worker = 0;
   for (int64_t index = 0; index < count; index++) task(context, index, &scratch);
 }
 
@@ -230,7 +232,7 @@ void smxk_parallel(int32_t threads, int64_t count, int32_t is_small, smxk_task t
   publish(helpers, GATE_OPEN);
 
   inside = 1;
-  run_tasks(task, context, count);
+  run_tasks(task, context, count, 0);
   inside = 0;
   close_call();
 
@@ -250,5 +252,10 @@ void smxk_with_row(void (*body)(void *, smxk_row *), void *context) {
 
 void smxk_with_plan(void (*body)(void *, smxk_plan *), void *context) {
   smxk_plan plan;
+  body(context, &plan);
+}
+
+void smxk_with_attention_plan(void (*body)(void *, smxk_attention_plan *), void *context) {
+  smxk_attention_plan plan = {0};
   body(context, &plan);
 }

@@ -14,6 +14,8 @@ public protocol ISA {
   /// Whether the common rows have passes of their own (PlainRows.swift, Columns.swift). Where fma is a call for each
   /// lane they would double the code and gain nothing.
   static var hasFastPaths: Bool { get }
+  /// Whether a tile of attention is three vectors wide (TileProduct.swift).
+  static var hasWideTiles: Bool { get }
   static func fma(_ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>) -> SIMD16<Float>
   static func fma(_ a: SIMD8<Double>, _ b: SIMD8<Double>, _ c: SIMD8<Double>) -> SIMD8<Double>
   static func max(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
@@ -24,9 +26,19 @@ public protocol ISA {
   static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
   static func widen(_ v: SIMD8<Float>) -> SIMD8<Double>
   static func narrow(_ v: SIMD8<Double>) -> SIMD8<Float>
+  static func floor(_ v: SIMD16<Float>) -> SIMD16<Float>
+  static func floor(_ v: SIMD8<Double>) -> SIMD8<Double>
+  static func rest(_ v: SIMD16<Float>) -> SIMD16<Float>
+  static func rest(_ v: SIMD8<Double>) -> SIMD8<Double>
+  static func scaled(_ p: SIMD16<Float>, _ n: SIMD16<Float>, from d: SIMD16<Float>) -> SIMD16<Float>
+  static func scaled(_ p: SIMD8<Double>, _ n: SIMD8<Double>, from d: SIMD8<Double>) -> SIMD8<Double>
   static func turn(_ v: SIMD16<Float>, by n: Int) -> SIMD16<Float>
   static func turn(_ v: SIMD8<Double>, by n: Int) -> SIMD8<Double>
+  static func zipLower(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
+  static func zipUpper(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
   static func largest(_ v: SIMD16<Float>) -> Float
+  static func zipLower(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
+  static func zipUpper(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
   static func largest(_ v: SIMD8<Double>) -> Double
   static func total(_ high: SIMD16<Float>, _ low: SIMD16<Float>, origin: Float) -> smxk_pair
   static func total(_ high: SIMD8<Double>, _ low: SIMD8<Double>, origin: Double) -> smxk_pair

@@ -34,16 +34,14 @@ extension Kernels {
   /// The keys that one condition lets query i see, segments aside: an interval.
   @inline(__always)
   static func interval(
-    _ job: UnsafePointer<smxk_job>, _ condition: UnsafePointer<smx_mask>,
-    _ index: UnsafePointer<Int64>, query i: Int
+    _ condition: UnsafePointer<smx_mask>, _ index: UnsafePointer<Int64>, query i: Int, of queries: Int, keys: Int
   ) -> (lower: Int, upper: Int) {
-    let keys = Int(job.pointee.key_count)
     var lower = 0
     var upper = keys
     let c = condition.pointee
     if c.causal != 0 || c.window != 0 {
       let offset = c.query_offset.map { integer($0, index) }
-        ?? (keys &- Int(job.pointee.query_count))
+        ?? (keys &- queries)
       // Saturating: an offset may be any integer, and places are at most 2^62 apart.
       let bound = 1 << 62
       let place = Swift.max(-bound, Swift.min(bound, offset)) &+ i
@@ -78,7 +76,9 @@ extension Kernels {
     var upper = Int(job.pointee.cols)
     var condition = job.pointee.structure
     while let c = condition {
-      let found = interval(job, c, index, query: Int(index[Int(job.pointee.query_place)]))
+      let found = interval(
+        c, index, query: Int(index[Int(job.pointee.query_place)]), of: Int(job.pointee.query_count),
+        keys: Int(job.pointee.key_count))
       lower = Swift.max(lower, found.lower)
       upper = Swift.min(upper, found.upper)
       if c.pointee.query_segments != nil { row.pointee.tests_elements = 1 }
@@ -95,7 +95,7 @@ extension Kernels {
     let j = Int(index[Int(job.pointee.key_place)])
     var condition = job.pointee.structure
     while let c = condition {
-      let keys = interval(job, c, index, query: i)
+      let keys = interval(c, index, query: i, of: Int(job.pointee.query_count), keys: Int(job.pointee.key_count))
       guard keys.lower <= j && j < keys.upper else { return false }
       if let queries = c.pointee.query_segments, let keys = c.pointee.key_segments {
         guard segment(queries, index, at: i) == segment(keys, index, at: j) else { return false }

@@ -11,4 +11,5 @@ extension Here {
   /// 32 registers of 4 lanes: a vector is four, and four chains are interleaved already.
   static var interleaves: Bool { @inline(__always) get { false } }
   static var hasFastPaths: Bool { @inline(__always) get { true } }
+  static var hasWideTiles: Bool { @inline(__always) get { false } }
 }

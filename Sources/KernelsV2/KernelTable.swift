@@ -40,13 +40,35 @@ enum Here: ISA {
   }
   @inline(__always) static func widen(_ v: SIMD8<Float>) -> SIMD8<Double> { smxk_widen(v) }
   @inline(__always) static func narrow(_ v: SIMD8<Double>) -> SIMD8<Float> { smxk_narrow(v) }
+  @inline(__always) static func floor(_ v: SIMD16<Float>) -> SIMD16<Float> { smxk_floor_f32(v) }
+  @inline(__always) static func floor(_ v: SIMD8<Double>) -> SIMD8<Double> { smxk_floor_f64(v) }
+  @inline(__always) static func rest(_ v: SIMD16<Float>) -> SIMD16<Float> { smxk_rest_f32(v) }
+  @inline(__always) static func rest(_ v: SIMD8<Double>) -> SIMD8<Double> { smxk_rest_f64(v) }
+  @inline(__always) static func scaled(_ p: SIMD16<Float>, _ n: SIMD16<Float>, from d: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_scaled_f32(p, n, d)
+  }
+  @inline(__always) static func scaled(_ p: SIMD8<Double>, _ n: SIMD8<Double>, from d: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_scaled_f64(p, n, d)
+  }
   @inline(__always) static func turn(_ v: SIMD16<Float>, by n: Int) -> SIMD16<Float> {
     smxk_turn_f32(v, Int64(n))
   }
   @inline(__always) static func turn(_ v: SIMD8<Double>, by n: Int) -> SIMD8<Double> {
     smxk_turn_f64(v, Int64(n))
   }
+  @inline(__always) static func zipLower(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_zip_lower_f32(a, b)
+  }
+  @inline(__always) static func zipUpper(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_zip_upper_f32(a, b)
+  }
   @inline(__always) static func largest(_ v: SIMD16<Float>) -> Float { smxk_largest_f32(v) }
+  @inline(__always) static func zipLower(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_zip_lower_f64(a, b)
+  }
+  @inline(__always) static func zipUpper(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_zip_upper_f64(a, b)
+  }
   @inline(__always) static func largest(_ v: SIMD8<Double>) -> Double { smxk_largest_f64(v) }
   @inline(__always)
   static func total(_ high: SIMD16<Float>, _ low: SIMD16<Float>, origin: Float) -> smxk_pair {
@@ -105,6 +127,10 @@ extension smxk_kernels {
       },
       absorb: { HereKernels.absorb($0, $1.pointee) },
       advance_f32: { HereKernels.advance(HereKernels.F32.self, $0, $1) },
-      advance_f64: { HereKernels.advance(HereKernels.F64.self, $0, $1) })
+      advance_f64: { HereKernels.advance(HereKernels.F64.self, $0, $1) },
+      attention_f32: { HereKernels.attention(HereKernels.F32.self, $0, Int($1), $2) },
+      attention_f64: { HereKernels.attention(HereKernels.F64.self, $0, Int($1), $2) },
+      tile_f32: Int64(HereKernels.tileLanes(HereKernels.F32.self)),
+      tile_f64: Int64(HereKernels.tileLanes(HereKernels.F64.self)))
   }
 }

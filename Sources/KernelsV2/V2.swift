@@ -11,4 +11,5 @@ extension Here {
   /// Sixteen registers of 4 lanes, and a call for each product.
   static var interleaves: Bool { @inline(__always) get { false } }
   static var hasFastPaths: Bool { @inline(__always) get { false } }
+  static var hasWideTiles: Bool { @inline(__always) get { false } }
 }

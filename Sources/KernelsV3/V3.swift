@@ -11,4 +11,5 @@ extension Here {
   /// Sixteen registers of 8 lanes: a vector is two, and two chains are interleaved already.
   static var interleaves: Bool { @inline(__always) get { false } }
   static var hasFastPaths: Bool { @inline(__always) get { true } }
+  static var hasWideTiles: Bool { @inline(__always) get { false } }
 }

@@ -11,4 +11,5 @@ extension Here {
   /// 32 registers of 16 lanes.
   static var interleaves: Bool { @inline(__always) get { true } }
   static var hasFastPaths: Bool { @inline(__always) get { true } }
+  static var hasWideTiles: Bool { @inline(__always) get { true } }
 }

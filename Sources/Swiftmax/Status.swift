@@ -11,11 +11,11 @@ struct Sentence {
   private let buffer = smxk_sentence()
   private var length = 0
 
-  mutating func add(_ text: StaticString) {
+  @inline(never) mutating func add(_ text: StaticString) {
     for i in 0..<text.utf8CodeUnitCount { append(CChar(bitPattern: text.utf8Start[i])) }
   }
 
-  mutating func add(cString text: UnsafePointer<CChar>) {
+  @inline(never) mutating func add(cString text: UnsafePointer<CChar>) {
     var p = text
     while p.pointee != 0 {
       append(p.pointee)
@@ -23,7 +23,7 @@ struct Sentence {
     }
   }
 
-  mutating func add(_ number: Int64) {
+  @inline(never) mutating func add(_ number: Int64) {
     if number < 0 { append(45) }
     // The largest power of ten that is not above the magnitude, then digit by digit.
     let magnitude = number.magnitude
@@ -36,7 +36,7 @@ struct Sentence {
   }
 
   /// (2, 3, 4)
-  mutating func add(shape: UnsafePointer<Int64>?, _ count: Int) {
+  @inline(never) mutating func add(shape: UnsafePointer<Int64>?, _ count: Int) {
     append(40)
     for i in 0..<count {
       if i > 0 { add(", ") }
@@ -46,11 +46,11 @@ struct Sentence {
     append(41)
   }
 
-  mutating func add(shapeOf tensor: UnsafePointer<smx_tensor>) {
+  @inline(never) mutating func add(shapeOf tensor: UnsafePointer<smx_tensor>) {
     add(shape: tensor.pointee.shape, Int(tensor.pointee.ndim))
   }
 
-  private mutating func append(_ character: CChar) {
+  @inline(never) private mutating func append(_ character: CChar) {
     guard length < Int(SMXK_SENTENCE) - 1 else { return }
     buffer[length] = character
     length += 1

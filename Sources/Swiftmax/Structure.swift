@@ -20,7 +20,9 @@ func checkStructure(_ structure: UnsafePointer<smx_mask>?, _ x: Tensor) throws(F
     }
     if x.rank < 2 {
       throw failure(SMX_ERROR_SHAPE) {
-        $0.add("structure needs queries and keys as the last two axes, but x has shape ")
+        $0.add("structure needs queries and keys as the last two axes, but ")
+        $0.add(x.name)
+        $0.add(" has shape ")
         $0.add(shapeOf: x.raw)
       }
     }
@@ -92,7 +94,9 @@ private func integers(
       $0.add(" of shape ")
       $0.add(shapeOf: tensor.raw)
       $0.add(last == nil ? " is not a number for each of" : " is not a row of ids for each of")
-      $0.add(" the leading axes of x of shape ")
+      $0.add(" the leading axes of ")
+      $0.add(x.name)
+      $0.add(" of shape ")
       $0.add(shapeOf: x.raw)
     }
   }
@@ -106,7 +110,7 @@ private func integers(
 }
 
 /// Calls body with the address of each element.
-private func forEach(
+func forEach(
   _ tensor: Tensor, _ body: (UnsafeRawPointer) throws(Failure) -> Void
 ) throws(Failure) {
   guard tensor.count > 0, let data = tensor.raw.pointee.data else { return }

@@ -96,6 +96,13 @@ struct Tensor {
     }
   }
 
+  /// A shape without memory, known to be one: for the scores, which exist only tile by tile.
+  init(shapeOnly raw: UnsafePointer<smx_tensor>, _ name: StaticString) {
+    self.name = name
+    self.raw = raw
+    count = 0
+  }
+
   /// As above, nil for a NULL of an optional argument.
   static func optional(
     _ raw: UnsafePointer<smx_tensor>?, _ name: StaticString

@@ -5,7 +5,7 @@
 #ifndef SMXK_KERNELS_H
 #define SMXK_KERNELS_H
 
-#include "../../../Include/swiftmax.h"
+#include "attention.h"
 
 /* Swift sees an unmarked pointer as one that may be NULL, as those are. */
 #pragma clang diagnostic ignored "-Wnullability-completeness"
@@ -112,6 +112,7 @@ typedef struct smxk_scratch {
   double high[SMXK_CHUNK];
   double low[SMXK_CHUNK];
   smxk_row row;
+  int64_t worker; /* 0 is the calling thread */
 } smxk_scratch;
 
 /* Swift sees C arrays as tuples; these give their addresses. */
@@ -137,6 +138,10 @@ typedef struct smxk_kernels {
   void (*_Nonnull absorb)(smxk_row *_Nonnull, const smxk_partial *_Nonnull);
   void (*_Nonnull advance_f32)(const smxk_job *_Nonnull, smxk_row *_Nonnull);
   void (*_Nonnull advance_f64)(const smxk_job *_Nonnull, smxk_row *_Nonnull);
+  /* One task of an attention call, and how many lanes its tiles have at most. */
+  void (*_Nonnull attention_f32)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  void (*_Nonnull attention_f64)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  int64_t tile_f32, tile_f64;
 } smxk_kernels;
 
 /* Each instruction set's getter, KernelTable.swift in its target. */

@@ -18,6 +18,7 @@ typedef float smxk_f32x8 __attribute__((ext_vector_type(8)));
 typedef double smxk_f64x8 __attribute__((ext_vector_type(8)));
 typedef uint16_t smxk_u16x16 __attribute__((ext_vector_type(16)));
 typedef uint32_t smxk_u32x16 __attribute__((ext_vector_type(16)));
+typedef uint64_t smxk_u64x8 __attribute__((ext_vector_type(8)));
 typedef smxk_f32x16 smxk_f32x16_unaligned __attribute__((aligned(1)));
 typedef smxk_f64x8 smxk_f64x8_unaligned __attribute__((aligned(1)));
 typedef smxk_u16x16 smxk_u16x16_unaligned __attribute__((aligned(1)));
@@ -74,6 +75,67 @@ SMXK_INLINE smxk_f64x8 smxk_pick_equal_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x
   return a == b ? yes : no;
 }
 
+/* -- powers of two ------------------------------------------------------------------------------- */
+
+SMXK_INLINE smxk_f32x16 smxk_floor_f32(smxk_f32x16 v) {
+#if defined(__AVX512F__)
+  return (smxk_f32x16)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#else
+  return __builtin_elementwise_floor(v);
+#endif
+}
+SMXK_INLINE smxk_f64x8 smxk_floor_f64(smxk_f64x8 v) {
+#if defined(__AVX512F__)
+  return (smxk_f64x8)_mm512_roundscale_pd((__m512d)v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#else
+  return __builtin_elementwise_floor(v);
+#endif
+}
+
+/* v less the nearest whole number, exact for |v| < 2^22 (2^51); anything beyond, and for what is not finite. */
+SMXK_INLINE smxk_f32x16 smxk_rest_f32(smxk_f32x16 v) {
+#if defined(__AVX512F__)
+  return (smxk_f32x16)_mm512_reduce_ps((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  return v - ((v + 0x1.8p23f) - 0x1.8p23f);
+#endif
+}
+SMXK_INLINE smxk_f64x8 smxk_rest_f64(smxk_f64x8 v) {
+#if defined(__AVX512F__)
+  return (smxk_f64x8)_mm512_reduce_pd((__m512d)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  return v - ((v + 0x1.8p52) - 0x1.8p52);
+#endif
+}
+
+/* p · 2^n, rounded once where the result is subnormal, for p from 1/2 to 2 and whole n up to 126 (1022), d being n
+ * before it was rounded; 0 where d is below -151 (-1076), whatever p and n then are; NaN where d is. Without the instruction the power comes in two factors, each a normal number,
+ * and both are 0 before they could underflow: some CPUs take a detour of 150 cycles where a product does. */
+SMXK_INLINE smxk_f32x16 smxk_scaled_f32(smxk_f32x16 p, smxk_f32x16 n, smxk_f32x16 d) {
+#if defined(__AVX512F__)
+  (void)d;
+  return (smxk_f32x16)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+  smxk_u32x16 shown = ~(smxk_u32x16)(d < -151.0f);
+  smxk_u32x16 power = __builtin_bit_cast(smxk_u32x16, n + (0x1.8p23f + 127 + 64)) << 23;
+  smxk_f32x16 large = __builtin_bit_cast(smxk_f32x16, __builtin_bit_cast(smxk_u32x16, p) & shown) *
+                     __builtin_bit_cast(smxk_f32x16, power & shown);
+  return large * 0x1p-64f;
+#endif
+}
+SMXK_INLINE smxk_f64x8 smxk_scaled_f64(smxk_f64x8 p, smxk_f64x8 n, smxk_f64x8 d) {
+#if defined(__AVX512F__)
+  (void)d;
+  return (smxk_f64x8)_mm512_scalef_pd((__m512d)p, (__m512d)n);
+#else
+  smxk_u64x8 shown = ~(smxk_u64x8)(d < -1076.0);
+  smxk_u64x8 power = __builtin_bit_cast(smxk_u64x8, n + (0x1.8p52 + 1023 + 64)) << 52;
+  smxk_f64x8 large = __builtin_bit_cast(smxk_f64x8, __builtin_bit_cast(smxk_u64x8, p) & shown) *
+                     __builtin_bit_cast(smxk_f64x8, power & shown);
+  return large * 0x1p-64;
+#endif
+}
+
 /* -- float64 from float32, exact, and back, rounded ------------------------------------------ */
 
 SMXK_INLINE smxk_f64x8 smxk_widen(smxk_f32x8 v) { return __builtin_convertvector(v, smxk_f64x8); }
@@ -101,6 +163,20 @@ SMXK_INLINE smxk_f64x8 smxk_turn_f64(smxk_f64x8 v, int64_t n) {
   for (int64_t lane = 0; lane < 8; lane++) turned[lane] = v[(lane + n) & 7];
   return turned;
 #endif
+}
+
+/* The lanes of a and b by turns: of their lower halves, and of their upper ones. */
+SMXK_INLINE smxk_f32x16 smxk_zip_lower_f32(smxk_f32x16 a, smxk_f32x16 b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+SMXK_INLINE smxk_f32x16 smxk_zip_upper_f32(smxk_f32x16 a, smxk_f32x16 b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+SMXK_INLINE smxk_f64x8 smxk_zip_lower_f64(smxk_f64x8 a, smxk_f64x8 b) {
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+SMXK_INLINE smxk_f64x8 smxk_zip_upper_f64(smxk_f64x8 a, smxk_f64x8 b) {
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 }
 
 /* The largest lane; none may be NaN. */

@@ -50,6 +50,26 @@ static inline int32_t *_Nonnull smxk_reduced_of(smxk_plan *_Nonnull p) { return 
 void smxk_with_plan(void (*_Nonnull body)(void *_Nonnull context, smxk_plan *_Nonnull),
                     void *_Nonnull context);
 
+/* Room to plan an attention call: the job, and the shape of its scores. */
+typedef struct smxk_attention_plan {
+  smxk_attention job;
+  int64_t shape[4];
+  smx_tensor scores;
+} smxk_attention_plan;
+static inline int64_t *_Nonnull smxk_shape_of(smxk_attention_plan *_Nonnull p) { return p->shape; }
+static inline smx_tensor *_Nonnull smxk_scores_of(smxk_attention_plan *_Nonnull p) { return &p->scores; }
+static inline smxk_attention *_Nonnull smxk_job_of(smxk_attention_plan *_Nonnull p) { return &p->job; }
+/* Calls body with room for a plan, zeroed. */
+void smxk_with_attention_plan(void (*_Nonnull body)(void *_Nonnull context, smxk_attention_plan *_Nonnull),
+                              void *_Nonnull context);
+
+/* Bytes of a thread's scratch that an attention call may use, aligned to a cache line. */
+enum { SMXK_SCRATCH_BYTES = 2 * SMXK_CHUNK * sizeof(double) };
+
+/* Memory aligned to a cache line; NULL where there is none. */
+void *_Nullable smxk_allocate(size_t bytes);
+void smxk_release(void *_Nullable);
+
 /* Threads for a call of this thread: the thread's own setting, else the process's, else
  * SWIFTMAX_NUM_THREADS, OMP_NUM_THREADS, the CPUs that this process may use. 0 if
  * SWIFTMAX_NUM_THREADS is not a whole number from 1 to SMXK_MAX_THREADS. */

@@ -1,4 +1,4 @@
-"""softmax, log_softmax and logsumexp: exact to 2 ulp, the same bits on every CPU.
+"""softmax, log_softmax and logsumexp, exact to 2 ulp, and attention; the same bits on every CPU.
 
 An element of a result has the same bits on every instruction set, for every number of threads,
 every batch and memory layout, and whatever floating-point mode the caller is in.
@@ -8,6 +8,7 @@ from swiftmax import _core, _docs
 from swiftmax._config import show_config
 from swiftmax._core import (
     __version__,
+    attention,
     get_num_threads,
     log_softmax,
     logsumexp,
@@ -24,6 +25,7 @@ del _name, _text
 __all__ = [
     "Mask",
     "__version__",
+    "attention",
     "get_num_threads",
     "log_softmax",
     "logsumexp",

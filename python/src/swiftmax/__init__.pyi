@@ -3,6 +3,7 @@ from typing import Any, Literal, SupportsIndex, overload
 
 from swiftmax._core import (
     __version__,
+    attention,
     get_num_threads,
     log_softmax,
     logsumexp,
@@ -14,6 +15,7 @@ from swiftmax._mask import Mask as Mask
 __all__ = [
     "Mask",
     "__version__",
+    "attention",
     "get_num_threads",
     "log_softmax",
     "logsumexp",

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from swiftmax._mask import Mask
+from swiftmax._mask import Mask, integers, over_leading, side
 
 _FLOATS = (np.float16, np.float32, np.float64)
 
@@ -22,10 +22,10 @@ def _is_bfloat16(dtype):
 def _as_array(value, name):
     """A base-class array in native byte order."""
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} is a masked array, whose mask would be lost; give {name}.data, and "
-            f"mask=~numpy.ma.getmaskarray({name}) to leave its masked elements out"
-        )
+        advice = f"give {name}.data"
+        if name == "x":
+            advice += ", and mask=~numpy.ma.getmaskarray(x) to leave its masked elements out"
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; {advice}")
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -48,14 +48,19 @@ def as_float(value, name):
     )
 
 
+def as_wide(value, name, is_wide):
+    """An array in the precision of its sum with x: float64 for float64, float32 for the rest."""
+    # Such as -1e300, meant as minus infinity, becomes just that.
+    with np.errstate(over="ignore"):
+        return as_float(value, name).astype(np.float64 if is_wide else np.float32, copy=False)
+
+
 def as_bias(value, is_wide):
-    """A bias in the precision of its sum with x: float64 for float64, float32 for the rest."""
+    """A bias; a boolean array is refused, because it is likely to be a mask."""
     array = _as_array(value, "bias")
     if array.dtype.kind == "b":
         raise TypeError("bias has dtype bool; a boolean array that selects goes to mask=")
-    # Such as -1e300, meant as minus infinity, becomes just that.
-    with np.errstate(over="ignore"):
-        return as_float(array, "bias").astype(np.float64 if is_wide else np.float32, copy=False)
+    return as_wide(array, "bias", is_wide)
 
 
 def as_weights(b, x):
@@ -72,15 +77,73 @@ def as_weights(b, x):
 
 def as_mask(mask, x):
     """The boolean array (or None) and the conditions (_core_mask.c has their form) of mask=."""
+    return _mask_parts(mask, x.shape, "x")
+
+
+def _mask_parts(mask, shape, of):
+    """The parts of mask= over an array of this shape, which messages call `of`."""
     if isinstance(mask, Mask):
-        return mask._parts(x.shape)
+        return mask._parts(shape, of)
     array = _as_array(mask, "mask")
     if array.dtype.kind != "b":
         raise TypeError(
             f"mask has dtype {array.dtype}, but must be a boolean array (True takes part) or a "
-            "swiftmax.Mask; numbers to add to x go to bias="
+            f"swiftmax.Mask; numbers to add to {of} go to bias="
         )
     return array, ()
+
+
+def as_structure(shape, mask, causal, query_offset, window, key_lengths, query_lengths,
+                 segment_ids):
+    """The parts, as of `as_mask`, of all arguments of attention that mask scores of this shape."""
+    array, conditions = (None, ()) if mask is None else _mask_parts(mask, shape, "the scores")
+    arguments = query_offset, window, key_lengths, query_lengths, segment_ids
+    if not causal and all(a is None for a in arguments):
+        return array, conditions
+
+    def spread(value, name, own=()):
+        return over_leading(integers(value, name), name, shape, "the scores", own)
+
+    def spread_if_given(value, name):
+        return None if value is None else spread(value, name)
+
+    segments = None, None
+    if segment_ids is not None:
+        is_pair = isinstance(segment_ids, tuple) and len(segment_ids) == 2
+        query_ids, key_ids = segment_ids if is_pair else (segment_ids, segment_ids)
+        segments = (
+            spread(query_ids, "segment_ids of the queries", shape[-2:-1]),
+            spread(key_ids, "segment_ids of the keys", shape[-1:]),
+        )
+    own = (
+        int(causal),
+        int(window is not None),
+        *_sides(window),
+        spread_if_given(query_offset, "query_offset"),
+        spread_if_given(key_lengths, "key_lengths"),
+        spread_if_given(query_lengths, "query_lengths"),
+        *segments,
+    )
+    # In front: ALiBi takes the first offset that the library finds.
+    return array, (own, *conditions)
+
+
+def _sides(window):
+    """(left, right) of window=, -1 where open."""
+    try:
+        left, right = (0, 0) if window is None else window
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"window must be a pair (left, right), but is {window!r}") from None
+    return side(left, "the left side of window"), side(right, "the right side of window")
+
+
+def as_block_table(value):
+    """Numbers of blocks as the int32 that the library reads."""
+    table = integers(value, "block_table")
+    # Entries behind the key lengths may hold anything. One that is read and out of range is no
+    # block after this either, and the library says so.
+    limits = np.iinfo(np.int32)
+    return np.clip(table, limits.min, limits.max).astype(np.int32)
 
 
 def shares_memory(a, b):

@@ -2,7 +2,8 @@
  *
  *   _core_module.c      the table of functions, threads, configuration, initialisation
  *   _core_operations.c  softmax, log_softmax, logsumexp
- *   _core_arguments.c   keywords, axis, flags; a status becomes an exception
+ *   _core_attention.c   attention
+ *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
  *
@@ -31,7 +32,8 @@ _Static_assert(sizeof(npy_intp) == sizeof(int64_t), "swiftmax needs a 64-bit Num
 
 /* -- arguments ------------------------------------------------------------------------------- */
 
-/* Every name that an argument can have; the order is that of the positional ones. */
+/* Every name that an argument can have. Those of a function that may be given without their name
+ * follow one another in its order; the softmax family's stand before attention's own. */
 enum {
   SMXPY_X,
   SMXPY_AXIS,
@@ -42,8 +44,29 @@ enum {
   SMXPY_B,
   SMXPY_KEEPDIMS,
   SMXPY_RETURN_SIGN,
+  SMXPY_QUERY,
+  SMXPY_KEY,
+  SMXPY_VALUE,
+  SMXPY_CAUSAL,
+  SMXPY_QUERY_OFFSET,
+  SMXPY_WINDOW,
+  SMXPY_KEY_LENGTHS,
+  SMXPY_QUERY_LENGTHS,
+  SMXPY_SEGMENT_IDS,
+  SMXPY_ALIBI_SLOPES,
+  SMXPY_SCALE,
+  SMXPY_SOFTCAP,
+  SMXPY_SINKS,
+  SMXPY_PAST_KEY,
+  SMXPY_PAST_VALUE,
+  SMXPY_BLOCK_TABLE,
+  SMXPY_LAYOUT,
+  SMXPY_PRECISION,
+  SMXPY_RETURN_LSE,
+  SMXPY_RETURN_WEIGHTS,
   SMXPY_NAMES
 };
+_Static_assert(SMXPY_NAMES <= 32, "smxpy_signature.allowed has a bit for each name");
 
 typedef struct smxpy_state {
   PyObject *names[SMXPY_NAMES]; /* interned */
@@ -51,7 +74,9 @@ typedef struct smxpy_state {
 
 typedef struct smxpy_signature {
   const char *function;
+  int first;        /* the name of the first positional argument */
   int positional;   /* how many may be given without their name */
+  int required;     /* how many of these must be given */
   uint32_t allowed; /* bit per name */
 } smxpy_signature;
 
@@ -71,8 +96,17 @@ int smxpy_parse(const smxpy_state *state, const smxpy_signature *signature, PyOb
 /* axis=: an integer, a tuple or list of them, None for all; absent is the last one. */
 int smxpy_axes_of(PyObject *given, smxpy_axes *axes);
 
+/* Not given, or None where None is the default. */
+static inline int smxpy_is_absent(PyObject *given) { return !given || given == Py_None; }
+
 /* A truth value; absent is false. -1 on failure. */
-int smxpy_flag(PyObject *given);
+int smxpy_flag(PyObject *given, const char *name);
+
+/* A real number: 1 and *value if it was given; 0 where absent or None; -1 on failure. */
+int smxpy_number(PyObject *given, const char *name, double *value);
+
+/* 0 for the first of two words and where absent, 1 for the second, -1 on failure. */
+int smxpy_choice(PyObject *given, const char *name, const char *first, const char *second);
 
 /* The one place that turns a status into an exception. Returns NULL. */
 PyObject *smxpy_raise(smx_status status);
@@ -98,17 +132,28 @@ const smx_tensor *smxpy_tensor(const smxpy_operand *operand);
 int smxpy_operand_take(smxpy_operand *operand, PyObject *array);
 void smxpy_operand_clear(smxpy_operand *operand);
 
-int smxpy_x(smxpy_operand *operand, PyObject *given);
-int smxpy_out(smxpy_operand *operand, PyObject *given);
+/* An array of floats that keeps its dtype, such as x, of the name that messages use. */
+int smxpy_floats(smxpy_operand *operand, PyObject *given, const char *name);
+/* An array of floats in the precision that sums with x have: float64 for float64, else float32. */
+int smxpy_wide_floats(smxpy_operand *operand, PyObject *given, const char *name, smx_dtype x);
+/* out=, which must have the dtype of the input called x. */
+int smxpy_out(smxpy_operand *operand, PyObject *given, const char *x);
 int smxpy_bias(smxpy_operand *operand, PyObject *given, smx_dtype x);
 /* A number is kept in *value; 1 is no temperature at all. */
 int smxpy_temperature(smxpy_operand *operand, PyObject *given, double *value);
 /* b=: broadcasts x against it where it is the larger one. */
 int smxpy_weights(smxpy_operand *operand, PyObject *given, smxpy_operand *x);
 
-/* 1 if writing `out` would change `input` before it is read, 0 if not, -1 on failure. */
-int smxpy_overlaps(const smxpy_operand *out, const smxpy_operand *input);
-int smxpy_has_own_places(const smxpy_operand *out);
+/* An uninitialised array in C order with the dtype of another. */
+PyObject *smxpy_new_like(PyArrayObject *x, int rank, const npy_intp *shape);
+
+/* One call of the library that writes its result to `out`. */
+typedef smx_status (*smxpy_run)(const void *call, const smx_tensor *out);
+
+/* Runs a call into `out`, aside and copied at the end where `out` overlaps an input, absent ones
+ * among them. -1 and an exception on failure. */
+int smxpy_execute(smxpy_run run, const void *call, const smxpy_operand *out,
+                  const smxpy_operand *const *inputs, int count);
 
 /* -- mask ------------------------------------------------------------------------------------ */
 
@@ -120,6 +165,9 @@ typedef struct smxpy_mask {
 } smxpy_mask;
 
 int smxpy_mask_of(smxpy_mask *mask, PyObject *given, const smxpy_operand *x);
+/* mask= and the arguments of attention that mask too, over scores of a shape. */
+int smxpy_structure_of(smxpy_mask *mask, PyObject *const given[SMXPY_NAMES], int rank,
+                       const npy_intp *scores);
 void smxpy_mask_clear(smxpy_mask *mask);
 
 /* -- operations ------------------------------------------------------------------------------ */
@@ -128,6 +176,8 @@ PyObject *smxpy_softmax(PyObject *module, PyObject *const *args, Py_ssize_t coun
 PyObject *smxpy_log_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count,
                             PyObject *names);
 PyObject *smxpy_logsumexp(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                          PyObject *names);
+PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
                           PyObject *names);
 
 #endif

@@ -48,6 +48,62 @@ def logsumexp(
     return_sign: Literal[True],
     out: NDArray[Any] | None = None,
 ) -> tuple[Any, Any]: ...
+@overload
+def attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    *,
+    mask: ArrayLike | Mask | None = None,
+    bias: ArrayLike | None = None,
+    causal: bool = False,
+    query_offset: ArrayLike | None = None,
+    window: tuple[SupportsIndex | None, SupportsIndex | None] | None = None,
+    key_lengths: ArrayLike | None = None,
+    query_lengths: ArrayLike | None = None,
+    segment_ids: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    alibi_slopes: ArrayLike | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: ArrayLike | None = None,
+    past_key: ArrayLike | None = None,
+    past_value: ArrayLike | None = None,
+    block_table: ArrayLike | None = None,
+    layout: Literal["BHLD", "BLHD"] = "BHLD",
+    precision: Literal["exact", "fast"] = "exact",
+    out: NDArray[Any] | None = None,
+    return_lse: Literal[False] = False,
+    return_weights: Literal[False] = False,
+) -> NDArray[Any]: ...
+
+# An array, or with return_lse or return_weights a tuple of two or three.
+@overload
+def attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    *,
+    mask: ArrayLike | Mask | None = None,
+    bias: ArrayLike | None = None,
+    causal: bool = False,
+    query_offset: ArrayLike | None = None,
+    window: tuple[SupportsIndex | None, SupportsIndex | None] | None = None,
+    key_lengths: ArrayLike | None = None,
+    query_lengths: ArrayLike | None = None,
+    segment_ids: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    alibi_slopes: ArrayLike | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: ArrayLike | None = None,
+    past_key: ArrayLike | None = None,
+    past_value: ArrayLike | None = None,
+    block_table: ArrayLike | None = None,
+    layout: Literal["BHLD", "BLHD"] = "BHLD",
+    precision: Literal["exact", "fast"] = "exact",
+    out: NDArray[Any] | None = None,
+    return_lse: bool = False,
+    return_weights: bool = False,
+) -> Any: ...
 def set_num_threads(n: SupportsIndex, /) -> None: ...
 def get_num_threads() -> int: ...
 def _set_num_threads_local(n: SupportsIndex, /) -> int: ...

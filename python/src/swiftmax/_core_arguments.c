@@ -1,9 +1,38 @@
-/* Arguments that are not arrays: keywords, axis, flags; and the way from a status to an exception.
- */
+/* Arguments that are not arrays: keywords, axis, flags, numbers, choices; and the way from a status
+ * to an exception. */
 #include "_core.h"
 
-static const char *const names[SMXPY_NAMES] = {"x",   "axis", "temperature", "mask",       "bias",
-                                               "out", "b",    "keepdims",    "return_sign"};
+static const char *const names[SMXPY_NAMES] = {
+    [SMXPY_X] = "x",
+    [SMXPY_AXIS] = "axis",
+    [SMXPY_TEMPERATURE] = "temperature",
+    [SMXPY_MASK] = "mask",
+    [SMXPY_BIAS] = "bias",
+    [SMXPY_OUT] = "out",
+    [SMXPY_B] = "b",
+    [SMXPY_KEEPDIMS] = "keepdims",
+    [SMXPY_RETURN_SIGN] = "return_sign",
+    [SMXPY_QUERY] = "query",
+    [SMXPY_KEY] = "key",
+    [SMXPY_VALUE] = "value",
+    [SMXPY_CAUSAL] = "causal",
+    [SMXPY_QUERY_OFFSET] = "query_offset",
+    [SMXPY_WINDOW] = "window",
+    [SMXPY_KEY_LENGTHS] = "key_lengths",
+    [SMXPY_QUERY_LENGTHS] = "query_lengths",
+    [SMXPY_SEGMENT_IDS] = "segment_ids",
+    [SMXPY_ALIBI_SLOPES] = "alibi_slopes",
+    [SMXPY_SCALE] = "scale",
+    [SMXPY_SOFTCAP] = "softcap",
+    [SMXPY_SINKS] = "sinks",
+    [SMXPY_PAST_KEY] = "past_key",
+    [SMXPY_PAST_VALUE] = "past_value",
+    [SMXPY_BLOCK_TABLE] = "block_table",
+    [SMXPY_LAYOUT] = "layout",
+    [SMXPY_PRECISION] = "precision",
+    [SMXPY_RETURN_LSE] = "return_lse",
+    [SMXPY_RETURN_WEIGHTS] = "return_weights",
+};
 
 int smxpy_state_fill(smxpy_state *state) {
   for (int i = 0; i < SMXPY_NAMES; i++) {
@@ -36,7 +65,8 @@ int smxpy_parse(const smxpy_state *state, const smxpy_signature *signature, PyOb
                  signature->function, signature->positional, count);
     return -1;
   }
-  for (int i = 0; i < SMXPY_NAMES; i++) given[i] = i < count ? args[i] : NULL;
+  for (int i = 0; i < SMXPY_NAMES; i++) given[i] = NULL;
+  for (Py_ssize_t i = 0; i < count; i++) given[signature->first + i] = args[i];
   Py_ssize_t named = keywords ? PyTuple_Size(keywords) : 0;
   for (Py_ssize_t i = 0; i < named; i++) {
     PyObject *name = PyTuple_GetItem(keywords, i);
@@ -51,14 +81,15 @@ int smxpy_parse(const smxpy_state *state, const smxpy_signature *signature, PyOb
     }
     given[place] = args[count + i];
   }
-  if (!given[SMXPY_X]) {
-    PyErr_Format(PyExc_TypeError, "%s() needs x", signature->function);
-    return -1;
-  }
+  for (int i = signature->first; i < signature->first + signature->required; i++)
+    if (!given[i]) {
+      PyErr_Format(PyExc_TypeError, "%s() needs %s", signature->function, names[i]);
+      return -1;
+    }
   return 0;
 }
 
-/* -- axis and flags -------------------------------------------------------------------------- */
+/* -- axis ------------------------------------------------------------------------------------ */
 
 static int axis_number(PyObject *given, int32_t *axis) {
   PyObject *number = PyNumber_Index(given);
@@ -108,7 +139,46 @@ int smxpy_axes_of(PyObject *given, smxpy_axes *axes) {
   return 0;
 }
 
-int smxpy_flag(PyObject *given) { return given ? PyObject_IsTrue(given) : 0; }
+/* -- flags, numbers, choices ----------------------------------------------------------------- */
+
+int smxpy_flag(PyObject *given, const char *name) {
+  if (smxpy_is_absent(given)) return 0;
+  int flag = PyObject_IsTrue(given);
+  /* An array of several elements, most likely. */
+  if (flag < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
+    PyErr_Clear();
+    PyErr_Format(PyExc_ValueError, "%s must be True or False, but is %R", name, given);
+  }
+  return flag;
+}
+
+int smxpy_number(PyObject *given, const char *name, double *value) {
+  if (smxpy_is_absent(given)) return 0;
+  double number = PyFloat_AsDouble(given);
+  if (number == -1 && PyErr_Occurred()) {
+    /* Python's own sentences do not say which argument it was. */
+    if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+      PyErr_Clear();
+      PyErr_Format(PyExc_TypeError, "%s must be a real number or None, but is %R", name, given);
+    } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+      PyErr_Clear();
+      PyErr_Format(PyExc_ValueError, "%s is larger than a float can be", name);
+    }
+    return -1;
+  }
+  *value = number;
+  return 1;
+}
+
+int smxpy_choice(PyObject *given, const char *name, const char *first, const char *second) {
+  if (!given) return 0;
+  if (PyUnicode_Check(given)) {
+    if (PyUnicode_CompareWithASCIIString(given, first) == 0) return 0;
+    if (PyUnicode_CompareWithASCIIString(given, second) == 0) return 1;
+  }
+  PyErr_Format(PyExc_ValueError, "%s must be '%s' or '%s', but is %R", name, first, second, given);
+  return -1;
+}
 
 /* -- failures and helpers -------------------------------------------------------------------- */
 

@@ -33,13 +33,6 @@ static smx_status plain_rows(operation what, smx_dtype dtype, const void *x, voi
   }
 }
 
-/* An uninitialised array in C order with the dtype of another. */
-static PyObject *new_like(PyArrayObject *x, int rank, npy_intp *shape) {
-  PyArray_Descr *descr = PyArray_DESCR(x);
-  Py_INCREF(descr);
-  return PyArray_NewFromDescr(&PyArray_Type, descr, rank, shape, NULL, NULL, 0, NULL);
-}
-
 static int is_plain(PyObject *given) {
   if (!PyArray_CheckExact(given)) return 0;
   PyArrayObject *x = (PyArrayObject *)given;
@@ -50,7 +43,7 @@ static int is_plain(PyObject *given) {
 
 /* Whether a call with keywords asks for no more: x, and perhaps an axis that is the last. */
 static int is_plain_call(PyObject *const given[SMXPY_NAMES]) {
-  for (int i = SMXPY_AXIS + 1; i < SMXPY_NAMES; i++)
+  for (int i = SMXPY_AXIS + 1; i < SMXPY_QUERY; i++)
     if (given[i]) return 0;
   if (!is_plain(given[SMXPY_X])) return 0;
   if (!given[SMXPY_AXIS]) return 1;
@@ -65,7 +58,7 @@ static PyObject *plain(operation what, PyArrayObject *x) {
   npy_intp *shape = PyArray_DIMS(x);
   int64_t rows = 1, cols = shape[rank - 1];
   for (int axis = 0; axis < rank - 1; axis++) rows *= shape[axis];
-  PyObject *out = new_like(x, what == LOGSUMEXP ? rank - 1 : rank, shape);
+  PyObject *out = smxpy_new_like(x, what == LOGSUMEXP ? rank - 1 : rank, shape);
   if (!out) return NULL;
   smx_dtype dtype = smxpy_dtype_of(x);
   void *from = PyArray_DATA(x), *to = PyArray_DATA((PyArrayObject *)out);
@@ -133,7 +126,8 @@ static smx_status run_now(const call *c, const smx_tensor *out) {
   return (c->what == SOFTMAX ? smx_softmax : smx_log_softmax)(&c->x.tensor, out, &options);
 }
 
-static smx_status run(const call *c, const smx_tensor *out) {
+static smx_status run(const void *which, const smx_tensor *out) {
+  const call *c = which;
   if (PyArray_SIZE(c->x.array) <= GIL_THRESHOLD) return run_now(c, out);
   smx_status status;
   Py_BEGIN_ALLOW_THREADS;
@@ -142,30 +136,9 @@ static smx_status run(const call *c, const smx_tensor *out) {
   return status;
 }
 
-/* Runs into an array of its own and copies it to out at the end. */
-static smx_status run_aside(const call *c) {
-  smxpy_operand aside = {0};
-  if (smxpy_operand_take(&aside, PyArray_NewLikeArray(c->out.array, NPY_KEEPORDER, NULL, 0)) < 0)
-    return -1;
-  smx_status status = run(c, &aside.tensor);
-  if (status == SMX_OK && PyArray_CopyInto(c->out.array, aside.array) < 0) status = -1;
-  smxpy_operand_clear(&aside);
-  return status;
-}
-
-/* Runs the call into c->out, whatever it overlaps; -1 and an exception on failure. */
 static int execute(const call *c) {
-  smx_status status = SMX_ERROR_OVERLAP;
-  int overlaps = 0;
   const smxpy_operand *inputs[] = {&c->x, &c->mask.array, &c->bias, &c->temperature, &c->weights};
-  for (int i = 0; i < 5 && overlaps == 0; i++) overlaps = smxpy_overlaps(&c->out, inputs[i]);
-  if (overlaps < 0) return -1;
-  int has_own_places = smxpy_has_own_places(&c->out);
-  if (!overlaps || !has_own_places) status = run(c, &c->out.tensor);
-  /* The library looks at address ranges alone; it may refuse what only lies close together. */
-  if (status == SMX_ERROR_OVERLAP && has_own_places) status = run_aside(c);
-  if (status > 0) smxpy_raise(status);
-  return status == SMX_OK ? 0 : -1;
+  return smxpy_execute(run, c, &c->out, inputs, 5);
 }
 
 /* softmax and log_softmax keep the shape of x; fresh memory is laid out as x is. */
@@ -190,12 +163,13 @@ static PyObject *softmax(operation what, const smxpy_signature *signature, PyObj
   if (is_plain_call(given)) return plain(what, (PyArrayObject *)given[SMXPY_X]);
   call c = {.what = what};
   PyObject *result = NULL;
-  int was_given = given[SMXPY_OUT] && given[SMXPY_OUT] != Py_None;
-  if (smxpy_axes_of(given[SMXPY_AXIS], &c.axes) == 0 && smxpy_x(&c.x, given[SMXPY_X]) == 0 &&
+  int was_given = !smxpy_is_absent(given[SMXPY_OUT]);
+  if (smxpy_axes_of(given[SMXPY_AXIS], &c.axes) == 0 &&
+      smxpy_floats(&c.x, given[SMXPY_X], "x") == 0 &&
       smxpy_temperature(&c.temperature, given[SMXPY_TEMPERATURE], &c.number) == 0 &&
       smxpy_mask_of(&c.mask, given[SMXPY_MASK], &c.x) == 0 &&
       smxpy_bias(&c.bias, given[SMXPY_BIAS], c.x.tensor.dtype) == 0 &&
-      smxpy_out(&c.out, given[SMXPY_OUT]) == 0 && make_out(&c) == 0 && execute(&c) == 0)
+      smxpy_out(&c.out, given[SMXPY_OUT], "x") == 0 && make_out(&c) == 0 && execute(&c) == 0)
     result = take_result(&c.out, was_given);
   clear(&c);
   return result;
@@ -203,7 +177,7 @@ static PyObject *softmax(operation what, const smxpy_signature *signature, PyObj
 
 PyObject *smxpy_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count,
                         PyObject *keywords) {
-  static const smxpy_signature signature = {"softmax", 2,
+  static const smxpy_signature signature = {"softmax", SMXPY_X, 2, 1,
                                             1 << SMXPY_X | 1 << SMXPY_AXIS |
                                                 1 << SMXPY_TEMPERATURE | 1 << SMXPY_MASK |
                                                 1 << SMXPY_BIAS | 1 << SMXPY_OUT};
@@ -212,7 +186,7 @@ PyObject *smxpy_softmax(PyObject *module, PyObject *const *args, Py_ssize_t coun
 
 PyObject *smxpy_log_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count,
                             PyObject *keywords) {
-  static const smxpy_signature signature = {"log_softmax", 2,
+  static const smxpy_signature signature = {"log_softmax", SMXPY_X, 2, 1,
                                             1 << SMXPY_X | 1 << SMXPY_AXIS |
                                                 1 << SMXPY_TEMPERATURE | 1 << SMXPY_MASK |
                                                 1 << SMXPY_BIAS | 1 << SMXPY_OUT};
@@ -248,12 +222,13 @@ static int refuse_out(const call *c, int keepdims) {
 static int make_sums(call *c, int keepdims, int with_sign) {
   npy_intp shape[SMX_MAX_DIMS];
   int rank = reduced_shape(c, keepdims, shape);
-  if (!c->out.array && smxpy_operand_take(&c->out, new_like(c->x.array, rank, shape)) < 0)
+  if (!c->out.array && smxpy_operand_take(&c->out, smxpy_new_like(c->x.array, rank, shape)) < 0)
     return -1;
   /* The library takes the sums with or without their axes of length 1; here keepdims says which. */
   int has_all_axes = c->out.tensor.ndim == c->x.tensor.ndim;
   if (rank != c->out.tensor.ndim && has_all_axes != keepdims) return refuse_out(c, keepdims);
-  if (with_sign && smxpy_operand_take(&c->sign, new_like(c->x.array, rank, shape)) < 0) return -1;
+  if (with_sign && smxpy_operand_take(&c->sign, smxpy_new_like(c->x.array, rank, shape)) < 0)
+    return -1;
   return 0;
 }
 
@@ -262,24 +237,26 @@ PyObject *smxpy_logsumexp(PyObject *module, PyObject *const *args, Py_ssize_t co
   if (count == 1 && !keywords && is_plain(args[0]))
     return plain(LOGSUMEXP, (PyArrayObject *)args[0]);
   static const smxpy_signature signature = {
-      "logsumexp", 2,
+      "logsumexp", SMXPY_X, 2, 1,
       1 << SMXPY_X | 1 << SMXPY_AXIS | 1 << SMXPY_B | 1 << SMXPY_MASK | 1 << SMXPY_BIAS |
           1 << SMXPY_KEEPDIMS | 1 << SMXPY_RETURN_SIGN | 1 << SMXPY_OUT};
   PyObject *given[SMXPY_NAMES];
   if (smxpy_parse(PyModule_GetState(module), &signature, args, count, keywords, given) < 0)
     return NULL;
   if (is_plain_call(given)) return plain(LOGSUMEXP, (PyArrayObject *)given[SMXPY_X]);
-  int keepdims = smxpy_flag(given[SMXPY_KEEPDIMS]),
-      with_sign = smxpy_flag(given[SMXPY_RETURN_SIGN]);
-  if (keepdims < 0 || with_sign < 0) return NULL;
+  int keepdims = smxpy_flag(given[SMXPY_KEEPDIMS], "keepdims");
+  if (keepdims < 0) return NULL;
+  int with_sign = smxpy_flag(given[SMXPY_RETURN_SIGN], "return_sign");
+  if (with_sign < 0) return NULL;
   call c = {.what = LOGSUMEXP};
   PyObject *result = NULL;
-  int was_given = given[SMXPY_OUT] && given[SMXPY_OUT] != Py_None;
-  if (smxpy_axes_of(given[SMXPY_AXIS], &c.axes) == 0 && smxpy_x(&c.x, given[SMXPY_X]) == 0 &&
+  int was_given = !smxpy_is_absent(given[SMXPY_OUT]);
+  if (smxpy_axes_of(given[SMXPY_AXIS], &c.axes) == 0 &&
+      smxpy_floats(&c.x, given[SMXPY_X], "x") == 0 &&
       smxpy_weights(&c.weights, given[SMXPY_B], &c.x) == 0 &&
       smxpy_mask_of(&c.mask, given[SMXPY_MASK], &c.x) == 0 &&
       smxpy_bias(&c.bias, given[SMXPY_BIAS], c.x.tensor.dtype) == 0 &&
-      smxpy_out(&c.out, given[SMXPY_OUT]) == 0 && make_sums(&c, keepdims, with_sign) == 0 &&
+      smxpy_out(&c.out, given[SMXPY_OUT], "x") == 0 && make_sums(&c, keepdims, with_sign) == 0 &&
       execute(&c) == 0)
     result = take_result(&c.out, was_given);
   if (result && with_sign) {

@@ -1,5 +1,5 @@
-/* Arrays: which dtype the library knows them by, how they are handed over without a copy, and
- * whether two of them overlap. */
+/* Arrays: which dtype the library knows them by, how they are handed over without a copy, and how
+ * a result is written where it may overlap an input. */
 #include "_core.h"
 
 /* -- dtypes ---------------------------------------------------------------------------------- */
@@ -75,18 +75,31 @@ static smx_dtype ready_dtype(PyObject *given) {
   return PyArray_CheckExact(given) ? smxpy_dtype_of((PyArrayObject *)given) : 0;
 }
 
-int smxpy_x(smxpy_operand *operand, PyObject *given) {
+int smxpy_floats(smxpy_operand *operand, PyObject *given, const char *name) {
   if (is_float(ready_dtype(given))) return take_borrowed(operand, given);
-  PyObject *name = PyUnicode_FromString("x");
-  if (!name) return -1;
-  PyObject *args[] = {given, name};
+  PyObject *text = PyUnicode_FromString(name);
+  if (!text) return -1;
+  PyObject *args[] = {given, text};
   PyObject *array = smxpy_help("as_float", 2, args);
-  Py_DECREF(name);
+  Py_DECREF(text);
   return smxpy_operand_take(operand, array);
 }
 
-int smxpy_out(smxpy_operand *operand, PyObject *given) {
-  if (!given || given == Py_None) return 0;
+int smxpy_wide_floats(smxpy_operand *operand, PyObject *given, const char *name, smx_dtype x) {
+  if (smxpy_is_absent(given)) return 0;
+  int is_wide = x == SMX_FLOAT64;
+  if (ready_dtype(given) == (is_wide ? SMX_FLOAT64 : SMX_FLOAT32))
+    return take_borrowed(operand, given);
+  PyObject *text = PyUnicode_FromString(name);
+  if (!text) return -1;
+  PyObject *args[] = {given, text, is_wide ? Py_True : Py_False};
+  PyObject *array = smxpy_help("as_wide", 3, args);
+  Py_DECREF(text);
+  return smxpy_operand_take(operand, array);
+}
+
+int smxpy_out(smxpy_operand *operand, PyObject *given, const char *x) {
+  if (smxpy_is_absent(given)) return 0;
   if (!PyArray_Check(given)) {
     PyErr_Format(PyExc_TypeError, "out must be a NumPy array, but is a %S",
                  (PyObject *)Py_TYPE(given));
@@ -99,15 +112,15 @@ int smxpy_out(smxpy_operand *operand, PyObject *given) {
   }
   if (!smxpy_dtype_of(array)) {
     PyErr_Format(PyExc_TypeError,
-                 "out has dtype %R, but must have the dtype of x in native byte order",
-                 (PyObject *)PyArray_DESCR(array));
+                 "out has dtype %R, but must have the dtype of %s in native byte order",
+                 (PyObject *)PyArray_DESCR(array), x);
     return -1;
   }
   return take_borrowed(operand, given);
 }
 
 int smxpy_bias(smxpy_operand *operand, PyObject *given, smx_dtype x) {
-  if (!given || given == Py_None) return 0;
+  if (smxpy_is_absent(given)) return 0;
   smx_dtype dtype = ready_dtype(given);
   if (dtype == x || (dtype == SMX_FLOAT32 && is_narrow(x))) return take_borrowed(operand, given);
   PyObject *is_wide = PyBool_FromLong(x == SMX_FLOAT64);
@@ -125,17 +138,11 @@ int smxpy_temperature(smxpy_operand *operand, PyObject *given, double *value) {
     if (*value != 1) operand->tensor = (smx_tensor){.data = value, .dtype = SMX_FLOAT64};
     return 0;
   }
-  if (is_float(ready_dtype(given))) return take_borrowed(operand, given);
-  PyObject *name = PyUnicode_FromString("temperature");
-  if (!name) return -1;
-  PyObject *args[] = {given, name};
-  PyObject *array = smxpy_help("as_float", 2, args);
-  Py_DECREF(name);
-  return smxpy_operand_take(operand, array);
+  return smxpy_floats(operand, given, "temperature");
 }
 
 int smxpy_weights(smxpy_operand *operand, PyObject *given, smxpy_operand *x) {
-  if (!given || given == Py_None) return 0;
+  if (smxpy_is_absent(given)) return 0;
   PyObject *args[] = {given, (PyObject *)x->array};
   PyObject *pair = smxpy_help("as_weights", 2, args);
   if (!pair) return -1;
@@ -149,7 +156,13 @@ int smxpy_weights(smxpy_operand *operand, PyObject *given, smxpy_operand *x) {
   return status;
 }
 
-/* -- overlap --------------------------------------------------------------------------------- */
+/* -- results --------------------------------------------------------------------------------- */
+
+PyObject *smxpy_new_like(PyArrayObject *x, int rank, const npy_intp *shape) {
+  PyArray_Descr *descr = PyArray_DESCR(x);
+  Py_INCREF((PyObject *)descr);
+  return PyArray_NewFromDescr(&PyArray_Type, descr, rank, shape, NULL, NULL, 0, NULL);
+}
 
 /* The bytes from the lowest to behind the highest element. */
 static void extent(const smx_tensor *t, int64_t itemsize, uintptr_t *lower, uintptr_t *upper) {
@@ -172,7 +185,9 @@ static int is_same(const smx_tensor *a, const smx_tensor *b) {
   return 1;
 }
 
-int smxpy_overlaps(const smxpy_operand *out, const smxpy_operand *input) {
+/* 1 if writing `out` would change `input` before it is read, 0 if not, -1 on failure. An input that
+ * is `out` itself is left to the library, which reads it in time or refuses. */
+static int overlaps(const smxpy_operand *out, const smxpy_operand *input) {
   if (!input->array || is_same(&out->tensor, &input->tensor)) return 0;
   uintptr_t lower, upper, input_lower, input_upper;
   extent(&out->tensor, PyArray_ITEMSIZE(out->array), &lower, &upper);
@@ -186,8 +201,33 @@ int smxpy_overlaps(const smxpy_operand *out, const smxpy_operand *input) {
   return result;
 }
 
-int smxpy_has_own_places(const smxpy_operand *out) {
+static int has_own_places(const smxpy_operand *out) {
   for (int axis = 0; axis < out->tensor.ndim; axis++)
     if (out->tensor.shape[axis] > 1 && out->tensor.strides[axis] == 0) return 0;
   return 1;
+}
+
+/* Runs into an array of its own and copies it to out at the end. */
+static smx_status run_aside(smxpy_run run, const void *call, const smxpy_operand *out) {
+  smxpy_operand aside = {0};
+  if (smxpy_operand_take(&aside, PyArray_NewLikeArray(out->array, NPY_KEEPORDER, NULL, 0)) < 0)
+    return -1;
+  smx_status status = run(call, &aside.tensor);
+  if (status == SMX_OK && PyArray_CopyInto(out->array, aside.array) < 0) status = -1;
+  smxpy_operand_clear(&aside);
+  return status;
+}
+
+int smxpy_execute(smxpy_run run, const void *call, const smxpy_operand *out,
+                  const smxpy_operand *const *inputs, int count) {
+  smx_status status = SMX_ERROR_OVERLAP;
+  int overlap = 0;
+  for (int i = 0; i < count && overlap == 0; i++) overlap = overlaps(out, inputs[i]);
+  if (overlap < 0) return -1;
+  int may_run_aside = has_own_places(out);
+  if (!overlap || !may_run_aside) status = run(call, &out->tensor);
+  /* The library looks at address ranges alone; it may refuse what only lies close together. */
+  if (status == SMX_ERROR_OVERLAP && may_run_aside) status = run_aside(run, call, out);
+  if (status > 0) smxpy_raise(status);
+  return status == SMX_OK ? 0 : -1;
 }

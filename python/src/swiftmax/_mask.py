@@ -6,9 +6,12 @@ import numpy as np
 _LARGEST = np.iinfo(np.int64).max
 
 
-def _integers(value, name):
+def integers(value, name):
     """An int64 array of its own, so that a later change of `value` does not reach the mask."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array: {error}") from None
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an integer or an array of integers, but is {value!r}")
     if array.dtype.kind == "u" and array.size and int(array.max()) > _LARGEST:
@@ -18,11 +21,11 @@ def _integers(value, name):
     return array
 
 
-def _side(value, name):
+def side(value, name):
     """A side of a window; -1 is open."""
     if value is None:
         return -1
-    number = _integers(value, name)
+    number = integers(value, name)
     if number.ndim or number < -1:
         raise ValueError(f"{name} must be None, -1 (open) or a number of keys, but is {value!r}")
     return int(number)
@@ -54,11 +57,14 @@ class _Condition:
     def leading_rank(self):
         return max((a.ndim - own for a, _, own in self.arrays() if a is not None), default=0)
 
-    def parts(self, shape):
-        """The tuple that the C module reads, its arrays spread over the axes of x."""
+    def parts(self, shape, of):
+        """The tuple that the C module reads, its arrays spread over the axes of x.
+
+        `of` is what messages call x.
+        """
         lengths = {"query_ids": shape[-2:-1], "key_ids": shape[-1:]}
         arrays = [
-            None if a is None else _over_leading(a, name, shape, lengths.get(name, ()))
+            None if a is None else over_leading(a, f"mask {name}", shape, of, lengths.get(name, ()))
             for a, name, _ in self.arrays()
         ]
         return int(self.causal), int(self.window), self.left, self.right, *arrays
@@ -113,19 +119,21 @@ def _require_length(ids, name, length):
         raise ValueError(f"{name} of shape {ids.shape} must end in {length} ids")
 
 
-def _over_leading(array, name, shape, own):
+def over_leading(array, name, shape, of, own=()):
     """`array` as a view over the first axes of x, then `own`; axes of length 1 are stretched."""
     leading = shape[:-2]
     rank = array.ndim - len(own)
     if 0 <= rank <= len(leading):
+        if array.shape == leading[:rank] + own:
+            return array
         try:
             return np.broadcast_to(array, leading[:rank] + own)
         except ValueError:
             pass
     beside = f", then {own[0]} ids," if own else ""
     raise ValueError(
-        f"mask {name} of shape {array.shape} must have the leading axes {leading}{beside} "
-        f"of x of shape {shape}, or the first of them"
+        f"{name} of shape {array.shape} must have the leading axes {leading}{beside} "
+        f"of {of} of shape {shape}, or the first of them"
     )
 
 
@@ -175,7 +183,7 @@ class Mask:
         first queries then see nothing.
         """
         return cls._of([_Condition(
-            causal=True, offset=None if offset is None else _integers(offset, "offset"))])
+            causal=True, offset=None if offset is None else integers(offset, "offset"))])
 
     @classmethod
     def window(cls, left, right, offset=None):
@@ -183,22 +191,22 @@ class Mask:
 
         A side of None or -1 is open. The default offset is ``Lk - Lq``.
         """
-        sides = _side(left, "left"), _side(right, "right")
+        sides = side(left, "left"), side(right, "right")
         return cls._of([_Condition(
-            window=sides, offset=None if offset is None else _integers(offset, "offset"))])
+            window=sides, offset=None if offset is None else integers(offset, "offset"))])
 
     @classmethod
     def lengths(cls, keys, queries=None):
         """Only the first `keys` keys are seen, and only the first `queries` queries see."""
         return cls._of([_Condition(
-            keys=_integers(keys, "keys"),
-            queries=None if queries is None else _integers(queries, "queries"))])
+            keys=integers(keys, "keys"),
+            queries=None if queries is None else integers(queries, "queries"))])
 
     @classmethod
     def segments(cls, query_ids, key_ids=None):
         """A query sees the keys that have its id; `key_ids` defaults to `query_ids`."""
-        of_queries = _integers(query_ids, "query_ids")
-        of_keys = of_queries if key_ids is None else _integers(key_ids, "key_ids")
+        of_queries = integers(query_ids, "query_ids")
+        of_keys = of_queries if key_ids is None else integers(key_ids, "key_ids")
         for ids, name in (of_queries, "query_ids"), (of_keys, "key_ids"):
             if ids.ndim == 0:
                 raise ValueError(f"{name} must have an id for each place, but is {int(ids)}")
@@ -229,16 +237,20 @@ class Mask:
             result = result & mask
         return result
 
-    def _parts(self, shape):
-        """The boolean array, or None, and the conditions for an x of this shape."""
+    def _parts(self, shape, of="x"):
+        """The boolean array, or None, and the conditions for an x of this shape.
+
+        `of` is what messages call it.
+        """
         if self._conditions and len(shape) < 2:
             raise ValueError(
-                f"mask needs queries and keys as the last two axes of x, but x has shape {shape}"
+                f"mask needs queries and keys as the last two axes of {of}, but {of} has shape "
+                f"{shape}"
             )
         array = self._masks[0] if self._masks else None
         for mask in self._masks[1:]:
             array = array & mask
-        return array, tuple(c.parts(shape) for c in self._conditions)
+        return array, tuple(c.parts(shape, of) for c in self._conditions)
 
     def __repr__(self):
         rules = [f"Mask.{c!r}" for c in self._conditions]

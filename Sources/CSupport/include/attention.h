@@ -1,0 +1,69 @@
+/* An attention call as the kernels see it. The ABI has validated everything; byte strides may be negative or zero. */
+#ifndef SMXK_ATTENTION_H
+#define SMXK_ATTENTION_H
+
+#include "../../../Include/swiftmax.h"
+
+/* Keys of a block, the unit in which sums of a row are made and its exponent may move; and of a span, whose
+ * sums begin anew and are merged in order, so that threads can share a long row. Part of the bits contract
+ * (docs/attention.md). */
+enum { SMXK_KEY_BLOCK = 64, SMXK_KEY_SPAN = 1024 };
+
+/* An operand seen as [batch][head][row][column], strides in bytes; data NULL where it is absent. */
+typedef struct smxk_view {
+  char *data;
+  int64_t batch, head, row, column;
+} smxk_view;
+
+/* What each lane of a tile is: query's place and head, first key seen, key behind the last one seen. */
+enum { SMXK_PLACE, SMXK_HEAD, SMXK_FIRST, SMXK_LAST, SMXK_PLACES };
+
+/* What each lane has come to: the exponent and the sum of this span, and of the spans before; of the block, the
+ * largest score, the factor for what came before, the first key seen and the one behind the last, and the
+ * query's distance, all counted from the first key; the ALiBi slope. */
+enum { SMXK_EXPONENT, SMXK_WEIGHT, SMXK_TOTAL_EXPONENT, SMXK_TOTAL_WEIGHT, SMXK_LARGEST, SMXK_FACTOR, SMXK_FROM,
+       SMXK_TO, SMXK_DISTANCE, SMXK_SLOPE, SMXK_STATES };
+
+/* The queries that are worked on together. */
+typedef struct smxk_tile {
+  int64_t lanes, count;        /* how wide the tile is, and how many lanes are queries */
+  int64_t lower, upper;        /* keys that any query sees lie in lower ..< upper */
+  int64_t all_from, all_to;    /* keys in all_from ..< all_to every query sees, segments and arrays aside */
+} smxk_tile;
+
+/* Where a thread's workspace holds what, in bytes from its start. Matrices lie with lanes (queries) innermost. */
+typedef struct smxk_rooms {
+  int64_t scores;       /* a block's scores, then its weights: keys × lanes */
+  int64_t bias, shown;  /* the same of the bias, and of the mask as 1 and 0 */
+  int64_t turn;         /* a block's numbers for a vector of lanes, before or after they are turned */
+  int64_t keys, values; /* a block of each, where they cannot be used in place */
+  int64_t tiles;        /* the first tile */
+  int64_t tile_bytes;
+  /* Inside a tile, behind its smxk_tile: */
+  int64_t query;        /* head size × lanes, scaled */
+  int64_t sums, totals; /* value size × lanes: of this span, of the spans before */
+  int64_t state;        /* SMXK_STATES rows of lanes */
+  int64_t lanes;        /* SMXK_PLACES rows of int64 */
+  int64_t bytes;        /* of all */
+} smxk_rooms;
+
+typedef struct smxk_attention {
+  smx_dtype dtype, bias_dtype;
+  int64_t batch, heads, key_heads, queries, keys, past, head_size, value_size;
+  smxk_view query, key, value, past_key, past_value, out, lse, weights, mask, bias, slopes, sinks;
+  smxk_view blocks;     /* the block table: batch, column */
+  int64_t block_size;
+  double scale, softcap;
+  const smx_mask *structure;
+  const smx_tensor *offset;   /* what ALiBi counts from; NULL: keys - queries */
+  int32_t has_segments; /* whether a condition of the structure has them */
+  int64_t leading;      /* leading axes of the scores: 2, 1 (heads) or 0 */
+  /* The plan. A group is a key head with the rows of all its query heads, or one query head; a task is some
+   * tiles of one group. */
+  int32_t is_flat;
+  int64_t groups, rows, tile_lanes, tile_count, tiles_per_task;
+  smxk_rooms rooms;
+  char *workspace;      /* NULL: the thread's scratch is enough */
+} smxk_attention;
+
+#endif

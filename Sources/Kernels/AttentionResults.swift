@@ -1,0 +1,201 @@
+// A tile's end: its sums become results, rows again; the logarithms; the weights where they are wanted.
+
+import CSupport
+
+extension Kernels {
+  /// 1 / sum as results need it.
+  struct Closing<L: TileLanes> {
+    /// What the sum is multiplied by before the division: a sink may have moved the exponent.
+    let factor: L
+    let sum: L
+    let exponent: L
+    /// 0 in the lanes that see no key.
+    private let sees: L
+    private let inverse: L
+
+    /// With the sink, if there is one, among the sum's terms.
+    @inline(__always) init(sum: L, exponent before: L, sink: L?, sees: L) {
+      self.sees = sees
+      if let sink {
+        exponent = L.max((sink * L(L.log2e)).floor(), before)
+        factor = (before - exponent).exp2()
+        self.sum = sum.fma(factor, sink.fma(L(L.log2e), L(0) - exponent).exp2())
+      } else {
+        exponent = before
+        factor = L(1)
+        self.sum = sum
+      }
+      inverse = L(1) / self.sum
+    }
+
+    /// The same for weights that are already of the last exponent.
+    @inline(__always) func ofWeights() -> Self { Self(sum: sum, exponent: exponent, sink: nil, sees: sees) }
+
+    /// value · factor / sum, the quotient corrected once; 0 where nothing was summed; NaN as the quiet one.
+    @inline(__always) func quotient(_ value: L) -> L {
+      let scaled = value * factor
+      let first = scaled * inverse
+      let rest = (L(0) - first).fma(sum, scaled)
+      let corrected = L.pick(rest - rest, equalTo: L(0), rest.fma(inverse, first), first)
+      // Adding 0 makes one zero of both.
+      let result = L.pick(sum * sees, equalTo: L(0), L(0), corrected + L(0))
+      return L.pick(result, equalTo: result, result, L(.nan))
+    }
+  }
+
+  @inline(never)
+  static func finish<L: TileLanes>(_ tile: Tile<L>, hasTotals: Bool) {
+    let job = tile.bench.job
+    let lanes = tile.lanes
+    let sums = hasTotals ? tile.totals : tile.sums
+    let size = Int(job.pointee.value_size)
+    var lane = 0
+    while lane < lanes {
+      let closing = closing(tile, lane, hasTotals: hasTotals)
+      for column in 0..<size {
+        let place = sums + (column &* lanes &+ lane)
+        closing.quotient(L(at: place)).store(at: place)
+      }
+      writeTurned(tile, job.pointee.out, sums, lane, first: 0, count: size)
+      if job.pointee.lse.data != nil { writeLogarithms(tile, closing, lane) }
+      lane = lane &+ L.count
+    }
+    if job.pointee.weights.data != nil { writeWeights(tile, hasTotals: hasTotals) }
+  }
+
+  /// The sum of a vector of lanes; 0 for those that see no key.
+  @inline(__always)
+  private static func closing<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, hasTotals: Bool) -> Closing<L> {
+    let job = tile.bench.job
+    let sum = tile.state(hasTotals ? SMXK_TOTAL_WEIGHT : SMXK_WEIGHT) + lane
+    let exponent = tile.state(hasTotals ? SMXK_TOTAL_EXPONENT : SMXK_EXPONENT) + lane
+    let sinks = tile.state(SMXK_LARGEST) + lane
+    let sees = tile.state(SMXK_FROM) + lane
+    for l in 0..<L.count {
+      let isEmpty = tile.places(SMXK_FIRST)[lane &+ l] >= tile.places(SMXK_LAST)[lane &+ l]
+      sees[l] = isEmpty ? 0 : 1
+      if isEmpty {
+        sum[l] = 0
+        exponent[l] = -L.Scalar.greatestFiniteMagnitude
+      }
+      if let p = job.pointee.sinks.data {
+        let head = Int(tile.places(SMXK_HEAD)[lane &+ l])
+        sinks[l] = UnsafeRawPointer(p + head &* Int(job.pointee.sinks.head)).loadUnaligned(as: L.Scalar.self)
+      }
+    }
+    return Closing(
+      sum: L(at: sum), exponent: L(at: exponent), sink: job.pointee.sinks.data == nil ? nil : L(at: sinks),
+      sees: L(at: sees))
+  }
+
+  /// Rows first..<first + count of a matrix of the tile, one vector of lanes, as columns of each lane's row.
+  @inline(never)
+  private static func writeTurned<L: TileLanes>(
+    _ tile: Tile<L>, _ view: smxk_view, _ matrix: UnsafePointer<L.Scalar>, _ lane: Int, first: Int, count: Int
+  ) {
+    let bench = tile.bench
+    let rows = bench.numbers(bench.job.pointee.rooms.turn)
+    let used = Swift.min(L.count, Int(tile.header.pointee.count) &- lane)
+    var column = 0
+    if let even = evenRows(tile, view, lane) {
+      while column &+ L.count <= count {
+        transpose(
+          L.self, matrix + (column &* tile.lanes &+ lane), tile.lanes, even.start + (first &+ column), even.stride,
+          times: 1)
+        column = column &+ L.count
+      }
+    }
+    while column < count {
+      transpose(L.self, matrix + (column &* tile.lanes &+ lane), tile.lanes, rows, L.count, times: 1)
+      let columns = Swift.min(L.count, count &- column)
+      for l in 0..<used {
+        let p = address(view, bench.batch, tile, lane &+ l) + (first &+ column) &* Int(view.column)
+        write(L.self, bench.job.pointee.dtype, p, Int(view.column), rows + l &* L.count, columns)
+      }
+      column = column &+ L.count
+    }
+  }
+
+  /// N·ln2 + log(sum) of each lane, in float64 and rounded once.
+  @inline(never)
+  private static func writeLogarithms<L: TileLanes>(_ tile: Tile<L>, _ closing: Closing<L>, _ lane: Int) {
+    let used = Swift.min(L.count, Int(tile.header.pointee.count) &- lane)
+    for l in 0..<used {
+      let sum = Double(closing.sum[l])
+      let exponent = Double(closing.exponent[l])
+      var value = -Double.infinity
+      if sum > 0 && sum < .infinity {
+        if L.isSingle {
+          value = exponent.fma(0x1.62e42fefa39efp-1, logOfSingle(sum))
+        } else {
+          let scale = sum.binaryScale()
+          let log = logOfFraction(
+            fraction(SumOf<Double>(high: sum, low: 0), scale.factor), exponent: scale.k + exponent)
+          value = log.high + log.low
+        }
+      } else if sum != 0 {
+        value = .nan
+      }
+      let p = address(tile.bench.job.pointee.lse, tile.bench.batch, tile, lane &+ l)
+      p.storeBytes(of: L.Scalar(value), as: L.Scalar.self)
+    }
+  }
+
+  /// The weights of the tile's rows, from scores computed once more, with the exponents that they ended with.
+  @inline(never)
+  private static func writeWeights<L: TileLanes>(_ tile: Tile<L>, hasTotals: Bool) {
+    let bench = tile.bench
+    let job = bench.job
+    let keys = Int(job.pointee.keys)
+    let block = Int(SMXK_KEY_BLOCK)
+    let lower = Int(tile.header.pointee.lower)
+    let upper = Int(tile.header.pointee.upper)
+    var from = 0
+    while from < keys {
+      let to = Swift.min(from &+ block, keys)
+      let first = Swift.max(from, lower)
+      let last = Swift.min(to, upper)
+      let isSeen = first < last && seesAny(tile, first, last)
+      if isSeen { _ = computeScores(tile, KeyBlock(bench, from: first, to: last), first, last) }
+      var lane = 0
+      while lane < tile.lanes {
+        let closing = closing(tile, lane, hasTotals: hasTotals)
+        if isSeen { closeWeights(tile, closing, lane, last &- first) }
+        writeZeros(tile, lane, from, isSeen ? first : to)
+        if isSeen {
+          writeTurned(tile, job.pointee.weights, bench.scores, lane, first: first, count: last &- first)
+          writeZeros(tile, lane, last, to)
+        }
+        lane = lane &+ L.count
+      }
+      from = to
+    }
+  }
+
+  @inline(__always)
+  private static func closeWeights<L: TileLanes>(_ tile: Tile<L>, _ closing: Closing<L>, _ lane: Int, _ count: Int) {
+    let exponent = L(0) - closing.exponent
+    let closing = closing.ofWeights()
+    for key in 0..<count {
+      let p = tile.bench.scores + (key &* tile.lanes &+ lane)
+      let score = L(at: p)
+      let weight = closing.quotient(score.fma(L(L.log2e), exponent).exp2())
+      // Of a hidden key also where the row is NaN.
+      L.pick(score, equalTo: L(-.infinity), L(0), weight).store(at: p)
+    }
+  }
+
+  @inline(__always)
+  private static func writeZeros<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, _ from: Int, _ to: Int) {
+    let bench = tile.bench
+    let view = bench.job.pointee.weights
+    let used = Swift.min(L.count, Int(tile.header.pointee.count) &- lane)
+    for l in 0..<used {
+      for key in from..<Swift.max(from, to) {
+        writeScalar(
+          bench.job.pointee.dtype,
+          (address(view, bench.batch, tile, lane &+ l) + key &* Int(view.column)).assumingMemoryBound(to: CChar.self), 0)
+      }
+    }
+  }
+}

@@ -1,0 +1,93 @@
+// From scores to weights, and the sums that go with them.
+//
+//     d = s · log2(e) - N,   rounded once,      weight = 2^d
+//
+// N is the row's exponent: a whole number, at least floor(log2(e) · largest score so far), so no weight is above
+// 2. Moving N multiplies what has been summed by a power of two, exactly.
+// Eleven vector operations for 16 scores with AVX-512, beside 2·D FMA: an eighth of the work for D = 64.
+
+import CSupport
+
+extension Kernels {
+  /// Turns a block's scores into weights in place, moves each lane's exponent, and adds up the weights.
+  @inline(never)
+  static func weigh<L: TileLanes>(_ tile: Tile<L>, _ count: Int) {
+    let lanes = tile.lanes
+    let log2e = L(L.log2e)
+    var lane = 0
+    while lane < lanes {
+      let before = L(at: tile.state(SMXK_EXPONENT) + lane)
+      let exponent = L.max((L(at: tile.state(SMXK_LARGEST) + lane) * log2e).floor(), before)
+      let factor = (before - exponent).exp2()
+      exponent.store(at: tile.state(SMXK_EXPONENT) + lane)
+      factor.store(at: tile.state(SMXK_FACTOR) + lane)
+      let minus = L(0) - exponent
+      var sum = L(0)
+      var p = tile.bench.scores + lane
+      for _ in 0..<count {
+        let weight = L(at: p).fma(log2e, minus).exp2()
+        weight.store(at: p)
+        sum = sum + weight
+        p += lanes
+      }
+      L(at: tile.state(SMXK_WEIGHT) + lane).fma(factor, sum).store(at: tile.state(SMXK_WEIGHT) + lane)
+      lane = lane &+ L.count
+    }
+  }
+
+  /// The values of shown keys, for a block with a value that is not finite: no product is formed with those
+  /// of hidden keys.
+  @inline(never)
+  static func addShown<L: TileLanes>(
+    _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, _ shown: UnsafePointer<L.Scalar>
+  ) {
+    let lanes = tile.lanes
+    let weights = tile.bench.scores
+    for column in 0..<Int(tile.bench.job.pointee.value_size) {
+      var lane = 0
+      while lane < lanes {
+        var sum = L(0)
+        for key in 0..<(last &- first) {
+          let place = key &* lanes &+ lane
+          let next = L(block.value(first &+ key, column)).fma(L(at: weights + place), sum)
+          sum = L.pick(L(at: shown + place), equalTo: L(0), sum, next)
+        }
+        let place = tile.sums + (column &* lanes &+ lane)
+        L(at: place).fma(L(at: tile.state(SMXK_FACTOR) + lane), sum).store(at: place)
+        lane = lane &+ L.count
+      }
+    }
+  }
+
+  /// Joins the span's sums to those of the spans before it and begins the next span.
+  @inline(never)
+  static func merge<L: TileLanes>(_ tile: Tile<L>, isFirst: Bool) {
+    let lanes = tile.lanes
+    let size = Int(tile.bench.job.pointee.value_size)
+    if isFirst {
+      fill(L.self, tile.state(SMXK_TOTAL_EXPONENT), -L.Scalar.greatestFiniteMagnitude, lanes)
+      fill(L.self, tile.state(SMXK_TOTAL_WEIGHT), 0, lanes)
+      clear(L.self, tile.totals, size &* lanes)
+    }
+    var lane = 0
+    while lane < lanes {
+      let before = L(at: tile.state(SMXK_TOTAL_EXPONENT) + lane)
+      let own = L(at: tile.state(SMXK_EXPONENT) + lane)
+      let exponent = L.max(before, own)
+      let factorBefore = (before - exponent).exp2()
+      let factor = (own - exponent).exp2()
+      func join(_ total: UnsafeMutablePointer<L.Scalar>, _ part: UnsafeMutablePointer<L.Scalar>) {
+        L(at: total).fma(factorBefore, L(at: part) * factor).store(at: total)
+        L(0).store(at: part)
+      }
+      join(tile.state(SMXK_TOTAL_WEIGHT) + lane, tile.state(SMXK_WEIGHT) + lane)
+      for column in 0..<size {
+        let place = column &* lanes &+ lane
+        join(tile.totals + place, tile.sums + place)
+      }
+      exponent.store(at: tile.state(SMXK_TOTAL_EXPONENT) + lane)
+      L(-L.Scalar.greatestFiniteMagnitude).store(at: tile.state(SMXK_EXPONENT) + lane)
+      lane = lane &+ L.count
+    }
+  }
+}

@@ -1,0 +1,109 @@
+// Keys and values of a block, where they lie, or gathered into the workspace.
+//
+// They are used in place as long as they are of the lanes' own type, the numbers of a row follow one another and the
+// rows lie in one piece: not narrow, not turned, not across the end of the past keys or of a pool's block.
+
+import CSupport
+
+extension Kernels {
+  /// Keys from..<to and their values.
+  struct KeyBlock<L: TileLanes> {
+    let from: Int
+    let to: Int
+    private var key = TileLeft(base: UnsafeRawPointer(bitPattern: 1)!, stride: 0)
+    private var value = TileLeft(base: UnsafeRawPointer(bitPattern: 1)!, stride: 0)
+
+    /// `bench` fixes batch entry and head.
+    @inline(never)
+    init(_ bench: Bench<L>, from: Int, to: Int) {
+      self.from = from
+      self.to = to
+      let job = bench.job.pointee
+      key = Self.place(bench, job.key, job.past_key, from, to, Int(job.head_size), job.rooms.keys)
+      value = Self.place(bench, job.value, job.past_value, from, to, Int(job.value_size), job.rooms.values)
+    }
+
+    @inline(__always) func keys(from first: Int) -> TileLeft {
+      TileLeft(base: key.base + (first &- from) &* key.stride, stride: key.stride)
+    }
+
+    @inline(__always) func values(from first: Int) -> TileLeft {
+      TileLeft(base: value.base + (first &- from) &* value.stride, stride: value.stride)
+    }
+
+    @inline(__always)
+    private static func place(
+      _ bench: Bench<L>, _ view: smxk_view, _ past: smxk_view, _ from: Int, _ to: Int, _ columns: Int, _ room: Int64
+    ) -> TileLeft {
+      let dtype = bench.job.pointee.dtype
+      let whole = piece(bench, view, past, from)
+      let size = MemoryLayout<L.Scalar>.stride
+      if isOwn(L.self, dtype) && whole.end >= to && (whole.column == size || columns <= 1) {
+        return TileLeft(base: whole.start, stride: whole.row)
+      }
+      let numbers = bench.numbers(room)
+      var key = from
+      while key < to {
+        let piece = piece(bench, view, past, key)
+        let end = Swift.min(piece.end, to)
+        for k in key..<end {
+          readRow(
+            L.self, dtype, piece.start + (k &- key) &* piece.row, piece.column, numbers + (k &- from) &* columns, columns)
+        }
+        key = end
+      }
+      return TileLeft(base: UnsafeRawPointer(numbers), stride: columns &* size)
+    }
+
+    /// Where key number `key` lies, and up to where the ones behind it follow with one stride.
+    @inline(__always)
+    private static func piece(
+      _ bench: Bench<L>, _ view: smxk_view, _ past: smxk_view, _ key: Int
+    ) -> (start: UnsafeRawPointer, end: Int, row: Int, column: Int) {
+      let job = bench.job
+      let pastCount = Int(job.pointee.past)
+      let isPast = key < pastCount
+      let v = isPast ? past : view
+      var batch = bench.batch
+      var row = isPast ? key : key &- pastCount
+      var end = isPast ? pastCount : Int(job.pointee.keys)
+      if let table = job.pointee.blocks.data {
+        let size = Int(job.pointee.block_size)
+        let entry = UnsafeRawPointer(table)
+          + (batch &* Int(job.pointee.blocks.batch) &+ key / size &* Int(job.pointee.blocks.column))
+        batch = Int(entry.loadUnaligned(as: Int32.self))
+        row = key % size
+        end = key &- row &+ size
+      }
+      let start = UnsafeRawPointer(v.data!)
+        + (batch &* Int(v.batch) &+ bench.keyHead &* Int(v.head) &+ row &* Int(v.row))
+      return (start, end, Int(v.row), Int(v.column))
+    }
+
+    /// Whether the values of keys first..<last are all finite.
+    @inline(never)
+    func hasFiniteValues(_ first: Int, _ last: Int, columns: Int) -> Bool {
+      // A product with 0 is 0 for a finite number and NaN for any other.
+      var found = L(0)
+      for k in first..<last {
+        let row = (value.base + (k &- from) &* value.stride).assumingMemoryBound(to: L.Scalar.self)
+        var column = 0
+        while column &+ L.count <= columns {
+          found = L(at: row + column).fma(L(0), found)
+          column = column &+ L.count
+        }
+        while column < columns {
+          found = L(row[column]).fma(L(0), found)
+          column = column &+ 1
+        }
+      }
+      return L.pick(found, equalTo: L(0), L(0), L(1)).largest() == 0
+    }
+
+    /// One number of the values.
+    @inline(__always) func value(_ key: Int, _ column: Int) -> L.Scalar {
+      (value.base + ((key &- from) &* value.stride &+ column &* MemoryLayout<L.Scalar>.stride))
+        .loadUnaligned(as: L.Scalar.self)
+    }
+  }
+}

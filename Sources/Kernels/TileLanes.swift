@@ -1,0 +1,90 @@
+// What attention asks of a vector beyond Lanes: 2^d, and lanes that change places.
+
+/// A vector whose lanes are queries.
+public protocol TileLanes: Lanes {
+  static func / (a: Self, b: Self) -> Self
+  /// The lanes of a and b by turns: of their lower halves, and of their upper ones.
+  static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self)
+  func floor() -> Self
+  /// self less the nearest whole number.
+  func rest() -> Self
+  /// self · 2^n for self from 1/2 to 2, rounded once where that is subnormal; n is d rounded to a whole number, below
+  /// the largest exponent. 0 where d is -inf.
+  func scaled(byPowerOf n: Self, from d: Self) -> Self
+  /// 2^r = 1 + c1·r + … + cn·r^n for |r| <= 1/2: n, and each c.
+  static var exp2Degree: Int { get }
+  static func exp2Coefficient(_ k: Int) -> Scalar
+  /// Finite scores are kept within plus and minus this, so that their multiples by log2(e) are finite.
+  static var scoreLimit: Scalar { get }
+}
+
+extension TileLanes {
+  /// 2^d for d up to the largest exponent, to 0.7 ulp; 0 for -inf, NaN for NaN.
+  ///
+  /// Nine operations of AVX-512. Reducing by the floor, which its last instruction takes by itself, would save one, but
+  /// the rest is then not exact: below 0 it rounds, and not alike everywhere.
+  @inline(__always) func exp2() -> Self {
+    let r = rest()
+    var p = Self(Self.exp2Coefficient(Self.exp2Degree))
+    var k = Self.exp2Degree &- 1
+    while k >= 1 {
+      p = p.fma(r, Self(Self.exp2Coefficient(k)))
+      k = k &- 1
+    }
+    return p.fma(r, Self(1)).scaled(byPowerOf: self - r, from: self)
+  }
+}
+
+extension Kernels.F32: TileLanes {
+  @inline(__always) public static func / (a: Self, b: Self) -> Self { Self(v: a.v / b.v) }
+  @inline(__always) public static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
+    (Self(v: I.zipLower(a.v, b.v)), Self(v: I.zipUpper(a.v, b.v)))
+  }
+  @inline(__always) public func floor() -> Self { Self(v: I.floor(v)) }
+  @inline(__always) public func rest() -> Self { Self(v: I.rest(v)) }
+  @inline(__always) public func scaled(byPowerOf n: Self, from d: Self) -> Self {
+    Self(v: I.scaled(v, n.v, from: d.v))
+  }
+  public static var scoreLimit: Float { @inline(__always) get { 0x1p126 } }
+  /// Minimax; relative error 2^-28.3 (scripts/exp2_coefficients.py).
+  public static var exp2Degree: Int { @inline(__always) get { 6 } }
+  @inline(__always) public static func exp2Coefficient(_ k: Int) -> Float {
+    switch k {
+    case 6: 0x1.416b5ep-13
+    case 5: 0x1.5f082ep-10
+    case 4: 0x1.3b2de0p-7
+    case 3: 0x1.c6af7cp-5
+    case 2: 0x1.ebfbdcp-3
+    default: 0x1.62e430p-1
+    }
+  }
+}
+
+extension Kernels.F64: TileLanes {
+  @inline(__always) public static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
+    (Self(v: I.zipLower(a.v, b.v)), Self(v: I.zipUpper(a.v, b.v)))
+  }
+  @inline(__always) public func floor() -> Self { Self(v: I.floor(v)) }
+  @inline(__always) public func rest() -> Self { Self(v: I.rest(v)) }
+  @inline(__always) public func scaled(byPowerOf n: Self, from d: Self) -> Self {
+    Self(v: I.scaled(v, n.v, from: d.v))
+  }
+  public static var scoreLimit: Double { @inline(__always) get { 0x1p1022 } }
+  /// Minimax; relative error 2^-57.8 (scripts/exp2_coefficients.py).
+  public static var exp2Degree: Int { @inline(__always) get { 11 } }
+  @inline(__always) public static func exp2Coefficient(_ k: Int) -> Double {
+    switch k {
+    case 11: 0x1.e80ed97c90dfbp-32
+    case 10: 0x1.e611a0995f669p-28
+    case 9: 0x1.b5260da5529ebp-24
+    case 8: 0x1.62bfcdde498a8p-20
+    case 7: 0x1.ffcbfbf8c6419p-17
+    case 6: 0x1.4309130c012ecp-13
+    case 5: 0x1.5d87fe78b3b9cp-10
+    case 4: 0x1.3b2ab6fba11f5p-7
+    case 3: 0x1.c6b08d704a0d4p-5
+    case 2: 0x1.ebfbdff82c59cp-3
+    default: 0x1.62e42fefa39efp-1
+    }
+  }
+}

@@ -1,0 +1,162 @@
+// The two matrix products of attention, one loop: lanes along the queries, one operand read where it lies.
+//
+//   scores  S[j][·] = sum over d of key[j][d] · Q[d][·]              rows are keys, steps go along d
+//   values  O[e][·] = O[e][·] · f[·] + sum over j of value[j][e] · P[j][·]    rows are value columns, steps are keys
+//
+// `left` is a caller's matrix, read where it lies one number at a time and spread over a vector; Q, S, P and O are
+// tiles of the workspace, `lanes` numbers a row. Each result is one chain of fused multiply-adds in the
+// order of the steps, so neither the shape of the tile nor the instruction set shows in it.
+// Order is part of the contract.
+//
+// The limit is the FMA units: 8 rows × 3 vectors make 24 chains, and 11 loads for 24 FMA. Sixteen registers
+// (AVX2) hold 6 × 2 halves of a vector, 8 loads for 12. Additions of addresses run on the same ports as FMA: four
+// steps at a time with fixed offsets leave 6 of them beside 96 FMA, and the loop at 98 % of the peak; with
+// one addition for each row, as any strides would need, it was 90 %. Therefore the numbers of a row must be
+// neighbours; KeyBlock.swift sees to it.
+
+/// Where the left operand lies: bytes from one of its rows of memory to the next, `stride`; along a row its numbers
+/// follow one another.
+struct TileLeft {
+  var base: UnsafeRawPointer
+  var stride: Int
+}
+
+/// Which of the two products, and what becomes of the sums.
+protocol TileGoal {
+  associatedtype L: TileLanes
+  /// Whether the rows of results are the left operand's rows in memory, the steps its columns; or the other way round.
+  static var stepsAlongRows: Bool { get }
+  func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int)
+  /// The largest sum of each lane so far, and where it goes with those of the strip.
+  func largest(lane: Int) -> L
+  func keep(largest: L, lane: Int)
+}
+
+extension Kernels {
+  public static func tileLanes<L: TileLanes>(_: L.Type) -> Int { I.hasWideTiles ? 3 &* L.count : L.count }
+
+  /// Scores: the sums are stored, and the largest of each lane kept, NaN passed over.
+  struct ScoreGoal<L: TileLanes>: TileGoal {
+    let largest: UnsafeMutablePointer<L.Scalar>
+    static var stepsAlongRows: Bool { @inline(__always) get { true } }
+    @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) { sum.store(at: place) }
+    @inline(__always) func largest(lane: Int) -> L { L(at: largest + lane) }
+    @inline(__always) func keep(largest most: L, lane: Int) { most.store(at: largest + lane) }
+  }
+
+  /// Values: the sums join what is stored, times a factor for each lane.
+  struct ValueGoal<L: TileLanes>: TileGoal {
+    let factor: UnsafePointer<L.Scalar>
+    static var stepsAlongRows: Bool { @inline(__always) get { false } }
+    @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) {
+      L(at: place).fma(L(at: factor + lane), sum).store(at: place)
+    }
+    @inline(__always) func largest(lane: Int) -> L { L(0) }
+    @inline(__always) func keep(largest: L, lane: Int) {}
+  }
+
+  /// `rows` rows of results.
+  @inline(__always)
+  static func product<G: TileGoal>(
+    _ goal: G, _ left: TileLeft, rows: Int, steps: Int, _ right: UnsafePointer<G.L.Scalar>,
+    _ results: UnsafeMutablePointer<G.L.Scalar>, lanes: Int
+  ) {
+    if I.hasWideTiles && lanes == 3 &* G.L.count {
+      panel(goal, InlineArray<3, Void>.self, left, rows, steps, right, results)
+    } else if I.hasWideTiles && lanes == 2 &* G.L.count {
+      panel(goal, InlineArray<2, Void>.self, left, rows, steps, right, results)
+    } else {
+      panel(goal, InlineArray<1, Void>.self, left, rows, steps, right, results)
+    }
+  }
+
+  @inline(__always)
+  private static func panel<G: TileGoal, let vectors: Int>(
+    _ goal: G, _ width: InlineArray<vectors, Void>.Type, _ left: TileLeft, _ rows: Int, _ steps: Int,
+    _ right: UnsafePointer<G.L.Scalar>, _ results: UnsafeMutablePointer<G.L.Scalar>
+  ) {
+    var left = left
+    var results = results
+    var rest = rows
+    @inline(__always) func advance(_ count: Int) {
+      left.base += count &* (G.stepsAlongRows ? left.stride : MemoryLayout<G.L.Scalar>.stride)
+      results += count &* vectors &* G.L.count
+      rest = rest &- count
+    }
+    if I.hasWideTiles {
+      while rest >= 8 {
+        strip(goal, InlineArray<8, Void>.self, width, left, steps, right, results)
+        advance(8)
+      }
+    } else if I.hasFastPaths {
+      while rest >= 6 {
+        strip(goal, InlineArray<6, Void>.self, width, left, steps, right, results)
+        advance(6)
+      }
+    }
+    if I.hasFastPaths {
+      while rest >= 4 {
+        strip(goal, InlineArray<4, Void>.self, width, left, steps, right, results)
+        advance(4)
+      }
+    }
+    while rest >= 1 {
+      strip(goal, InlineArray<1, Void>.self, width, left, steps, right, results)
+      advance(1)
+    }
+  }
+
+  @inline(never)
+  private static func strip<G: TileGoal, let rows: Int, let vectors: Int>(
+    _ goal: G, _: InlineArray<rows, Void>.Type, _: InlineArray<vectors, Void>.Type, _ left: TileLeft, _ steps: Int,
+    _ right: UnsafePointer<G.L.Scalar>, _ results: UnsafeMutablePointer<G.L.Scalar>
+  ) {
+    let lanes = vectors &* G.L.count
+    let size = MemoryLayout<G.L.Scalar>.stride
+    let stride = left.stride
+    var sums = InlineArray<rows, InlineArray<vectors, G.L>>(repeating: InlineArray(repeating: G.L(0)))
+    // Of two bases, and of 1 and 3 strides, all addresses can be made.
+    var lower = left.base
+    var upper = left.base + 4 &* stride
+    let three = 3 &* stride
+    var b = right
+    @inline(__always) func number(_ step: Int, _ row: Int) -> G.L {
+      let major = G.stepsAlongRows ? row : step
+      let minor = G.stepsAlongRows ? step : row
+      let base = major < 4 ? lower : upper
+      let offset = major & 3 == 3 ? three : (major & 3) &* stride
+      return G.L((base + (offset &+ minor &* size)).loadUnaligned(as: G.L.Scalar.self))
+    }
+    @inline(__always) func take(_ count: Int) {
+      for step in 0..<count {
+        let x = InlineArray<vectors, G.L> { G.L(at: b + (step &* lanes &+ $0 &* G.L.count)) }
+        for r in 0..<rows {
+          let y = number(step, r)
+          for v in 0..<vectors { sums[r][v] = y.fma(x[v], sums[r][v]) }
+        }
+      }
+      let moved = count &* (G.stepsAlongRows ? size : stride)
+      lower += moved
+      upper += moved
+      b += count &* lanes
+    }
+    var rest = steps
+    while rest >= 4 {
+      take(4)
+      rest = rest &- 4
+    }
+    while rest >= 1 {
+      take(1)
+      rest = rest &- 1
+    }
+    for v in 0..<vectors {
+      let lane = v &* G.L.count
+      var largest = goal.largest(lane: lane)
+      for r in 0..<rows {
+        largest = G.L.max(sums[r][v], largest)
+        goal.store(sums[r][v], at: results + (r &* lanes &+ lane), lane: lane)
+      }
+      goal.keep(largest: largest, lane: lane)
+    }
+  }
+}

@@ -1,0 +1,158 @@
+// The attention calls: what is wrong with them, or a plan that runs.
+
+import CSupport
+import CSwiftmax
+
+/// One call on its way through the room for its plan.
+private struct Call {
+  let tensors: AttentionTensors
+  let options: smx_attention_options
+  let machine: Machine
+  /// Where the size of the workspace goes, when only that is asked for.
+  let size: UnsafeMutablePointer<Int>?
+  var failure: Failure? = nil
+}
+
+private func execute(
+  _ query: UnsafePointer<smx_tensor>?, _ key: UnsafePointer<smx_tensor>?, _ value: UnsafePointer<smx_tensor>?,
+  _ out: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_attention_options>?,
+  size: UnsafeMutablePointer<Int>?, _ machine: Machine
+) throws(Failure) {
+  var given = smx_attention_options()
+  if let options {
+    if options.pointee.size != MemoryLayout<smx_attention_options>.size {
+      throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_attention_options>.size)
+    }
+    given = options.pointee
+  }
+  let tensors = try AttentionTensors(query, key, value, out, given)
+  var call = Call(tensors: tensors, options: given, machine: machine, size: size)
+  smxk_with_attention_plan(
+    { context, plan in
+      let call = context.assumingMemoryBound(to: Call.self)
+      do throws(Failure) {
+        try planAndRun(call.pointee, plan)
+      } catch {
+        call.pointee.failure = error
+      }
+    }, &call)
+  if let failure = call.failure { throw failure }
+}
+
+private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attention_plan>) throws(Failure) {
+  let tensors = call.tensors
+  try tensors.check(plan, call.options)
+  let job = smxk_job_of(plan)
+  tensors.fill(job, call.options)
+  let isWide = Int(job.pointee.dtype) == SMX_FLOAT64
+  let kernels = call.machine.kernels.pointee
+  planTiles(job, lanes: isWide ? kernels.tile_f64 : kernels.tile_f32, isWide: isWide, threads: call.machine.threads)
+  let tasks = taskCount(job)
+  let threads = attentionThreads(job, call.machine.threads, tasks)
+  let needed = job.pointee.rooms.bytes > Int64(SMXK_SCRATCH_BYTES) ? Int(job.pointee.rooms.bytes) * Int(threads) : 0
+  if let size = call.size {
+    size.pointee = needed
+    return
+  }
+  guard job.pointee.rows > 0, tasks > 0 else { return }
+  let own = try workspace(needed, call.options)
+  defer { smxk_release(own) }
+  if needed > 0 { job.pointee.workspace = own?.assumingMemoryBound(to: CChar.self)
+      ?? call.options.workspace.assumingMemoryBound(to: CChar.self) }
+  var share = AttentionShare(job: job, task: isWide ? kernels.attention_f64 : kernels.attention_f32)
+  smxk_parallel(
+    threads, tasks, isSmall(job) ? 1 : 0,
+    { context, index, scratch in
+      let share = context.assumingMemoryBound(to: AttentionShare.self).pointee
+      share.task(share.job, index, scratch)
+    }, &share)
+}
+
+private struct AttentionShare {
+  let job: UnsafeMutablePointer<smxk_attention>
+  let task: @convention(c) (UnsafePointer<smxk_attention>, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+}
+
+/// Memory of the call's own; nil where the caller's is used, or none.
+private func workspace(_ needed: Int, _ options: smx_attention_options) throws(Failure) -> UnsafeMutableRawPointer? {
+  if let given = options.workspace {
+    if options.workspace_size < needed {
+      throw failure(SMX_ERROR_VALUE) {
+        $0.add("workspace_size is ")
+        $0.add(Int64(options.workspace_size))
+        $0.add(", but this call needs ")
+        $0.add(Int64(needed))
+        $0.add(" bytes")
+      }
+    }
+    if Int(bitPattern: given) % 64 != 0 {
+      throw failure(SMX_ERROR_VALUE, "workspace must be aligned to 64 bytes, but is not")
+    }
+    return nil
+  }
+  if needed == 0 { return nil }
+  guard let own = smxk_allocate(needed) else {
+    throw failure(SMX_ERROR_MEMORY) {
+      $0.add("no memory for a workspace of ")
+      $0.add(Int64(needed))
+      $0.add(" bytes")
+    }
+  }
+  return own
+}
+
+@implementation @_cdecl("smx_attention")
+public func smx_attention(
+  _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!, _ value: UnsafePointer<smx_tensor>!,
+  _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_attention_options>!
+) -> smx_status {
+  enter { (machine) throws(Failure) in
+    try execute(query, key, value, out, options, size: nil, machine)
+  }
+}
+
+@implementation @_cdecl("smx_attention_workspace_size")
+public func smx_attention_workspace_size(
+  _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!, _ value: UnsafePointer<smx_tensor>!,
+  _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_attention_options>!,
+  _ size: UnsafeMutablePointer<Int>!
+) -> smx_status {
+  enter { (machine) throws(Failure) in
+    guard let size else { throw failure(SMX_ERROR_NULL, "size is NULL") }
+    try execute(query, key, value, out, options, size: size, machine)
+  }
+}
+
+@implementation @_cdecl("smx_attention_f32")
+public func smx_attention_f32(
+  _ query: UnsafePointer<Float>!, _ key: UnsafePointer<Float>!, _ value: UnsafePointer<Float>!,
+  _ out: UnsafeMutablePointer<Float>!, _ batch: Int64, _ heads: Int64, _ keyHeads: Int64, _ lq: Int64, _ lk: Int64,
+  _ headSize: Int64, _ valueSize: Int64, _ causal: Int32
+) -> smx_status {
+  enter { (machine) throws(Failure) in
+    var condition = smx_mask()
+    condition.size = MemoryLayout<smx_mask>.size
+    condition.causal = 1
+    var options = smx_attention_options()
+    options.size = MemoryLayout<smx_attention_options>.size
+    let shapes: InlineArray<16, Int64> = [
+      batch, heads, lq, headSize, batch, keyHeads, lk, headSize, batch, keyHeads, lk, valueSize, batch, heads, lq,
+      valueSize,
+    ]
+    try shapes.span.withUnsafeBufferPointer { (shapes) throws(Failure) in
+      func tensor(_ data: UnsafeRawPointer?, _ which: Int) -> smx_tensor {
+        smx_tensor(
+          data: UnsafeMutableRawPointer(mutating: data), dtype: smx_dtype(SMX_FLOAT32), ndim: 4,
+          shape: shapes.baseAddress! + 4 * which, strides: nil)
+      }
+      var q = tensor(query, 0)
+      var k = tensor(key, 1)
+      var v = tensor(value, 2)
+      var o = tensor(out, 3)
+      try withUnsafePointer(to: &condition) { (condition) throws(Failure) in
+        if causal != 0 { options.structure = condition }
+        try execute(&q, &k, &v, &o, &options, size: nil, machine)
+      }
+    }
+  }
+}

@@ -1,0 +1,90 @@
+// How an attention call is cut into tiles and tasks, and what a thread's workspace holds.
+//
+// None of it shows in the bits: a row depends on its own keys alone.
+
+import CSupport
+import CSwiftmax
+
+/// Products of a query and a key number, and of a weight and a value, below which a call stays on its thread: about
+/// 3 microseconds of one core.
+private let parallelThreshold = 1.0 * 0x1p17
+/// Below which it does so unless such calls follow one another closely, about 30 microseconds (pool.c).
+private let wakingThreshold = 1.0 * 0x1p21
+
+/// The work of a call in fused multiply-adds, masks aside.
+private func work(_ job: UnsafePointer<smxk_attention>) -> Double {
+  let scores = Double(job.pointee.batch) * Double(job.pointee.heads) * Double(job.pointee.queries)
+    * Double(job.pointee.keys)
+  return scores * Double(job.pointee.head_size + job.pointee.value_size)
+}
+
+func isSmall(_ job: UnsafePointer<smxk_attention>) -> Bool { work(job) < wakingThreshold }
+
+func attentionThreads(_ job: UnsafePointer<smxk_attention>, _ threads: Int32, _ tasks: Int64) -> Int32 {
+  work(job) < parallelThreshold ? 1 : Int32(max(1, min(Int64(threads), tasks)))
+}
+
+func taskCount(_ job: UnsafePointer<smxk_attention>) -> Int64 {
+  let perGroup = (job.pointee.tile_count + job.pointee.tiles_per_task - 1) / job.pointee.tiles_per_task
+  return job.pointee.batch &* job.pointee.groups &* perGroup
+}
+
+/// Tiles of a task: together they use each block of keys once, from the first cache. Tried for 4096 keys of 64
+/// numbers: 1, 2, 4 and 8.
+private let tilesTogether: Int64 = 4
+
+/// Chooses tiles and tasks and lays out the workspace.
+func planTiles(_ job: UnsafeMutablePointer<smxk_attention>, lanes: Int64, isWide: Bool, threads: Int32) {
+  let vector: Int64 = isWide ? 8 : 16
+  let perGroup = job.pointee.heads / max(job.pointee.key_heads, 1)
+  // Few queries share a tile with those of the other heads that use the same keys.
+  let isFlat = perGroup > 1 && job.pointee.queries < lanes
+  job.pointee.is_flat = isFlat ? 1 : 0
+  job.pointee.rows = isFlat ? perGroup &* job.pointee.queries : job.pointee.queries
+  job.pointee.groups = isFlat ? job.pointee.key_heads : job.pointee.heads
+  let rows = job.pointee.rows
+  let tiles = max(1, (rows + lanes - 1) / lanes)
+  job.pointee.tile_count = tiles
+  // Tiles of one width, rather than full ones and a narrow rest.
+  job.pointee.tile_lanes = max(1, ((rows + tiles - 1) / tiles + vector - 1) / vector) * vector
+  let groups = max(1, job.pointee.batch &* job.pointee.groups)
+  // Enough tasks that the last ones to end do not leave other threads waiting.
+  let wanted = 8 * Int64(threads)
+  job.pointee.tiles_per_task = max(1, min(tilesTogether, tiles * groups / wanted))
+  layOut(job, vector: vector, isWide: isWide)
+}
+
+private func layOut(_ job: UnsafeMutablePointer<smxk_attention>, vector: Int64, isWide: Bool) {
+  let size: Int64 = isWide ? 8 : 4
+  let lanes = job.pointee.tile_lanes
+  let block = Int64(SMXK_KEY_BLOCK)
+  let hasMask = job.pointee.mask.data != nil || job.pointee.structure != nil
+  let isGathered = Int(job.pointee.dtype) < SMX_FLOAT32 || job.pointee.past > 0 || job.pointee.blocks.data != nil
+    || job.pointee.key.column != size || job.pointee.value.column != size
+  var end: Int64 = 0
+  func take(_ bytes: Int64) -> Int64 {
+    let start = end
+    end += (bytes + 63) / 64 * 64
+    return start
+  }
+  // Squares of a vector's size are turned: whole ones, beyond the last row.
+  func rows(_ count: Int64) -> Int64 { (count + vector - 1) / vector * vector }
+  var rooms = smxk_rooms()
+  rooms.scores = take(block * lanes * size)
+  rooms.bias = job.pointee.bias.data != nil ? take(block * lanes * size) : 0
+  rooms.shown = hasMask ? take(block * lanes * size) : 0
+  rooms.turn = take(block * vector * size)
+  rooms.keys = isGathered ? take(block * job.pointee.head_size * size) : 0
+  rooms.values = isGathered ? take(block * job.pointee.value_size * size) : 0
+  rooms.tiles = end
+  end = 0
+  _ = take(Int64(MemoryLayout<smxk_tile>.size))
+  rooms.query = take(rows(job.pointee.head_size) * lanes * size)
+  rooms.sums = take(rows(job.pointee.value_size) * lanes * size)
+  rooms.totals = job.pointee.keys > Int64(SMXK_KEY_SPAN) ? take(rows(job.pointee.value_size) * lanes * size) : 0
+  rooms.state = take(Int64(SMXK_STATES) * lanes * size)
+  rooms.lanes = take(Int64(SMXK_PLACES) * lanes * 8)
+  rooms.tile_bytes = end
+  rooms.bytes = rooms.tiles + rooms.tile_bytes * job.pointee.tiles_per_task
+  job.pointee.rooms = rooms
+}

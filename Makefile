@@ -103,6 +103,7 @@ test-swift: build  ## Swift Testing: kernels against slow references, and the AB
 # -- the library at work ---------------------------------------------------------------------------------
 demo: $(VENV)/package  ## textbook examples; digits, calibrated, with a picture; semantic search by MiniLM
 	$(VPYTHON) examples/python/textbook.py
+	$(VPYTHON) examples/python/attention.py
 	$(VPYTHON) examples/python/digits.py
 	$(VPYTHON) examples/python/minilm/search.py
 

@@ -266,7 +266,7 @@ smx_status smx_logsumexp_bf16(const uint16_t *x, uint16_t *out, int64_t rows, in
  * Bits      As for every function; moreover a query has the same bits in any chunk of queries, alone as a decode
  *           step, and whatever keys are appended behind a mask.
  * Threads   Tiles of queries are shared among threads, and ranges of keys where tiles are too few.
- * Memory    About 0.3 MB for each thread, from the caller's workspace if there is one, else allocated for the call.
+ * Memory    About 0.6 MB for each thread, from the caller's workspace if there is one, else allocated for the call.
  *           Small calls need none.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE, _OVERLAP, _OVERFLOW, _ISA, _THREADS, _MEMORY. */
 

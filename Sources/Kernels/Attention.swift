@@ -53,6 +53,10 @@ extension Kernels {
     }
     var query: UnsafeMutablePointer<L.Scalar> { @inline(__always) get { numbers(bench.job.pointee.rooms.query) } }
     var sums: UnsafeMutablePointer<L.Scalar> { @inline(__always) get { numbers(bench.job.pointee.rooms.sums) } }
+    /// The sums of few queries: (queries, value size).
+    var few: UnsafeMutablePointer<Float> {
+      @inline(__always) get { (base + Int(bench.job.pointee.rooms.few)).assumingMemoryBound(to: Float.self) }
+    }
     var totals: UnsafeMutablePointer<L.Scalar> { @inline(__always) get { numbers(bench.job.pointee.rooms.totals) } }
     /// A row of SMXK_EXPONENT and so on.
     @inline(__always) func state(_ row: Int) -> UnsafeMutablePointer<L.Scalar> {
@@ -95,7 +99,10 @@ extension Kernels {
     var from = lower / block &* block
     while from < upper {
       if from % Int(SMXK_KEY_SPAN) == 0 && from > lower {
-        for t in 0..<tiles { merge(bench.tile(t), isFirst: !hasTotals) }
+        for t in 0..<tiles {
+          gather(bench.tile(t))
+          merge(bench.tile(t), isFirst: !hasTotals)
+        }
         hasTotals = true
       }
       visit(bench, tiles, from: Swift.max(from, lower), to: Swift.min(from &+ block, upper))
@@ -103,6 +110,7 @@ extension Kernels {
     }
     for t in 0..<tiles {
       let tile = bench.tile(t)
+      gather(tile)
       if hasTotals { merge(tile, isFirst: false) }
       finish(tile, hasTotals: hasTotals)
     }
@@ -111,7 +119,10 @@ extension Kernels {
   /// The keys from..<to, all of one block, against each tile that sees any of them.
   @inline(__always)
   static func visit<L: TileLanes>(_ bench: Bench<L>, _ tiles: Int, from: Int, to: Int) {
-    let block = KeyBlock(bench, from: from, to: to)
+    let only = bench.tile(0)
+    let block = KeyBlock(
+      bench, from: from, to: to,
+      isFew: tiles == 1 && isFew(only) && to &- from >= L.count && isWhole(only, from, to))
     for t in 0..<tiles {
       let tile = bench.tile(t)
       let first = Swift.max(from, Int(tile.header.pointee.lower))
@@ -120,11 +131,24 @@ extension Kernels {
     }
   }
 
+  /// Whether every query of the tile sees all keys first..<last, segments and arrays aside.
+  @inline(__always)
+  static func isWhole<L: TileLanes>(_ tile: Tile<L>, _ first: Int, _ last: Int) -> Bool {
+    Int(tile.header.pointee.all_from) <= first && last <= Int(tile.header.pointee.all_to)
+  }
+
   /// The keys first..<last into the tile's sums.
   @inline(never)
   static func absorb<L: TileLanes>(_ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) {
     let bench = tile.bench
+    if I.hasWideTiles && L.isSingle {
+      if block.isFew && tile.header.pointee.has_base == 0 && absorbFew(tile, block, first, last) { return }
+      gather(tile)
+    }
     let shows = computeScores(tile, block, first, last)
+    if tile.header.pointee.has_base != 0 || isLarge(L.self, tile.state(SMXK_LARGEST), tile.lanes) {
+      rebase(tile, last &- first)
+    }
     weigh(tile, last &- first)
     if let shows {
       addShown(tile, block, first, last, shows)

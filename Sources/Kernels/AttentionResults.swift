@@ -9,18 +9,29 @@ extension Kernels {
     let factor: L
     let sum: L
     let exponent: L
+    let base: L
     /// 0 in the lanes that see no key.
     private let sees: L
     private let inverse: L
 
     /// With the sink, if there is one, among the sum's terms.
-    @inline(__always) init(sum: L, exponent before: L, sink: L?, sees: L) {
+    @inline(__always) init(sum: L, exponent before: L, base baseBefore: L, sink: L?, sees: L) {
       self.sees = sees
       if let sink {
-        exponent = L.max((sink * L(L.log2e)).floor(), before)
-        factor = (before - exponent).exp2()
-        self.sum = sum.fma(factor, sink.fma(L(L.log2e), L(0) - exponent).exp2())
+        // As in `rebase`: a sink far above all scores, or where there are none, is the base itself.
+        let limit = L(L.baseLimit)
+        let above = sink - baseBefore
+        let none = L(-L.Scalar.greatestFiniteMagnitude)
+        let distance = L.pick(before, equalTo: none, L.max(L(0) - above, above), above)
+        let isOld = L.pick(distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
+        base = L.pick(isOld, equalTo: L(1), baseBefore, sink)
+        let own = L.pick(isOld, equalTo: L(1), before, none)
+        let score = sink - base
+        exponent = L.max((score * L(L.log2e)).floor(), own)
+        factor = (own - exponent).exp2()
+        self.sum = sum.fma(factor, score.fma(L(L.log2e), L(0) - exponent).exp2())
       } else {
+        base = baseBefore
         exponent = before
         factor = L(1)
         self.sum = sum
@@ -29,7 +40,7 @@ extension Kernels {
     }
 
     /// The same for weights that are already of the last exponent.
-    @inline(__always) func ofWeights() -> Self { Self(sum: sum, exponent: exponent, sink: nil, sees: sees) }
+    @inline(__always) func ofWeights() -> Self { Self(sum: sum, exponent: exponent, base: base, sink: nil, sees: sees) }
 
     /// value · factor / sum, the quotient corrected once; 0 where nothing was summed; NaN as the quiet one.
     @inline(__always) func quotient(_ value: L) -> L {
@@ -38,7 +49,8 @@ extension Kernels {
       let rest = (L(0) - first).fma(sum, scaled)
       let corrected = L.pick(rest - rest, equalTo: L(0), rest.fma(inverse, first), first)
       // Adding 0 makes one zero of both.
-      let result = L.pick(sum * sees, equalTo: L(0), L(0), corrected + L(0))
+      let some = L.pick(sum, equalTo: L(0), L(0), corrected + L(0))
+      let result = L.pick(sees, equalTo: L(0), L(0), some)
       return L.pick(result, equalTo: result, result, L(.nan))
     }
   }
@@ -69,6 +81,7 @@ extension Kernels {
     let job = tile.bench.job
     let sum = tile.state(hasTotals ? SMXK_TOTAL_WEIGHT : SMXK_WEIGHT) + lane
     let exponent = tile.state(hasTotals ? SMXK_TOTAL_EXPONENT : SMXK_EXPONENT) + lane
+    let base = tile.state(hasTotals ? SMXK_TOTAL_BASE : SMXK_BASE) + lane
     let sinks = tile.state(SMXK_LARGEST) + lane
     let sees = tile.state(SMXK_FROM) + lane
     for l in 0..<L.count {
@@ -77,6 +90,7 @@ extension Kernels {
       if isEmpty {
         sum[l] = 0
         exponent[l] = -L.Scalar.greatestFiniteMagnitude
+        base[l] = 0
       }
       if let p = job.pointee.sinks.data {
         let head = Int(tile.places(SMXK_HEAD)[lane &+ l])
@@ -84,7 +98,7 @@ extension Kernels {
       }
     }
     return Closing(
-      sum: L(at: sum), exponent: L(at: exponent), sink: job.pointee.sinks.data == nil ? nil : L(at: sinks),
+      sum: L(at: sum), exponent: L(at: exponent), base: L(at: base), sink: job.pointee.sinks.data == nil ? nil : L(at: sinks),
       sees: L(at: sees))
   }
 
@@ -116,7 +130,7 @@ extension Kernels {
     }
   }
 
-  /// N·ln2 + log(sum) of each lane, in float64 and rounded once.
+  /// base + N·ln2 + log(sum) of each lane, in float64 and rounded once.
   @inline(never)
   private static func writeLogarithms<L: TileLanes>(_ tile: Tile<L>, _ closing: Closing<L>, _ lane: Int) {
     let used = Swift.min(L.count, Int(tile.header.pointee.count) &- lane)
@@ -133,6 +147,7 @@ extension Kernels {
             fraction(SumOf<Double>(high: sum, low: 0), scale.factor), exponent: scale.k + exponent)
           value = log.high + log.low
         }
+        value += Double(closing.base[l])
       } else if sum != 0 {
         value = .nan
       }
@@ -156,7 +171,7 @@ extension Kernels {
       let first = Swift.max(from, lower)
       let last = Swift.min(to, upper)
       let isSeen = first < last && seesAny(tile, first, last)
-      if isSeen { _ = computeScores(tile, KeyBlock(bench, from: first, to: last), first, last) }
+      if isSeen { _ = computeScores(tile, KeyBlock(bench, from: first, to: last, isFew: false), first, last) }
       var lane = 0
       while lane < tile.lanes {
         let closing = closing(tile, lane, hasTotals: hasTotals)
@@ -179,7 +194,7 @@ extension Kernels {
     for key in 0..<count {
       let p = tile.bench.scores + (key &* tile.lanes &+ lane)
       let score = L(at: p)
-      let weight = closing.quotient(score.fma(L(L.log2e), exponent).exp2())
+      let weight = closing.quotient((score - closing.base).fma(L(L.log2e), exponent).exp2())
       // Of a hidden key also where the row is NaN.
       L.pick(score, equalTo: L(-.infinity), L(0), weight).store(at: p)
     }

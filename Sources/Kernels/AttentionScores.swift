@@ -19,12 +19,11 @@ extension Kernels {
     let largest = tile.state(SMXK_LARGEST)
     fill(L.self, largest, -.infinity, lanes)
     product(
-      ScoreGoal<L>(largest: largest), block.keys(from: first), rows: last &- first, steps: Int(job.pointee.head_size), tile.query,
-      bench.scores, lanes: lanes)
-    let isWhole = Int(tile.header.pointee.all_from) <= first && last <= Int(tile.header.pointee.all_to)
-    let hides = !isWhole || job.pointee.mask.data != nil || job.pointee.has_segments != 0
+      ScoreGoal<L>(largest: largest), block.keys(from: first), rows: last &- first, steps: Int(job.pointee.head_size),
+      tile.query, bench.scores, lanes: lanes)
+    let hides = !isWhole(tile, first, last) || job.pointee.mask.data != nil || job.pointee.has_segments != 0
     let isChanged = job.pointee.softcap > 0 || job.pointee.bias.data != nil || job.pointee.slopes.data != nil
-    if !hides && !isChanged && !isExtreme(L.self, largest, lanes) { return nil }
+    if !hides && !isChanged && !isLarge(L.self, largest, lanes) { return nil }
     var shown: UnsafeMutablePointer<L.Scalar>? = nil
     if hides {
       let isClean = block.hasFiniteValues(first, last, columns: Int(job.pointee.value_size))
@@ -39,12 +38,12 @@ extension Kernels {
     return nil
   }
 
-  /// Whether a lane's largest score is so large that it must be limited.
+  /// Whether a lane's largest score is beyond what `weigh` takes as it is.
   @inline(__always)
-  private static func isExtreme<L: TileLanes>(
+  static func isLarge<L: TileLanes>(
     _: L.Type, _ largest: UnsafePointer<L.Scalar>, _ lanes: Int
   ) -> Bool {
-    let limit = L(L.scoreLimit)
+    let limit = L(L.baseLimit)
     var found = L(0)
     var lane = 0
     while lane < lanes {

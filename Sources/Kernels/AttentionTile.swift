@@ -9,11 +9,14 @@ extension Kernels {
     let job = tile.bench.job
     let count = Swift.min(Int(job.pointee.tile_lanes), Int(job.pointee.rows) &- firstRow)
     tile.header.pointee.count = Int64(count)
+    tile.header.pointee.is_apart = 0
+    tile.header.pointee.has_base = 0
     tile.header.pointee.lanes = Int64((count &+ L.count &- 1) / L.count &* L.count)
     findLanes(tile, firstRow)
     loadQueries(tile)
     let lanes = tile.lanes
     clear(L.self, tile.sums, Int(job.pointee.value_size) &* lanes)
+    fill(L.self, tile.state(SMXK_BASE), 0, lanes)
     fill(L.self, tile.state(SMXK_EXPONENT), -L.Scalar.greatestFiniteMagnitude, lanes)
     fill(L.self, tile.state(SMXK_WEIGHT), 0, lanes)
   }
@@ -155,10 +158,26 @@ extension Kernels {
     _: L.Type, _ from: UnsafePointer<L.Scalar>, _ fromRow: Int, _ to: UnsafeMutablePointer<L.Scalar>, _ toRow: Int,
     times factor: L.Scalar
   ) {
+    let rows = turned(square { L(at: from + ($0 & (L.count &- 1)) &* fromRow) })
+    for i in 0..<L.count { (rows[i] * L(factor)).store(at: to + i &* toRow) }
+  }
+
+  /// Sixteen vectors, each by its own expression: a loop would send them through memory.
+  @inline(__always)
+  static func square<L: TileLanes>(_ row: (Int) -> L) -> InlineArray<16, L> {
+    [
+      row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8), row(9), row(10), row(11), row(12),
+      row(13), row(14), row(15),
+    ]
+  }
+
+  /// The first L.count vectors as the rows of a square, turned: zipping row i with row i + n/2 moves one bit of the
+  /// place from column to row, all of them after log2(n) times.
+  @inline(__always)
+  static func turned<L: TileLanes>(_ square: InlineArray<16, L>) -> InlineArray<16, L> {
     let n = L.count
-    var rows = InlineArray<16, L> { L(at: from + ($0 & (n &- 1)) &* fromRow) }
+    var rows = square
     var stage = 1
-    // Zipping row i with row i + n/2 moves one bit of the place from column to row: all of them after log2(n).
     while stage < n {
       var next = rows
       for i in 0..<n / 2 {
@@ -169,7 +188,7 @@ extension Kernels {
       rows = next
       stage = stage &* 2
     }
-    for i in 0..<n { (rows[i] * L(factor)).store(at: to + i &* toRow) }
+    return rows
   }
 
   /// Numbers of a dtype, `stride` bytes apart, as L.Scalar.

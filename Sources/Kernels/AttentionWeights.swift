@@ -6,9 +6,42 @@
 // 2. Moving N multiplies what has been summed by a power of two, exactly.
 // Eleven vector operations for 16 scores with AVX-512, beside 2·D FMA: an eighth of the work for D = 64.
 
+// A score of 2^20 (2^40) or more is too large for that: its product with log2(e) is rounded to a multiple of more than
+// the fraction that d must keep. Such a row is counted from a base, the block's largest score then: s - base takes
+// the place of s. If a later block is larger by as much again, it becomes the base and nothing of the sums
+// before it remains, as 2^-(2^20) is 0.
+
 import CSupport
 
 extension Kernels {
+  /// Counts a block's scores, and the largest of each lane, from the lane's base, which may begin here.
+  @inline(never)
+  static func rebase<L: TileLanes>(_ tile: Tile<L>, _ count: Int) {
+    let lanes = tile.lanes
+    let limit = L(L.baseLimit)
+    let none = L(-L.Scalar.greatestFiniteMagnitude)
+    tile.header.pointee.has_base = 1
+    var lane = 0
+    while lane < lanes {
+      let largest = L(at: tile.state(SMXK_LARGEST) + lane)
+      let before = L(at: tile.state(SMXK_BASE) + lane)
+      let exponent = L(at: tile.state(SMXK_EXPONENT) + lane)
+      let above = largest - before
+      // Where nothing has been summed yet, a base may also lie below.
+      let distance = L.pick(exponent, equalTo: none, L.max(L(0) - above, above), above)
+      let isOld = L.pick(distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
+      let base = L.pick(isOld, equalTo: L(1), before, largest)
+      base.store(at: tile.state(SMXK_BASE) + lane)
+      L.pick(isOld, equalTo: L(1), exponent, none).store(at: tile.state(SMXK_EXPONENT) + lane)
+      (largest - base).store(at: tile.state(SMXK_LARGEST) + lane)
+      for key in 0..<count {
+        let p = tile.bench.scores + (key &* lanes &+ lane)
+        (L(at: p) - base).store(at: p)
+      }
+      lane = lane &+ L.count
+    }
+  }
+
   /// Turns a block's scores into weights in place, moves each lane's exponent, and adds up the weights.
   @inline(never)
   static func weigh<L: TileLanes>(_ tile: Tile<L>, _ count: Int) {
@@ -65,17 +98,21 @@ extension Kernels {
     let lanes = tile.lanes
     let size = Int(tile.bench.job.pointee.value_size)
     if isFirst {
+      fill(L.self, tile.state(SMXK_TOTAL_BASE), 0, lanes)
       fill(L.self, tile.state(SMXK_TOTAL_EXPONENT), -L.Scalar.greatestFiniteMagnitude, lanes)
       fill(L.self, tile.state(SMXK_TOTAL_WEIGHT), 0, lanes)
       clear(L.self, tile.totals, size &* lanes)
     }
     var lane = 0
     while lane < lanes {
+      let baseBefore = L(at: tile.state(SMXK_TOTAL_BASE) + lane)
       let before = L(at: tile.state(SMXK_TOTAL_EXPONENT) + lane)
+      let base = L(at: tile.state(SMXK_BASE) + lane)
       let own = L(at: tile.state(SMXK_EXPONENT) + lane)
-      let exponent = L.max(before, own)
-      let factorBefore = (before - exponent).exp2()
-      let factor = (own - exponent).exp2()
+      // How far what was summed before is above this span; a whole number where the bases are equal.
+      let above = (baseBefore - base).fma(L(L.log2e), before - own)
+      let factorBefore = L.pick(above, lessThan: L(0), above, L(0)).exp2()
+      let factor = L.pick(L(0), lessThan: above, L(0) - above, L(0)).exp2()
       func join(_ total: UnsafeMutablePointer<L.Scalar>, _ part: UnsafeMutablePointer<L.Scalar>) {
         L(at: total).fma(factorBefore, L(at: part) * factor).store(at: total)
         L(0).store(at: part)
@@ -85,7 +122,9 @@ extension Kernels {
         let place = column &* lanes &+ lane
         join(tile.totals + place, tile.sums + place)
       }
-      exponent.store(at: tile.state(SMXK_TOTAL_EXPONENT) + lane)
+      L.pick(above, lessThan: L(0), base, baseBefore).store(at: tile.state(SMXK_TOTAL_BASE) + lane)
+      L.pick(above, lessThan: L(0), own, before).store(at: tile.state(SMXK_TOTAL_EXPONENT) + lane)
+      L(0).store(at: tile.state(SMXK_BASE) + lane)
       L(-L.Scalar.greatestFiniteMagnitude).store(at: tile.state(SMXK_EXPONENT) + lane)
       lane = lane &+ L.count
     }

@@ -19,6 +19,8 @@ protocol Format {
 protocol Conversion {
   static func load(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
   static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>)
+  /// The lower or the upper half of each 32-bit word.
+  static func part(_ words: SIMD16<Float>, upper: Bool) -> SIMD16<Float>
 }
 
 extension Kernels {
@@ -71,6 +73,9 @@ extension Kernels {
     @inline(__always) static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>) {
       I.storeFloat16(v, p)
     }
+    @inline(__always) static func part(_ words: SIMD16<Float>, upper: Bool) -> SIMD16<Float> {
+      I.halvesFloat16(words, upper: upper)
+    }
   }
 
   enum BFloat16: Conversion {
@@ -79,6 +84,10 @@ extension Kernels {
     }
     @inline(__always) static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>) {
       I.storeBFloat16(v, p)
+    }
+    @inline(__always) static func part(_ words: SIMD16<Float>, upper: Bool) -> SIMD16<Float> {
+      let bits = unsafeBitCast(words, to: SIMD16<UInt32>.self)
+      return unsafeBitCast(upper ? bits & 0xffff_0000 : bits &<< 16, to: SIMD16<Float>.self)
     }
   }
 

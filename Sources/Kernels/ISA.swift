@@ -47,9 +47,11 @@ public protocol ISA {
   static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>, from: Int, to: Int)
   static func store(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>, from: Int, to: Int)
   static func prefetchRead(_ p: UnsafeRawPointer)
+  static func prefetchAhead(_ p: UnsafeRawPointer)
   static func prefetchWrite(_ p: UnsafeRawPointer)
   static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
   static func loadBFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
+  static func halvesFloat16(_ words: SIMD16<Float>, upper: Bool) -> SIMD16<Float>
   static func storeFloat16(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>)
   static func storeBFloat16(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>)
 }

@@ -1,7 +1,8 @@
 // Keys and values of a block, where they lie, or gathered into the workspace.
 //
 // They are used in place as long as they are of the lanes' own type, the numbers of a row follow one another and the
-// rows lie in one piece: not narrow, not turned, not across the end of the past keys or of a pool's block.
+// rows lie in one piece: not narrow, not turned, not across the end of the past keys or of a pool's block. Few queries
+// take narrow ones in place too (FewQueries.swift).
 
 import CSupport
 
@@ -10,17 +11,28 @@ extension Kernels {
   struct KeyBlock<L: TileLanes> {
     let from: Int
     let to: Int
+    /// For few queries, which find keys and values in these dtypes.
+    let isFew: Bool
+    private(set) var keyDtype: smx_dtype
+    private(set) var valueDtype: smx_dtype
     private var key = TileLeft(base: UnsafeRawPointer(bitPattern: 1)!, stride: 0)
     private var value = TileLeft(base: UnsafeRawPointer(bitPattern: 1)!, stride: 0)
 
     /// `bench` fixes batch entry and head.
     @inline(never)
-    init(_ bench: Bench<L>, from: Int, to: Int) {
+    init(_ bench: Bench<L>, from: Int, to: Int, isFew: Bool) {
       self.from = from
       self.to = to
-      let job = bench.job.pointee
-      key = Self.place(bench, job.key, job.past_key, from, to, Int(job.head_size), job.rooms.keys)
-      value = Self.place(bench, job.value, job.past_value, from, to, Int(job.value_size), job.rooms.values)
+      self.isFew = isFew
+      keyDtype = bench.job.pointee.dtype
+      valueDtype = keyDtype
+      let job = bench.job
+      key = Self.place(
+        bench, job.pointee.key, job.pointee.past_key, from, to, Int(job.pointee.head_size), job.pointee.rooms.keys, isFew,
+        &keyDtype)
+      value = Self.place(
+        bench, job.pointee.value, job.pointee.past_value, from, to, Int(job.pointee.value_size), job.pointee.rooms.values,
+        isFew, &valueDtype)
     }
 
     @inline(__always) func keys(from first: Int) -> TileLeft {
@@ -31,16 +43,20 @@ extension Kernels {
       TileLeft(base: value.base + (first &- from) &* value.stride, stride: value.stride)
     }
 
-    @inline(__always)
+    /// `found` is the dtype of the rows at the result.
+    @inline(never)
     private static func place(
-      _ bench: Bench<L>, _ view: smxk_view, _ past: smxk_view, _ from: Int, _ to: Int, _ columns: Int, _ room: Int64
+      _ bench: Bench<L>, _ view: smxk_view, _ past: smxk_view, _ from: Int, _ to: Int, _ columns: Int, _ room: Int64,
+      _ isFew: Bool, _ found: inout smx_dtype
     ) -> TileLeft {
       let dtype = bench.job.pointee.dtype
       let whole = piece(bench, view, past, from)
       let size = MemoryLayout<L.Scalar>.stride
-      if isOwn(L.self, dtype) && whole.end >= to && (whole.column == size || columns <= 1) {
+      let ownSize = isOwn(L.self, dtype) ? size : 2
+      if (isFew || ownSize == size) && whole.end >= to && (whole.column == ownSize || columns <= 1) {
         return TileLeft(base: whole.start, stride: whole.row)
       }
+      found = smx_dtype(L.isSingle ? SMX_FLOAT32 : SMX_FLOAT64)
       let numbers = bench.numbers(room)
       var key = from
       while key < to {
@@ -56,7 +72,7 @@ extension Kernels {
     }
 
     /// Where key number `key` lies, and up to where the ones behind it follow with one stride.
-    @inline(__always)
+    @inline(never)
     private static func piece(
       _ bench: Bench<L>, _ view: smxk_view, _ past: smxk_view, _ key: Int
     ) -> (start: UnsafeRawPointer, end: Int, row: Int, column: Int) {

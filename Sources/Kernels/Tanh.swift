@@ -9,8 +9,8 @@ extension TileLanes {
   /// tanh of each lane, to 2 ulp; NaN for NaN.
   @inline(__always) func tanh() -> Self {
     let magnitude = Self.max(Self(0) - self, self)
-    // Beyond, the result is 1.
-    let most = Self(80)
+    // Beyond, the result is 1; n stays below 64, as `scaled` needs.
+    let most = Self(40)
     let y = Self.pick(most, lessThan: magnitude + magnitude, most, magnitude + magnitude)
     let n = y.fma(Self(Self.log2e), Self(Self.roundingShift)) - Self(Self.roundingShift)
     let r = n.fma(Self(-Self.ln2Low), n.fma(Self(-Self.ln2High), y))

@@ -8,18 +8,21 @@ public protocol TileLanes: Lanes {
   func floor() -> Self
   /// self less the nearest whole number.
   func rest() -> Self
-  /// self · 2^n for self from 1/2 to 2, rounded once where that is subnormal; n is d rounded to a whole number, below
-  /// the largest exponent. 0 where d is -inf.
+  /// self · 2^n for self from 1/2 to 2, rounded once where that is subnormal; n is d rounded to a whole number, 62 at
+  /// most. 0 where d is -inf.
   func scaled(byPowerOf n: Self, from d: Self) -> Self
   /// 2^r = 1 + c1·r + … + cn·r^n for |r| <= 1/2: n, and each c.
   static var exp2Degree: Int { get }
   static func exp2Coefficient(_ k: Int) -> Scalar
   /// Finite scores are kept within plus and minus this, so that their multiples by log2(e) are finite.
   static var scoreLimit: Scalar { get }
+  /// Up to here a score times log2(e) is near enough to its floor for `exp2`; from here on scores are counted from
+  /// a base (AttentionWeights.swift).
+  static var baseLimit: Scalar { get }
 }
 
 extension TileLanes {
-  /// 2^d for d up to the largest exponent, to 0.7 ulp; 0 for -inf, NaN for NaN.
+  /// 2^d for d up to 62, to 0.7 ulp; 0 for -inf, NaN for NaN.
   ///
   /// Nine operations of AVX-512. Reducing by the floor, which its last instruction takes by itself, would save one, but
   /// the rest is then not exact: below 0 it rounds, and not alike everywhere.
@@ -46,6 +49,7 @@ extension Kernels.F32: TileLanes {
     Self(v: I.scaled(v, n.v, from: d.v))
   }
   public static var scoreLimit: Float { @inline(__always) get { 0x1p126 } }
+  public static var baseLimit: Float { @inline(__always) get { 0x1p20 } }
   /// Minimax; relative error 2^-28.3 (scripts/exp2_coefficients.py).
   public static var exp2Degree: Int { @inline(__always) get { 6 } }
   @inline(__always) public static func exp2Coefficient(_ k: Int) -> Float {
@@ -70,6 +74,7 @@ extension Kernels.F64: TileLanes {
     Self(v: I.scaled(v, n.v, from: d.v))
   }
   public static var scoreLimit: Double { @inline(__always) get { 0x1p1022 } }
+  public static var baseLimit: Double { @inline(__always) get { 0x1p40 } }
   /// Minimax; relative error 2^-57.8 (scripts/exp2_coefficients.py).
   public static var exp2Degree: Int { @inline(__always) get { 11 } }
   @inline(__always) public static func exp2Coefficient(_ k: Int) -> Double {

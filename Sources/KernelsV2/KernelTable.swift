@@ -95,12 +95,16 @@ enum Here: ISA {
     smxk_store_part_f64(p, Int64(from), Int64(to), v)
   }
   @inline(__always) static func prefetchRead(_ p: UnsafeRawPointer) { smxk_prefetch_read(p) }
+  @inline(__always) static func prefetchAhead(_ p: UnsafeRawPointer) { smxk_prefetch_ahead(p) }
   @inline(__always) static func prefetchWrite(_ p: UnsafeRawPointer) { smxk_prefetch_write(p) }
   @inline(__always) static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
     smxk_load_f16(p)
   }
   @inline(__always) static func loadBFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
     smxk_load_bf16(p)
+  }
+  @inline(__always) static func halvesFloat16(_ words: SIMD16<Float>, upper: Bool) -> SIMD16<Float> {
+    smxk_halves_f16(words, upper ? 1 : 0)
   }
   @inline(__always) static func storeFloat16(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>) {
     smxk_store_f16(p, v)

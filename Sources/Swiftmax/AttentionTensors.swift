@@ -147,8 +147,8 @@ struct AttentionTensors {
     try checkShapes(plan)
     try checkPast()
     let scores = scoresShape(plan)
-    try checkTable(options)
     try checkStructure(options.structure, scores)
+    try checkTable(options)
     try checkOptional(scores)
     try checkOutputs()
   }
@@ -285,18 +285,24 @@ struct AttentionTensors {
     }
   }
 
-  /// A bound of the keys that a batch entry sees, from key lengths over the batch alone.
+  /// The most keys that a head of a batch entry sees, from the key lengths.
   private func longestRow(_ structure: UnsafePointer<smx_mask>?, _ entry: Int64) -> Int64 {
-    var most = keys
-    var condition = structure
-    while let c = condition {
-      if let lengths = c.pointee.key_lengths, lengths.pointee.ndim <= 1, let data = lengths.pointee.data {
-        let stride = lengths.pointee.ndim == 1 && lengths.pointee.strides != nil ? lengths.pointee.strides[0] : 0
-        let p = UnsafeRawPointer(data) + Int(entry &* stride)
-        most = min(
-          most, Int(lengths.pointee.dtype) == SMX_INT32 ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self))
+    var most: Int64 = 0
+    for head in 0..<max(heads, 1) {
+      var seen = keys
+      var condition = structure
+      while let c = condition {
+        if let lengths = c.pointee.key_lengths {
+          let index: InlineArray<2, Int64> = [entry, head]
+          var p = UnsafeRawPointer(lengths.pointee.data!)
+          for axis in 0..<Int(lengths.pointee.ndim) { p += Int(index[axis] &* lengths.pointee.strides[axis]) }
+          seen = min(
+            seen, Int(lengths.pointee.dtype) == SMX_INT32
+              ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self))
+        }
+        condition = UnsafePointer(c.pointee.also)
       }
-      condition = UnsafePointer(c.pointee.also)
+      most = max(most, seen)
     }
     return most
   }

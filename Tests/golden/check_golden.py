@@ -71,11 +71,8 @@ class LogSumExpOptions(ctypes.Structure):
     ]  # fmt: skip
 
 
-def call(library, case, x, out, made, conditions, axes):
-    kind = LogSumExpOptions if case.operation == "logsumexp" else SoftmaxOptions
-    options = kind(ctypes.sizeof(kind), (ctypes.c_int32 * len(axes))(*axes), len(axes))
-    for name, (array, dtype) in made.items():
-        setattr(options, name, ctypes.pointer(Tensor.of(array, dtype)))
+def linked(conditions):
+    """The conditions of a structure as structs, the first of them; None for none."""
     following = None
     for condition in reversed(conditions):
         mask = Mask(ctypes.sizeof(Mask))
@@ -84,7 +81,15 @@ def call(library, case, x, out, made, conditions, axes):
             setattr(mask, name, ctypes.pointer(Tensor.of(value, "i32")) if is_array else value)
         mask.also = following
         following = ctypes.pointer(mask)
-    options.structure = following
+    return following
+
+
+def call(library, case, x, out, made, conditions, axes):
+    kind = LogSumExpOptions if case.operation == "logsumexp" else SoftmaxOptions
+    options = kind(ctypes.sizeof(kind), (ctypes.c_int32 * len(axes))(*axes), len(axes))
+    for name, (array, dtype) in made.items():
+        setattr(options, name, ctypes.pointer(Tensor.of(array, dtype)))
+    options.structure = linked(conditions)
     function = getattr(library, OPERATIONS[case.operation])
     status = function(
         ctypes.byref(Tensor.of(x, case.dtype)),
@@ -177,15 +182,22 @@ def check(library, case, expected):
         # The hash is slow in Python: once for each case, then the bytes themselves.
         if first is None:
             first, known = out.copy(), data
-            value = fnv1a(data)
-            wrong = f"hash {value:#018x}, expected {expected:#018x}" if value != expected else ""
+            value, line = fnv1a(data), expected.get(case.name, 0)
+            wrong = f"hash {value:#018x}, expected {line:#018x}" if value != line else ""
         else:
             wrong = show(first, out) if data != known else ""
         yield f"{case.name}, {name}, seed {case.seed}: {wrong}" if wrong else ""
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def read(folder):
+    lines = read_lines(f"{folder}/expected.txt")
+    expected = {words[0]: int(words[1], 16) for words in lines}
+    return [read_case(words) for words in read_lines(f"{folder}/cases.txt")], expected
+
+
+def run(usage, title, read, check):
+    """A check's command line: the cases of a folder, and a tally at the end."""
+    parser = argparse.ArgumentParser(description=usage.splitlines()[0])
     parser.add_argument("library")
     parser.add_argument("--data", default=os.path.dirname(os.path.abspath(__file__)))
     arguments = parser.parse_args()
@@ -195,20 +207,18 @@ def main():
     if library.smx_isa(ctypes.byref(name)):
         sys.exit(library.smx_last_error().decode())
     isa = name.value.decode()
-    lines = read_lines(f"{arguments.data}/expected.txt")
-    expected = {words[0]: int(words[1], 16) for words in lines}
-    cases = [read_case(words) for words in read_lines(f"{arguments.data}/cases.txt")]
+    cases, expected = read(arguments.data)
     passed = failed = 0
     for case in cases:
-        for wrong in check(library, case, expected.get(case.name, 0)):
+        for wrong in check(library, case, expected):
             passed, failed = passed + (not wrong), failed + bool(wrong)
             if wrong:
                 print(f"FAILED isa {isa}, {wrong}")
     total = passed + failed
-    print(f"golden in Python, isa {isa}: {len(cases)} cases, {total} equalities checked")
+    print(f"{title}, isa {isa}: {len(cases)} cases, {total} equalities checked")
     print(f"{passed} passed, {failed} failed")
-    return failed != 0
+    sys.exit(failed != 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(__doc__, "golden in Python", read, check)

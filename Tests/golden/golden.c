@@ -1,27 +1,21 @@
 /* The golden check: the same bits on every instruction set, for every way to call.
  *
- *   golden check      compare with expected.txt, and every variation with the plain call
- *   golden generate   write expected.txt from this library
+ *   golden check      compare with what is expected, and every variation with the plain call
+ *   golden generate   write expected.txt and attention_expected.txt from this library
  *   golden isas       print the instruction sets that run here
  *
  *   --brief           fewer variations, for emulators
  *   --isa NAME        demand that the library chose this instruction set
- *   --data FOLDER     where cases.txt and expected.txt are */
+ *   --data FOLDER     where the cases and what is expected of them are */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "golden.h"
+#include "attention.h"
 
 /* Golden values are no place to keep an error: nothing beyond the header's bound is written. */
 static const double BOUND = 2;
-
-static int64_t sample_place(int64_t count, int k) {
-  return count <= SAMPLES ? k : k * (count - 1) / (SAMPLES - 1);
-}
-
-static int sample_count(int64_t count) { return count < SAMPLES ? (int)count : SAMPLES; }
 
 /* A sum of weighted terms of both signs may cancel; it has no bound of its own. */
 static double bound_of(const inputs *in) {
@@ -29,15 +23,7 @@ static double bound_of(const inputs *in) {
 }
 
 static int generate(const char *path, const golden_case *cases, int count) {
-  char temporary[600];
-  snprintf(temporary, sizeof temporary, "%s.new", path);
-  FILE *file = fopen(temporary, "w");
-  if (!file) return fprintf(stderr, "golden: cannot write %s\n", temporary), 2;
-  fprintf(
-      file,
-      "# Written by `make golden` from cases.txt: name, FNV-1a of the output's bytes, and up\n"
-      "# to %d of its values, evenly from the first to the last.\n",
-      SAMPLES);
+  FILE *file = begin_file(path, "cases.txt", "name");
   int wrong = 0;
   for (int i = 0; i < count; i++) {
     inputs in;
@@ -52,54 +38,23 @@ static int generate(const char *path, const golden_case *cases, int count) {
              at, get(&out, at), exact[at].value);
       wrong++;
     }
-    fprintf(file, "%s 0x%016" PRIx64, cases[i].name, fnv1a(out.data, (size_t)bytes_of(&out)));
-    for (int k = 0; k < sample_count(out.count); k++) {
-      fprintf(file, " %a", get(&out, sample_place(out.count, k)));
-    }
-    fprintf(file, "\n");
+    write_expectation(file, cases[i].name, &out);
     free(exact);
     free(out.data);
     free_inputs(&in);
   }
-  if (fclose(file) != 0) wrong++;
-  if (wrong) {
-    remove(temporary);
-    return 1;
-  }
-  if (rename(temporary, path) != 0) return 1;
+  if (!end_file(file, path, !wrong)) return 1;
   printf("%d cases written to %s\n", count, path);
   return 0;
 }
 
 /* Compares the plain call with expected.txt. */
 static void check_expected(inputs *in, const array *out, const expectation *e, tally *t) {
-  uint64_t hash = fnv1a(out->data, (size_t)bytes_of(out));
-  if (e && e->hash == hash) {
+  if (meets_expectation(in->from->name, in->from->seed, out, e)) {
     t->passed++;
     return;
   }
   t->failed++;
-  const char *isa = "?";
-  smx_isa(&isa);
-  if (!e) {
-    printf("FAILED %s: not in expected.txt; `make golden` writes it\n", in->from->name);
-    return;
-  }
-  printf("FAILED %s, plain call, isa %s, seed %" PRIu64 ": hash 0x%016" PRIx64
-         ", expected 0x%016" PRIx64 ", ",
-         in->from->name, isa, in->from->seed, hash, e->hash);
-  int k = 0;
-  for (; k < e->samples; k++) {
-    double value = get(out, sample_place(out->count, k));
-    if (value != e->sample[k] && !(isnan(value) && isnan(e->sample[k]))) break;
-  }
-  if (k < e->samples) {
-    int64_t at = sample_place(out->count, k);
-    printf("first differing sample at index %" PRId64 ": %a, expected %a; ", at, get(out, at),
-           e->sample[k]);
-  } else {
-    printf("no sampled value differs; ");
-  }
   int64_t at;
   exact_value *exact = reference(in);
   double worst = worst_error(out, exact, &at);
@@ -137,11 +92,17 @@ static int check(const char *path, const golden_case *cases, int count, int brie
     free(out.data);
     free_inputs(&in);
   }
-  printf("golden, isa %s: %d cases, %" PRId64 " equalities checked\n%" PRId64 " passed, %" PRId64
-         " failed\n",
-         chosen, count, t.passed + t.failed, t.passed, t.failed);
+  print_tally("golden", count, &t);
   free(expected);
   return t.failed != 0;
+}
+
+void print_tally(const char *what, int cases, const tally *t) {
+  const char *isa = "?";
+  smx_isa(&isa);
+  printf("%s, isa %s: %d cases, %" PRId64 " equalities checked\n%" PRId64 " passed, %" PRId64
+         " failed\n",
+         what, isa, cases, t->passed + t->failed, t->passed, t->failed);
 }
 
 int main(int argc, char **argv) {
@@ -166,11 +127,12 @@ int main(int argc, char **argv) {
   golden_case *cases;
   if (strcmp(mode, "check") == 0) {
     int count = read_cases(list, &cases);
-    return check(expected, cases, count, brief, isa);
+    int failed = check(expected, cases, count, brief, isa);
+    return check_attention(folder, brief) || failed;
   }
   if (strcmp(mode, "generate") == 0) {
     int count = read_cases(list, &cases);
-    return generate(expected, cases, count);
+    return generate(expected, cases, count) || generate_attention(folder);
   }
   fprintf(stderr, "usage: golden check|generate|isas [--brief] [--isa NAME] [--data FOLDER]\n");
   return 2;

@@ -1,7 +1,8 @@
 /* The golden check, in pieces: a case from cases.txt (cases.c), its operands from the integer
  * generator (inputs.c), the same values in another place in memory (layout.c), a call of the
- * library (call.c), a slow reference (reference.c) and the ways to call that must not show in the
- * bits (variations.c). README.md specifies the generator for every other language. */
+ * library (call.c), a slow reference (reference.c), the ways to call that must not show in the
+ * bits (variations.c), and what is said about results that differ (compare.c). attention.h has what
+ * attention adds. README.md specifies the generator for every other language. */
 #ifndef GOLDEN_H
 #define GOLDEN_H
 
@@ -10,7 +11,7 @@
 
 #include "swiftmax.h"
 
-enum { MAX_RANK = 6, MAX_CONDITIONS = 4, NAME = 64 };
+enum { MAX_RANK = 6, MAX_CONDITIONS = 6, NAME = 64 };
 
 typedef enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP } operation;
 
@@ -69,7 +70,21 @@ typedef struct {
   condition condition[MAX_CONDITIONS];
 } inputs;
 
+enum {
+  OF_X,
+  OF_MASK,
+  OF_BIAS,
+  OF_WEIGHTS,
+  OF_STRUCTURE,
+  OF_PLACE,
+  OF_KEY,
+  OF_VALUE,
+  OF_SINKS,
+  OF_SLOPES
+};
 uint64_t stream(uint64_t seed, int which, uint64_t index);
+/* From -2^e to below 2^e, exact in the dtype. */
+double uniform(smx_dtype dtype, int e, uint64_t z);
 array new_array(smx_dtype dtype, int rank, const int64_t *shape);
 int64_t item_size(smx_dtype dtype);
 double get(const array *a, int64_t index);
@@ -78,6 +93,10 @@ void set(array *a, int64_t index, double value);
 void *allocate(size_t bytes);
 void make_inputs(inputs *in, const golden_case *c);
 void free_inputs(inputs *in);
+/* Room for `length` numbers of a condition, an int32 tensor over at most one axis. */
+smx_tensor *integers(condition *k, int slot, smx_tensor *t, int rank, int64_t length);
+/* The number of batch entry `entry` in such a tensor. */
+int64_t number_of(const condition *k, int slot, const smx_tensor *t, int64_t entry);
 /* The out of a case: the shape of x, or with 1 for each reduced axis. */
 array new_out(const inputs *in);
 uint64_t fnv1a(const void *data, size_t bytes);
@@ -139,6 +158,23 @@ exact_value *reference(const inputs *in);
 double worst_error(const array *out, const exact_value *exact, int64_t *at);
 /* Whether element `index` of x takes part: mask and structure. */
 int is_visible(const inputs *in, int64_t index);
+/* Place in `a`, whose axes have the length of x's or 1, of the element at `index` of x. */
+int64_t broadcast(const array *a, const array *x, int64_t index);
+/* The unit in the last place of `value` in a dtype. */
+long double unit(smx_dtype dtype, long double value);
+
+/* -- results that differ (compare.c) ----------------------------------------------------------- */
+
+void write_expectation(FILE *file, const char *name, const array *out);
+/* Whether the plain call gave what is expected (`e` NULL: nothing is). If not, tells all but how
+ * wrong that is, without an end of line. */
+int meets_expectation(const char *name, uint64_t seed, const array *out, const expectation *e);
+/* The same of a variation, against the plain call; `at` is the first place that differs. */
+int meets_plain(const char *name, const char *variation, uint64_t seed, const array *plain,
+                const array *out, int64_t *at);
+/* A file that replaces `path` when it is complete. */
+FILE *begin_file(const char *path, const char *cases, const char *names);
+int end_file(FILE *file, const char *path, int is_good);
 
 /* -- ways to call (variations.c) --------------------------------------------------------------- */
 
@@ -146,6 +182,7 @@ typedef struct {
   int64_t passed, failed;
 } tally;
 
+void print_tally(const char *what, int cases, const tally *t);
 /* The plain call on one thread, which everything is compared with; returns its out. */
 array plain_call(inputs *in);
 /* Every variation of a case; with `brief` a few of them. */

@@ -6,8 +6,6 @@
 
 #include "golden.h"
 
-enum { OF_X, OF_MASK, OF_BIAS, OF_WEIGHTS, OF_STRUCTURE, OF_PLACE };
-
 uint64_t stream(uint64_t seed, int which, uint64_t index) {
   uint64_t z = seed + ((uint64_t)which << 32) + (index + 1) * 0x9e3779b97f4a7c15u;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -119,8 +117,7 @@ static double signed_bits(uint64_t z, int bits) {
   return (double)((int64_t)(z >> (64 - bits)) - ((int64_t)1 << (bits - 1)));
 }
 
-/* From -2^e to below 2^e. */
-static double uniform(smx_dtype dtype, int e, uint64_t z) {
+double uniform(smx_dtype dtype, int e, uint64_t z) {
   int bits = bits_of(dtype);
   return ldexp(signed_bits(z, bits), e - bits + 1);
 }
@@ -144,7 +141,7 @@ static void fill_x(array *x, const golden_case *c) {
     int is_place = col == (int64_t)(stream(c->seed, OF_PLACE, (uint64_t)row) % (uint64_t)cols);
     double value = is_ties     ? (double)(z >> 62) - 1
                    : is_around ? around(x->dtype, center, e, z)
-                              : uniform(x->dtype, e, z);
+                               : uniform(x->dtype, e, z);
     if (peak && is_place) value = ldexp(1, atoi(peak + 5));
     if (has_closed && (row % 5 == 3 || (z & 7) == 0)) value = -INFINITY;
     if (has_nan && row % 5 == 1 && is_place) value = NAN;
@@ -203,8 +200,7 @@ static void fill_others(inputs *in) {
 
 /* -- structures -------------------------------------------------------------------------------- */
 
-/* An int32 tensor over at most one axis. */
-static smx_tensor *integers(condition *k, int slot, smx_tensor *t, int rank, int64_t length) {
+smx_tensor *integers(condition *k, int slot, smx_tensor *t, int rank, int64_t length) {
   k->data[slot] = allocate((size_t)length * sizeof(int32_t));
   k->shape[slot][0] = length;
   k->strides[slot][0] = sizeof(int32_t);

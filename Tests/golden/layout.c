@@ -27,16 +27,35 @@ static void memory_order(int *order, int rank, const layout *how) {
   }
 }
 
-/* Byte offset of each element from tensor.data, by its place in C order of the original axes. */
-static int64_t offset_of(const placed *p, int64_t index, const int64_t *shape, int rank,
-                         const int *order) {
+/* Byte offset from tensor.data of the row at `index` in C order of the original axes; `step` is
+ * from one of its elements to the next. */
+static int64_t row_offset(const placed *p, int64_t index, const int64_t *shape, int rank,
+                          const int *order, int64_t *step) {
   int64_t place[MAX_RANK], offset = 0;
-  for (int i = rank - 1; i >= 0; i--) {
+  *step = 0;
+  for (int i = rank - 2; i >= 0; i--) {
     place[i] = index % shape[i];
     index /= shape[i];
   }
-  for (int k = 0; k < rank; k++) offset += place[order[k]] * p->strides[k];
+  for (int k = 0; k < rank; k++) {
+    if (order[k] == rank - 1) *step = p->strides[k];
+    else offset += place[order[k]] * p->strides[k];
+  }
   return offset;
+}
+
+/* Between `a` and where it is placed: out of the array with `is_out`, else into it. */
+static void move(const placed *p, array *a, const int *order, int is_out) {
+  int64_t size = item_size(a->dtype), cols = a->rank ? a->shape[a->rank - 1] : 1, step;
+  for (int64_t row = 0; cols > 0 && row < a->count / cols; row++) {
+    char *there = (char *)p->tensor.data + row_offset(p, row, a->shape, a->rank, order, &step);
+    char *here = (char *)a->data + row * cols * size;
+    int64_t pieces = step == size ? 1 : cols, bytes = cols / pieces * size;
+    for (int64_t c = 0; c < pieces; c++) {
+      char *from = is_out ? here + c * size : there + c * step;
+      memcpy(is_out ? there + c * step : here + c * size, from, (size_t)bytes);
+    }
+  }
 }
 
 void place(placed *p, const array *a, const layout *how, const int *reduced) {
@@ -62,18 +81,12 @@ void place(placed *p, const array *a, const layout *how, const int *reduced) {
   }
   p->tensor =
       (smx_tensor){p->memory + how->offset + start, a->dtype, a->rank, p->shape, p->strides};
-  for (int64_t i = 0; i < a->count; i++) {
-    memcpy((char *)p->tensor.data + offset_of(p, i, a->shape, a->rank, order), a->data + i * size,
-           (size_t)size);
-  }
+  array from = *a;
+  move(p, &from, order, 1);
 }
 
 void collect(const placed *p, array *a, const layout *how, const int *reduced) {
   int order[MAX_RANK];
-  int64_t size = item_size(a->dtype);
   call_order(order, a->rank, how, reduced);
-  for (int64_t i = 0; i < a->count; i++) {
-    memcpy(a->data + i * size,
-           (const char *)p->tensor.data + offset_of(p, i, a->shape, a->rank, order), (size_t)size);
-  }
+  move(p, a, order, 0);
 }

@@ -6,26 +6,25 @@
 
 #include "golden.h"
 
-static int64_t number(const condition *k, int slot, const smx_tensor *t, int64_t first) {
-  return k->data[slot][t->ndim ? first : 0];
+int64_t number_of(const condition *k, int slot, const smx_tensor *t, int64_t entry) {
+  return k->data[slot][t->ndim ? entry : 0];
 }
 
 static int meets(const condition *k, const golden_case *c, int64_t first, int64_t i, int64_t j) {
-  int64_t offset = k->mask.query_offset ? number(k, 0, &k->offset, first)
+  int64_t offset = k->mask.query_offset ? number_of(k, 0, &k->offset, first)
                                         : c->shape[c->rank - 1] - c->shape[c->rank - 2];
   if (k->mask.causal && j > i + offset) return 0;
   if (k->mask.window) {
     if (k->mask.window_left >= 0 && j < i + offset - k->mask.window_left) return 0;
     if (k->mask.window_right >= 0 && j > i + offset + k->mask.window_right) return 0;
   }
-  if (k->mask.key_lengths && j >= number(k, 1, &k->lengths, first)) return 0;
-  if (k->mask.query_lengths && i >= number(k, 2, &k->query_lengths, first)) return 0;
+  if (k->mask.key_lengths && j >= number_of(k, 1, &k->lengths, first)) return 0;
+  if (k->mask.query_lengths && i >= number_of(k, 2, &k->query_lengths, first)) return 0;
   if (k->mask.query_segments && k->data[3][i] != k->data[4][j]) return 0;
   return 1;
 }
 
-/* Place in `a`, whose axes have the length of x's or 1, of the element at `index` of x. */
-static int64_t broadcast(const array *a, const array *x, int64_t index) {
+int64_t broadcast(const array *a, const array *x, int64_t index) {
   int64_t place = 0, weight = 1;
   for (int i = x->rank - 1; i >= 0; i--) {
     if (a->shape[i] > 1) place += index % x->shape[i] * weight;
@@ -136,8 +135,7 @@ exact_value *reference(const inputs *in) {
   return exact;
 }
 
-/* The unit in the last place of `value` in a dtype. */
-static long double unit(smx_dtype dtype, long double value) {
+long double unit(smx_dtype dtype, long double value) {
   int bits = dtype == SMX_FLOAT16 ? 11 : dtype == SMX_BFLOAT16 ? 8 : dtype == SMX_FLOAT32 ? 24 : 53;
   int least = dtype == SMX_FLOAT16    ? -24
               : dtype == SMX_BFLOAT16 ? -133

@@ -9,6 +9,9 @@
  * (docs/attention.md). */
 enum { SMXK_KEY_BLOCK = 64, SMXK_KEY_SPAN = 1024 };
 
+/* Queries that are worked on as FewQueries.swift does. */
+enum { SMXK_FEW = 4 };
+
 /* An operand seen as [batch][head][row][column], strides in bytes; data NULL where it is absent. */
 typedef struct smxk_view {
   char *data;
@@ -18,10 +21,10 @@ typedef struct smxk_view {
 /* What each lane of a tile is: query's place and head, first key seen, key behind the last one seen. */
 enum { SMXK_PLACE, SMXK_HEAD, SMXK_FIRST, SMXK_LAST, SMXK_PLACES };
 
-/* What each lane has come to: the exponent and the sum of this span, and of the spans before; of the block, the
+/* What each lane has come to: the base, the exponent and the sum of this span, and of the spans before; of the block, the
  * largest score, the factor for what came before, the first key seen and the one behind the last, and the
  * query's distance, all counted from the first key; the ALiBi slope. */
-enum { SMXK_EXPONENT, SMXK_WEIGHT, SMXK_TOTAL_EXPONENT, SMXK_TOTAL_WEIGHT, SMXK_LARGEST, SMXK_FACTOR, SMXK_FROM,
+enum { SMXK_BASE, SMXK_EXPONENT, SMXK_WEIGHT, SMXK_TOTAL_BASE, SMXK_TOTAL_EXPONENT, SMXK_TOTAL_WEIGHT, SMXK_LARGEST, SMXK_FACTOR, SMXK_FROM,
        SMXK_TO, SMXK_DISTANCE, SMXK_SLOPE, SMXK_STATES };
 
 /* The queries that are worked on together. */
@@ -29,6 +32,8 @@ typedef struct smxk_tile {
   int64_t lanes, count;        /* how wide the tile is, and how many lanes are queries */
   int64_t lower, upper;        /* keys that any query sees lie in lower ..< upper */
   int64_t all_from, all_to;    /* keys in all_from ..< all_to every query sees, segments and arrays aside */
+  int64_t has_base;            /* the base of some lane is not 0 */
+  int64_t is_apart;            /* the sums stand in `few`, a row for each query (FewQueries.swift) */
 } smxk_tile;
 
 /* Where a thread's workspace holds what, in bytes from its start. Matrices lie with lanes (queries) innermost. */
@@ -42,6 +47,7 @@ typedef struct smxk_rooms {
   /* Inside a tile, behind its smxk_tile: */
   int64_t query;        /* head size × lanes, scaled */
   int64_t sums, totals; /* value size × lanes: of this span, of the spans before */
+  int64_t few;          /* SMXK_FEW rows of value size */
   int64_t state;        /* SMXK_STATES rows of lanes */
   int64_t lanes;        /* SMXK_PLACES rows of int64 */
   int64_t bytes;        /* of all */

@@ -108,7 +108,7 @@ SMXK_INLINE smxk_f64x8 smxk_rest_f64(smxk_f64x8 v) {
 #endif
 }
 
-/* p · 2^n, rounded once where the result is subnormal, for p from 1/2 to 2 and whole n up to 126 (1022), d being n
+/* p · 2^n, rounded once where the result is subnormal, for p from 1/2 to 2 and whole n up to 62 (958), d being n
  * before it was rounded; 0 where d is below -151 (-1076), whatever p and n then are; NaN where d is. Without the instruction the power comes in two factors, each a normal number,
  * and both are 0 before they could underflow: some CPUs take a detour of 150 cycles where a product does. */
 SMXK_INLINE smxk_f32x16 smxk_scaled_f32(smxk_f32x16 p, smxk_f32x16 n, smxk_f32x16 d) {
@@ -269,6 +269,8 @@ SMXK_INLINE void smxk_store_part_f64(double *p, int64_t from, int64_t to, smxk_f
 /* -- ahead of their use ------------------------------------------------------------------------- */
 
 SMXK_INLINE void smxk_prefetch_read(const void *p) { __builtin_prefetch(p, 0, 3); }
+/* Into the second-level cache. */
+SMXK_INLINE void smxk_prefetch_ahead(const void *p) { __builtin_prefetch(p, 0, 2); }
 SMXK_INLINE void smxk_prefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
 
 /* -- bfloat16: the upper half of a float32 ------------------------------------------------------ */
@@ -303,6 +305,17 @@ SMXK_INLINE smxk_f32x16 smxk_load_f16(const uint16_t *p) {
   smxk_u32x16 special = (smxk_u32x16)(magnitude >= 0x0f800000u);
   smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, scaled) | (special & 0x7f800000u);
   return __builtin_bit_cast(smxk_f32x16, bits | ((half & 0x8000u) << 16));
+#endif
+}
+
+/* The lower or the upper halves of 32-bit words, each a float16. */
+SMXK_INLINE smxk_f32x16 smxk_halves_f16(smxk_f32x16 words, int32_t upper) {
+  smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, words);
+  smxk_u16x16 half = __builtin_convertvector(upper ? bits >> 16 : bits, smxk_u16x16);
+#if defined(__AVX512F__)
+  return (smxk_f32x16)_mm512_cvtph_ps(__builtin_bit_cast(__m256i, half));
+#else
+  return smxk_load_f16((const uint16_t *)&half);
 #endif
 }
 

@@ -59,7 +59,7 @@ private func bits(of dtype: Int) -> Int {
   }
 }
 
-private func power(_ exponent: Int) -> Double {
+func power(_ exponent: Int) -> Double {
   Double(sign: .plus, exponent: exponent, significand: 1)
 }
 
@@ -68,7 +68,7 @@ private func signed(_ z: UInt64, _ bits: Int) -> Double {
   Double(Int64(z >> (64 - UInt64(bits))) - (1 << (bits - 1)))
 }
 
-private func uniform(_ dtype: Int, _ e: Int, _ z: UInt64) -> Double {
+func uniform(_ dtype: Int, _ e: Int, _ z: UInt64) -> Double {
   // In this order no product overflows.
   signed(z, bits(of: dtype)) * power(1 - bits(of: dtype)) * power(e)
 }
@@ -214,7 +214,7 @@ func hash(_ bytes: [UInt8]) -> UInt64 {
 private let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
   .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("golden")
 
-private func lines(of file: String) -> [[Substring]] {
+func lines(of file: String) -> [[Substring]] {
   let text = (try? String(contentsOf: folder.appendingPathComponent(file), encoding: .utf8)) ?? ""
   return text.split(separator: "\n")
     .map { $0.prefix { $0 != "#" }.split(separator: " ") }
@@ -222,7 +222,12 @@ private func lines(of file: String) -> [[Substring]] {
 }
 
 let goldenCases = lines(of: "cases.txt").map { GoldenCase($0) }
-let goldenHashes = Dictionary(
-  uniqueKeysWithValues: lines(of: "expected.txt").map {
-    (String($0[0]), UInt64($0[1].dropFirst(2), radix: 16)!)
-  })
+let goldenHashes = hashes(of: "expected.txt")
+
+/// What a file of expected results has for each name.
+func hashes(of file: String) -> [String: UInt64] {
+  Dictionary(
+    uniqueKeysWithValues: lines(of: file).map {
+      (String($0[0]), UInt64($0[1].dropFirst(2), radix: 16)!)
+    })
+}

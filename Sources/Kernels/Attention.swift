@@ -21,8 +21,37 @@ extension Kernels {
     let base: UnsafeMutableRawPointer
     let batch: Int
     let group: Int
+    /// The entry's lengths, and where its rows begin if entries are packed.
+    let queries: Int
+    let keys: Int
+    let firstQuery: Int
+    let firstKey: Int
 
-    @inline(__always) var j: smxk_attention { job.pointee }
+    @inline(__always)
+    init(job: UnsafePointer<smxk_attention>, base: UnsafeMutableRawPointer, batch: Int, group: Int) {
+      self.job = job
+      self.base = base
+      self.batch = batch
+      self.group = group
+      if job.pointee.query_starts.data != nil {
+        firstQuery = Kernels.start(job.pointee.query_starts, job.pointee.query_starts_dtype, batch)
+        queries = Kernels.start(job.pointee.query_starts, job.pointee.query_starts_dtype, batch &+ 1) &- firstQuery
+        firstKey = Kernels.start(job.pointee.key_starts, job.pointee.key_starts_dtype, batch)
+        keys = Kernels.start(job.pointee.key_starts, job.pointee.key_starts_dtype, batch &+ 1) &- firstKey
+      } else {
+        firstQuery = 0
+        queries = Int(job.pointee.queries)
+        firstKey = 0
+        keys = Int(job.pointee.keys)
+      }
+    }
+
+    /// Rows of the group.
+    var rows: Int {
+      @inline(__always) get {
+        job.pointee.is_flat != 0 ? Int(job.pointee.heads / job.pointee.key_heads) &* queries : queries
+      }
+    }
 
     @inline(__always) func numbers(_ offset: Int64) -> UnsafeMutablePointer<L.Scalar> {
       (base + Int(offset)).assumingMemoryBound(to: L.Scalar.self)
@@ -68,51 +97,144 @@ extension Kernels {
     }
   }
 
-  /// A task: some tiles of one group of queries, against all keys that they see.
+  /// Where a packed entry begins.
+  @inline(never)
+  static func start(_ view: smxk_view, _ dtype: smx_dtype, _ entry: Int) -> Int {
+    let p = UnsafeRawPointer(view.data!) + entry &* Int(view.column)
+    return Int(dtype) == SMX_INT32 ? Int(p.loadUnaligned(as: Int32.self)) : Int(p.loadUnaligned(as: Int64.self))
+  }
+
+  /// A task: some tiles of one group of queries, against all keys that they see, or one tile against one span.
   public static func attention<L: TileLanes>(
     _: L.Type, _ job: UnsafePointer<smxk_attention>, _ task: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
-    let tilesPerTask = Int(job.pointee.tiles_per_task)
-    let tileCount = Int(job.pointee.tile_count)
-    let tasksPerGroup = (tileCount &+ tilesPerTask &- 1) / tilesPerTask
-    let number = task / tasksPerGroup
-    // The last queries of a group first: causal, they have the most keys, and the small tasks fill in at the end.
-    let firstTile = (tasksPerGroup &- 1 &- task % tasksPerGroup) &* tilesPerTask
-    let groups = Int(job.pointee.groups)
-    let bench = Bench<L>(
-      job: job,
-      base: job.pointee.workspace.map {
-        UnsafeMutableRawPointer($0) + Int(scratch.pointee.worker) &* Int(job.pointee.rooms.bytes)
-      } ?? UnsafeMutableRawPointer(smxk_high_of(scratch)),
-      batch: number / groups, group: number % groups)
-    let tiles = Swift.min(tilesPerTask, tileCount &- firstTile)
-    var lower = Int(job.pointee.keys)
+    let spans = Int(job.pointee.spans)
+    let place = Place<L>(job, task / spans, scratch)
+    if place.tiles <= 0 { return }
+    let bench = place.bench
+    var lower = bench.keys
     var upper = 0
-    for t in 0..<tiles {
+    for t in 0..<place.tiles {
       let tile = bench.tile(t)
-      begin(tile, firstRow: (firstTile &+ t) &* Int(job.pointee.tile_lanes))
+      begin(tile, firstRow: (place.firstTile &+ t) &* Int(job.pointee.tile_lanes))
       lower = Swift.min(lower, Int(tile.header.pointee.lower))
       upper = Swift.max(upper, Int(tile.header.pointee.upper))
     }
-    let block = Int(SMXK_KEY_BLOCK)
+    if spans > 1 {
+      let from = task % spans &* Int(SMXK_KEY_SPAN)
+      visitSpan(bench, place.tiles, Swift.max(from, lower), Swift.min(from &+ Int(SMXK_KEY_SPAN), upper))
+      keepPartial(bench.tile(0), task)
+      return
+    }
     var hasTotals = false
-    var from = lower / block &* block
+    var from = lower
     while from < upper {
-      if from % Int(SMXK_KEY_SPAN) == 0 && from > lower {
-        for t in 0..<tiles {
-          gather(bench.tile(t))
-          merge(bench.tile(t), isFirst: !hasTotals)
-        }
+      let end = Swift.min((from / Int(SMXK_KEY_SPAN) &+ 1) &* Int(SMXK_KEY_SPAN), upper)
+      visitSpan(bench, place.tiles, from, end)
+      if end < upper || hasTotals {
+        for t in 0..<place.tiles { merge(bench.tile(t), isFirst: !hasTotals) }
         hasTotals = true
       }
-      visit(bench, tiles, from: Swift.max(from, lower), to: Swift.min(from &+ block, upper))
-      from = from &+ block
+      from = end
     }
-    for t in 0..<tiles {
-      let tile = bench.tile(t)
-      gather(tile)
-      if hasTotals { merge(tile, isFirst: false) }
-      finish(tile, hasTotals: hasTotals)
+    for t in 0..<place.tiles { finish(bench.tile(t), hasTotals: hasTotals) }
+  }
+
+  /// The end of a tile whose spans were tasks of their own.
+  public static func joinSpans<L: TileLanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_attention>, _ number: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    let place = Place<L>(job, number, scratch)
+    if place.tiles <= 0 { return }
+    let tile = place.bench.tile(0)
+    begin(tile, firstRow: place.firstTile &* Int(job.pointee.tile_lanes))
+    let lower = Int(tile.header.pointee.lower)
+    let upper = Int(tile.header.pointee.upper)
+    var hasTotals = false
+    for span in 0..<Int(job.pointee.spans) {
+      let from = span &* Int(SMXK_KEY_SPAN)
+      if Swift.max(from, lower) >= Swift.min(from &+ Int(SMXK_KEY_SPAN), upper) { continue }
+      takePartial(tile, number &* Int(job.pointee.spans) &+ span)
+      merge(tile, isFirst: !hasTotals)
+      hasTotals = true
+    }
+    finish(tile, hasTotals: hasTotals)
+  }
+
+  /// What a task is: which tiles, of which group.
+  struct Place<L: TileLanes> {
+    let bench: Bench<L>
+    let firstTile: Int
+    let tiles: Int
+
+    @inline(__always)
+    init(_ job: UnsafePointer<smxk_attention>, _ task: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>) {
+      let tilesPerTask = Int(job.pointee.tiles_per_task)
+      let tasksPerGroup = (Int(job.pointee.tile_count) &+ tilesPerTask &- 1) / tilesPerTask
+      let number = task / tasksPerGroup
+      // The last queries of a group first: causal, they have the most keys, and the small tasks fill in at the end.
+      firstTile = (tasksPerGroup &- 1 &- task % tasksPerGroup) &* tilesPerTask
+      let groups = Int(job.pointee.groups)
+      bench = Bench<L>(
+        job: job,
+        base: job.pointee.workspace.map {
+          UnsafeMutableRawPointer($0) + Int(scratch.pointee.worker) &* Int(job.pointee.rooms.bytes)
+        } ?? UnsafeMutableRawPointer(smxk_high_of(scratch)),
+        batch: number / groups, group: number % groups)
+      let tileLanes = Int(job.pointee.tile_lanes)
+      tiles = Swift.min(tilesPerTask, (bench.rows &+ tileLanes &- 1) / tileLanes &- firstTile)
+    }
+  }
+
+  /// The keys from..<to, all of one span, block by block; then the sums stand as (value size, lanes).
+  @inline(never)
+  static func visitSpan<L: TileLanes>(_ bench: Bench<L>, _ tiles: Int, _ from: Int, _ to: Int) {
+    let size = Int(SMXK_KEY_BLOCK)
+    var from = from
+    while from < to {
+      let end = Swift.min((from / size &+ 1) &* size, to)
+      visit(bench, tiles, from: from, to: end)
+      from = end
+    }
+    for t in 0..<tiles { gather(bench.tile(t)) }
+  }
+
+  // -- the sums of a span between two tasks --------------------------------------------------------------------
+
+  /// Calls body with each part of a tile's sums, how many numbers it has, and its place in the partial.
+  @inline(__always)
+  private static func forEachPart<L: TileLanes>(
+    _ tile: Tile<L>, _ number: Int, _ body: (UnsafeMutablePointer<L.Scalar>, UnsafeMutablePointer<L.Scalar>, Int) -> Void
+  ) {
+    let job = tile.bench.job
+    let lanes = tile.lanes
+    let partial = UnsafeMutableRawPointer(job.pointee.partials! + number &* Int(job.pointee.partial_bytes))
+      .assumingMemoryBound(to: L.Scalar.self)
+    body(tile.state(SMXK_BASE), partial, lanes)
+    body(tile.state(SMXK_EXPONENT), partial + lanes, lanes)
+    body(tile.state(SMXK_WEIGHT), partial + 2 &* lanes, lanes)
+    body(tile.sums, partial + 3 &* lanes, Int(job.pointee.value_size) &* lanes)
+  }
+
+  @inline(never)
+  private static func keepPartial<L: TileLanes>(_ tile: Tile<L>, _ number: Int) {
+    forEachPart(tile, number) { own, partial, count in copy(L.self, own, partial, count) }
+  }
+
+  @inline(never)
+  private static func takePartial<L: TileLanes>(_ tile: Tile<L>, _ number: Int) {
+    forEachPart(tile, number) { own, partial, count in copy(L.self, partial, own, count) }
+  }
+
+  /// `count` is a multiple of the lanes.
+  @inline(__always)
+  private static func copy<L: TileLanes>(
+    _: L.Type, _ from: UnsafePointer<L.Scalar>, _ to: UnsafeMutablePointer<L.Scalar>, _ count: Int
+  ) {
+    var i = 0
+    while i < count {
+      L(at: from + i).store(at: to + i)
+      i = i &+ L.count
     }
   }
 

@@ -27,10 +27,10 @@ extension Kernels {
     let job = bench.job
     return Leading(bench, head: head).with { index in
       var lower = 0
-      var upper = Int(job.pointee.keys)
+      var upper = bench.keys
       var condition = job.pointee.structure
       while let c = condition {
-        let found = interval(c, index, query: query, of: Int(job.pointee.queries), keys: Int(job.pointee.keys))
+        let found = interval(c, index, query: query, of: bench.queries, keys: bench.keys)
         lower = Swift.max(lower, found.lower)
         upper = Swift.min(upper, found.upper)
         condition = c.pointee.also
@@ -43,7 +43,7 @@ extension Kernels {
   @inline(never)
   static func offset<L: TileLanes>(_ bench: Bench<L>, head: Int) -> Int {
     let job = bench.job
-    guard let tensor = job.pointee.offset else { return Int(job.pointee.keys) &- Int(job.pointee.queries) }
+    guard let tensor = job.pointee.offset else { return bench.keys &- bench.queries }
     return Leading(bench, head: head).with { integer(tensor, $0) }
   }
 

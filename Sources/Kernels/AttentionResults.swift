@@ -161,7 +161,7 @@ extension Kernels {
   private static func writeWeights<L: TileLanes>(_ tile: Tile<L>, hasTotals: Bool) {
     let bench = tile.bench
     let job = bench.job
-    let keys = Int(job.pointee.keys)
+    let keys = bench.keys
     let block = Int(SMXK_KEY_BLOCK)
     let lower = Int(tile.header.pointee.lower)
     let upper = Int(tile.header.pointee.upper)

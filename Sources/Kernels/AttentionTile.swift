@@ -7,7 +7,7 @@ extension Kernels {
   @inline(never)
   static func begin<L: TileLanes>(_ tile: Tile<L>, firstRow: Int) {
     let job = tile.bench.job
-    let count = Swift.min(Int(job.pointee.tile_lanes), Int(job.pointee.rows) &- firstRow)
+    let count = Swift.min(Int(job.pointee.tile_lanes), tile.bench.rows &- firstRow)
     tile.header.pointee.count = Int64(count)
     tile.header.pointee.is_apart = 0
     tile.header.pointee.has_base = 0
@@ -40,8 +40,8 @@ extension Kernels {
   static func findLanes<L: TileLanes>(_ tile: Tile<L>, _ firstRow: Int) {
     let bench = tile.bench
     let job = bench.job
-    let queries = Int(job.pointee.queries)
-    let keys = Int(job.pointee.keys)
+    let queries = bench.queries
+    let keys = bench.keys
     let perGroup = Int(job.pointee.heads / job.pointee.key_heads)
     var lower = keys
     var upper = 0
@@ -147,7 +147,7 @@ extension Kernels {
   @inline(__always)
   static func address<L: TileLanes>(_ view: smxk_view, _ batch: Int, _ tile: Tile<L>, _ lane: Int) -> UnsafeMutableRawPointer {
     let head = Int(tile.places(SMXK_HEAD)[lane])
-    let place = Int(tile.places(SMXK_PLACE)[lane])
+    let place = Int(tile.places(SMXK_PLACE)[lane]) &+ tile.bench.firstQuery
     return UnsafeMutableRawPointer(view.data!)
       + (batch &* Int(view.batch) &+ head &* Int(view.head) &+ place &* Int(view.row))
   }

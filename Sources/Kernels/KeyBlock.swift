@@ -81,8 +81,8 @@ extension Kernels {
       let isPast = key < pastCount
       let v = isPast ? past : view
       var batch = bench.batch
-      var row = isPast ? key : key &- pastCount
-      var end = isPast ? pastCount : Int(job.pointee.keys)
+      var row = isPast ? key : key &- pastCount &+ bench.firstKey
+      var end = isPast ? pastCount : bench.keys
       if let table = job.pointee.blocks.data {
         let size = Int(job.pointee.block_size)
         let entry = UnsafeRawPointer(table)

@@ -134,7 +134,11 @@ extension smxk_kernels {
       advance_f64: { HereKernels.advance(HereKernels.F64.self, $0, $1) },
       attention_f32: { HereKernels.attention(HereKernels.F32.self, $0, Int($1), $2) },
       attention_f64: { HereKernels.attention(HereKernels.F64.self, $0, Int($1), $2) },
+      attention_join_f32: { HereKernels.joinSpans(HereKernels.F32.self, $0, Int($1), $2) },
+      attention_join_f64: { HereKernels.joinSpans(HereKernels.F64.self, $0, Int($1), $2) },
       tile_f32: Int64(HereKernels.tileLanes(HereKernels.F32.self)),
-      tile_f64: Int64(HereKernels.tileLanes(HereKernels.F64.self)))
+      tile_f64: Int64(HereKernels.tileLanes(HereKernels.F64.self)),
+      merge_f32: { HereKernels.mergeRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
+      merge_f64: { HereKernels.mergeRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) })
   }
 }

@@ -47,9 +47,13 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
   let isWide = Int(job.pointee.dtype) == SMX_FLOAT64
   let kernels = call.machine.kernels.pointee
   planTiles(job, lanes: isWide ? kernels.tile_f64 : kernels.tile_f32, isWide: isWide, threads: call.machine.threads)
-  let tasks = taskCount(job)
+  splitSpans(job, isWide: isWide, threads: call.machine.threads)
+  let tiles = taskCount(job)
+  let tasks = tiles * job.pointee.spans
   let threads = attentionThreads(job, call.machine.threads, tasks)
-  let needed = job.pointee.rooms.bytes > Int64(SMXK_SCRATCH_BYTES) ? Int(job.pointee.rooms.bytes) * Int(threads) : 0
+  let partials = job.pointee.spans > 1 ? Int(tasks * job.pointee.partial_bytes) : 0
+  let isRoomy = job.pointee.rooms.bytes > Int64(SMXK_SCRATCH_BYTES) || partials > 0
+  let needed = isRoomy ? Int(job.pointee.rooms.bytes) * Int(threads) + partials : 0
   if let size = call.size {
     size.pointee = needed
     return
@@ -57,11 +61,21 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
   guard job.pointee.rows > 0, tasks > 0 else { return }
   let own = try workspace(needed, call.options)
   defer { smxk_release(own) }
-  if needed > 0 { job.pointee.workspace = own?.assumingMemoryBound(to: CChar.self)
-      ?? call.options.workspace.assumingMemoryBound(to: CChar.self) }
-  var share = AttentionShare(job: job, task: isWide ? kernels.attention_f64 : kernels.attention_f32)
+  if needed > 0 {
+    let room = (own ?? call.options.workspace)!.assumingMemoryBound(to: CChar.self)
+    job.pointee.workspace = room
+    job.pointee.partials = room + Int(job.pointee.rooms.bytes) * Int(threads)
+  }
+  run(AttentionShare(job: job, task: isWide ? kernels.attention_f64 : kernels.attention_f32), threads, tasks)
+  if job.pointee.spans > 1 {
+    run(AttentionShare(job: job, task: isWide ? kernels.attention_join_f64 : kernels.attention_join_f32), threads, tiles)
+  }
+}
+
+private func run(_ share: AttentionShare, _ threads: Int32, _ tasks: Int64) {
+  var share = share
   smxk_parallel(
-    threads, tasks, isSmall(job) ? 1 : 0,
+    threads, tasks, isSmall(share.job) ? 1 : 0,
     { context, index, scratch in
       let share = context.assumingMemoryBound(to: AttentionShare.self).pointee
       share.task(share.job, index, scratch)

@@ -29,6 +29,20 @@ func taskCount(_ job: UnsafePointer<smxk_attention>) -> Int64 {
   return job.pointee.batch &* job.pointee.groups &* perGroup
 }
 
+/// Shares each tile span by span where tiles are fewer than threads and rows are long.
+func splitSpans(_ job: UnsafeMutablePointer<smxk_attention>, isWide: Bool, threads: Int32) {
+  let span = Int64(SMXK_KEY_SPAN)
+  job.pointee.spans = 1
+  guard taskCount(job) < Int64(threads), job.pointee.keys > 2 * span, work(job) >= parallelThreshold,
+    job.pointee.weights.data == nil,
+    // Within these the sums of all spans can be counted in bytes, whatever the number of threads.
+    job.pointee.keys <= 1 << 32, job.pointee.value_size <= 1 << 16
+  else { return }
+  job.pointee.spans = (job.pointee.keys + span - 1) / span
+  let bytes = (3 + job.pointee.value_size) * job.pointee.tile_lanes * (isWide ? 8 : 4)
+  job.pointee.partial_bytes = (bytes + 63) / 64 * 64
+}
+
 /// Tiles of a task: together they use each block of keys once, from the first cache, while they share the second. For
 /// 2048 keys of 128 numbers 1 gives 117 GFLOP/s on a core, 4 120, 8 122.
 private let tilesTogether: Int64 = 8

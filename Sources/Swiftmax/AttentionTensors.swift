@@ -6,7 +6,7 @@ import CSwiftmax
 
 struct AttentionTensors {
   let query, key, value, out: Tensor
-  var mask, bias, slopes, sinks, pastKey, pastValue, blocks, lse, weights: Tensor?
+  var mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts, keyStarts, lse, weights: Tensor?
   let isBLHD: Bool
 
   init(
@@ -24,6 +24,8 @@ struct AttentionTensors {
     pastKey = try Tensor.optional(options.past_key, "past_key")
     pastValue = try Tensor.optional(options.past_value, "past_value")
     blocks = try Tensor.optional(options.block_table, "block_table")
+    queryStarts = try Tensor.optional(options.query_starts, "query_starts")
+    keyStarts = try Tensor.optional(options.key_starts, "key_starts")
     lse = try Tensor.optional(options.lse, "lse")
     weights = try Tensor.optional(options.weights, "weights")
     isBLHD = Int(options.layout) == SMX_BLHD
@@ -32,19 +34,20 @@ struct AttentionTensors {
   // -- axes ---------------------------------------------------------------------------------------------
 
   /// Place of the rows (queries, keys) and of the heads; -1 where there are none.
-  private var rowAxis: Int { isBLHD && query.rank > 2 ? query.rank - 3 : query.rank - 2 }
-  private var headAxis: Int { query.rank == 2 ? -1 : isBLHD ? query.rank - 2 : query.rank - 3 }
-  private var batchAxis: Int { query.rank == 4 ? 0 : -1 }
+  var rowAxis: Int { isBLHD && query.rank > 2 ? query.rank - 3 : query.rank - 2 }
+  var headAxis: Int { query.rank == 2 ? -1 : isBLHD ? query.rank - 2 : query.rank - 3 }
+  var batchAxis: Int { query.rank == 4 ? 0 : -1 }
 
-  private func length(_ tensor: Tensor, _ axis: Int) -> Int64 { axis < 0 ? 1 : tensor.length(axis) }
-  var batch: Int64 { length(query, batchAxis) }
+  func length(_ tensor: Tensor, _ axis: Int) -> Int64 { axis < 0 ? 1 : tensor.length(axis) }
+  var isPacked: Bool { queryStarts != nil }
+  var batch: Int64 { queryStarts.map { max($0.count - 1, 0) } ?? length(query, batchAxis) }
   var heads: Int64 { length(query, headAxis) }
   var keyHeads: Int64 { length(key, headAxis) }
-  var queries: Int64 { length(query, rowAxis) }
+  /// Of packed entries the longest.
+  var queries: Int64 { queryStarts.map(longest) ?? length(query, rowAxis) }
   var past: Int64 { pastKey.map { length($0, rowAxis) } ?? 0 }
-  /// Keys of key itself: those of a pool are reached through the table.
   var keys: Int64 {
-    blocks.map { $0.length(1) &* length(key, rowAxis) } ?? (past + length(key, rowAxis))
+    keyStarts.map(longest) ?? blocks.map { $0.length(1) &* length(key, rowAxis) } ?? (past + length(key, rowAxis))
   }
   var headSize: Int64 { length(query, query.rank - 1) }
   var valueSize: Int64 { length(value, value.rank - 1) }
@@ -96,6 +99,13 @@ struct AttentionTensors {
     job.pointee.mask = scoreView(mask)
     job.pointee.bias = scoreView(bias)
     job.pointee.weights = scoreView(weights)
+    if let queryStarts, let keyStarts {
+      job.pointee.query_starts = smxk_view(
+        data: data(queryStarts), batch: 0, head: 0, row: 0, column: queryStarts.stride(0))
+      job.pointee.key_starts = smxk_view(data: data(keyStarts), batch: 0, head: 0, row: 0, column: keyStarts.stride(0))
+      job.pointee.query_starts_dtype = queryStarts.dtype
+      job.pointee.key_starts_dtype = keyStarts.dtype
+    }
     if let lse {
       let rank = lse.rank
       job.pointee.lse = smxk_view(
@@ -116,7 +126,7 @@ struct AttentionTensors {
     job.pointee.scale = options.has_scale != 0 ? options.scale : headSize > 0 ? 1 / Double(headSize).squareRoot() : 1
     job.pointee.softcap = options.softcap
     job.pointee.structure = UnsafePointer(options.structure)
-    job.pointee.leading = Int64(query.rank - 2)
+    job.pointee.leading = isPacked ? 2 : Int64(query.rank - 2)
     var condition = UnsafePointer(options.structure)
     while let c = condition {
       if c.pointee.query_segments != nil { job.pointee.has_segments = 1 }
@@ -143,7 +153,10 @@ struct AttentionTensors {
         $0.add(shapeOf: query.raw)
       }
     }
-    for tensor in [key, value, out] { try tensor.require(dtype: query.dtype) }
+    try key.require(dtype: query.dtype)
+    try value.require(dtype: query.dtype)
+    try out.require(dtype: query.dtype)
+    try checkStarts()
     try checkShapes(plan)
     try checkPast()
     let scores = scoresShape(plan)
@@ -168,7 +181,7 @@ struct AttentionTensors {
     }
   }
 
-  private func disagree(_ a: Tensor, _ b: Tensor, _ why: StaticString) -> Failure {
+  func disagree(_ a: Tensor, _ b: Tensor, _ why: StaticString) -> Failure {
     failure(SMX_ERROR_SHAPE) {
       $0.add(a.name)
       $0.add(" of shape ")
@@ -181,21 +194,52 @@ struct AttentionTensors {
   }
 
   private func checkShapes(_ plan: UnsafeMutablePointer<smxk_attention_plan>) throws(Failure) {
-    for tensor in [key, value, out] where tensor.rank != query.rank {
-      throw disagree(tensor, query, " must have as many axes as ")
+    let others: InlineArray<3, Tensor> = [key, value, out]
+    for i in 0..<3 where others[i].rank != query.rank {
+      throw disagree(others[i], query, " must have as many axes as ")
     }
+    try checkSizes()
     if length(key, key.rank - 1) != headSize { throw disagree(key, query, " must have the head size of ") }
     try checkPair(key, value)
     if keyHeads == 0 ? heads != 0 : heads % keyHeads != 0 {
       throw disagree(query, key, " must have a multiple of the heads of ")
     }
-    if blocks == nil && length(key, batchAxis) != batch && length(key, batchAxis) != 1 {
-      throw disagree(key, query, " must have one batch entry or as many as ")
+    let entries = length(query, batchAxis)
+    for i in 0..<2 where blocks == nil {
+      let tensor = others[i]
+      if length(tensor, batchAxis) != entries && length(tensor, batchAxis) != 1 {
+        throw disagree(tensor, query, " must have one batch entry or as many as ")
+      }
     }
-    if length(value, batchAxis) != batch && length(value, batchAxis) != 1 && blocks == nil {
-      throw disagree(value, query, " must have one batch entry or as many as ")
+    try requireShape(out, plan, [entries, heads, length(query, rowAxis), valueSize])
+  }
+
+  /// A row must be such that a workspace can hold 64 of them, and keys such that they can be counted.
+  private func checkSizes() throws(Failure) {
+    let most = Int64(Int32.max)
+    let others: InlineArray<2, Tensor> = [key, value]
+    for i in 0..<2 where length(others[i], others[i].rank - 1) > most {
+      throw failure(SMX_ERROR_OVERFLOW) {
+        $0.add(others[i].name)
+        $0.add(" of shape ")
+        $0.add(shapeOf: others[i].raw)
+        $0.add(" has rows longer than ")
+        $0.add(most)
+        $0.add(": no memory holds a block of them")
+      }
     }
-    try requireShape(out, plan, [batch, heads, queries, valueSize])
+    if let blocks, blocks.rank == 2 {
+      let (count, overflow) = blocks.length(1).multipliedReportingOverflow(by: length(key, rowAxis))
+      if overflow || count > Int64.max / 16 {
+        throw failure(SMX_ERROR_OVERFLOW) {
+          $0.add("block_table of shape ")
+          $0.add(shapeOf: blocks.raw)
+          $0.add(" and key of shape ")
+          $0.add(shapeOf: key.raw)
+          $0.add(" make more keys than memory can hold")
+        }
+      }
+    }
   }
 
   /// Checks an output of the query's axes against lengths in the order batch, heads, rows, columns.
@@ -219,7 +263,7 @@ struct AttentionTensors {
   }
 
   /// Keys and their values.
-  private func checkPair(_ key: Tensor, _ value: Tensor) throws(Failure) {
+  func checkPair(_ key: Tensor, _ value: Tensor) throws(Failure) {
     var fits = key.rank == value.rank
     if fits {
       for axis in 0..<(key.rank - 1) where axis != batchAxis || blocks != nil {
@@ -229,82 +273,15 @@ struct AttentionTensors {
     if !fits { throw disagree(value, key, " must have the heads and keys of ") }
   }
 
-  private func checkPast() throws(Failure) {
-    if (pastKey == nil) != (pastValue == nil) {
-      throw failure(SMX_ERROR_VALUE, "past_key and past_value must be given together")
-    }
-    guard let pastKey, let pastValue else { return }
-    if blocks != nil { throw failure(SMX_ERROR_VALUE, "block_table and past_key cannot be given together") }
-    for (past, own) in [(pastKey, key), (pastValue, value)] {
-      try past.require(dtype: query.dtype)
-      var fits = past.rank == own.rank
-      if fits {
-        for axis in 0..<own.rank where axis != rowAxis {
-          let length = axis == batchAxis ? batch : own.length(axis)
-          fits = fits && (past.length(axis) == length || axis == batchAxis && past.length(axis) == 1)
-        }
-      }
-      if !fits { throw disagree(past, own, " must agree but in the number of keys with ") }
-    }
-    try checkPair(pastKey, pastValue)
-  }
-
   private func scoresShape(_ plan: UnsafeMutablePointer<smxk_attention_plan>) -> Tensor {
     let shape = smxk_shape_of(plan)
     let lengths: InlineArray<4, Int64> = [batch, heads, queries, keys]
-    for axis in 0..<query.rank { shape[axis] = lengths[axis + 4 - query.rank] }
+    let rank = isPacked ? 4 : query.rank
+    for axis in 0..<rank { shape[axis] = lengths[axis + 4 - rank] }
     let scores = smxk_scores_of(plan)
     scores.pointee = smx_tensor(
-      data: nil, dtype: query.dtype, ndim: Int32(query.rank), shape: UnsafePointer(shape), strides: nil)
+      data: nil, dtype: query.dtype, ndim: Int32(rank), shape: UnsafePointer(shape), strides: nil)
     return Tensor(shapeOnly: scores, "the scores")
-  }
-
-  private func checkTable(_ options: smx_attention_options) throws(Failure) {
-    guard let blocks else { return }
-    try blocks.require(dtype: smx_dtype(SMX_INT32))
-    if query.rank != 4 || blocks.rank != 2 || blocks.length(0) != batch {
-      throw disagree(blocks, query, " must be (B, N) for the batch of ")
-    }
-    let pool = key.length(0)
-    let size = length(key, rowAxis)
-    for entry in 0..<batch {
-      let seen = longestRow(options.structure, entry)
-      for n in 0..<blocks.length(1) where seen > n &* size {
-        let p = UnsafeRawPointer(blocks.raw.pointee.data!) + Int(entry &* blocks.stride(0) + n &* blocks.stride(1))
-        let block = Int64(p.loadUnaligned(as: Int32.self))
-        if block < 0 || block >= pool {
-          throw failure(SMX_ERROR_VALUE) {
-            $0.add("block_table holds ")
-            $0.add(block)
-            $0.add(", but key has ")
-            $0.add(pool)
-            $0.add(" blocks")
-          }
-        }
-      }
-    }
-  }
-
-  /// The most keys that a head of a batch entry sees, from the key lengths.
-  private func longestRow(_ structure: UnsafePointer<smx_mask>?, _ entry: Int64) -> Int64 {
-    var most: Int64 = 0
-    for head in 0..<max(heads, 1) {
-      var seen = keys
-      var condition = structure
-      while let c = condition {
-        if let lengths = c.pointee.key_lengths {
-          let index: InlineArray<2, Int64> = [entry, head]
-          var p = UnsafeRawPointer(lengths.pointee.data!)
-          for axis in 0..<Int(lengths.pointee.ndim) { p += Int(index[axis] &* lengths.pointee.strides[axis]) }
-          seen = min(
-            seen, Int(lengths.pointee.dtype) == SMX_INT32
-              ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self))
-        }
-        condition = UnsafePointer(c.pointee.also)
-      }
-      most = max(most, seen)
-    }
-    return most
   }
 
   private func checkOptional(_ scores: Tensor) throws(Failure) {
@@ -321,7 +298,7 @@ struct AttentionTensors {
     if let slopes {
       try slopes.require(dtype: single)
       let fits = slopes.rank >= 1 && slopes.rank <= 2 && slopes.length(slopes.rank - 1) == heads
-        && (slopes.rank == 1 || query.rank == 4 && slopes.length(0) == batch)
+        && (slopes.rank == 1 || scores.rank == 4 && slopes.length(0) == batch)
       if !fits { throw disagree(slopes, query, " must be (Hq) or (B, Hq) for ") }
     }
     if let sinks {
@@ -330,8 +307,12 @@ struct AttentionTensors {
     }
     if let lse {
       try lse.require(dtype: single)
-      var fits = lse.rank == scores.rank - 1
-      if fits { for axis in 0..<lse.rank { fits = fits && lse.length(axis) == scores.length(axis) } }
+      var fits = lse.rank == query.rank - 1
+      if isPacked {
+        fits = fits && lse.length(0) == heads && lse.length(1) == length(query, rowAxis)
+        if !fits { throw disagree(lse, query, " must be (Hq, T) for ") }
+      }
+      if fits && !isPacked { for axis in 0..<lse.rank { fits = fits && lse.length(axis) == scores.length(axis) } }
       if !fits { throw disagree(lse, scores, " must have the axes but the last of ") }
     }
     if let weights {
@@ -343,11 +324,15 @@ struct AttentionTensors {
   }
 
   private func checkOutputs() throws(Failure) {
-    let inputs: [Tensor?] = [query, key, value, mask, bias, slopes, sinks, pastKey, pastValue, blocks]
-    for output in [out, lse, weights] {
-      guard let output else { continue }
+    // Inline: an array of Swift's own would allocate, and trap where there is no memory.
+    let inputs: InlineArray<12, Tensor?> = [
+      query, key, value, mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts, keyStarts,
+    ]
+    let outputs: InlineArray<3, Tensor?> = [out, lse, weights]
+    for o in 0..<3 {
+      guard let output = outputs[o] else { continue }
       try output.requireOwnPlaces()
-      for input in inputs { try output.requireDistinct(from: input, orSame: false) }
+      for i in 0..<12 { try output.requireDistinct(from: inputs[i], orSame: false) }
     }
     try lse?.requireDistinct(from: out, orSame: false)
     try weights?.requireDistinct(from: out, orSame: false)

@@ -15,11 +15,11 @@ void *__libc_realloc(void *, size_t);
 void *__libc_memalign(size_t, size_t);
 
 static atomic_int active;
-static atomic_long allocations, threads;
+static atomic_long allocations, bytes, threads;
 static long failing_allocation, failing_thread;
 
 void preload_begin(long allocation, long thread) {
-  allocations = threads = 0;
+  allocations = bytes = threads = 0;
   failing_allocation = allocation;
   failing_thread = thread;
   active = 1;
@@ -31,8 +31,11 @@ void preload_end(long *allocation_count, long *thread_count) {
   *thread_count = threads;
 }
 
-static int allocation_fails(void) {
+long preload_bytes(void) { return bytes; }
+
+static int allocation_fails(size_t size) {
   if (!active) return 0;
+  atomic_fetch_add(&bytes, (long)size);
   long number = atomic_fetch_add(&allocations, 1) + 1;
   return failing_allocation && number == failing_allocation;
 }
@@ -42,18 +45,18 @@ static void *no_memory(void) {
   return NULL;
 }
 
-void *malloc(size_t size) { return allocation_fails() ? no_memory() : __libc_malloc(size); }
+void *malloc(size_t size) { return allocation_fails(size) ? no_memory() : __libc_malloc(size); }
 
 void *calloc(size_t count, size_t size) {
-  return allocation_fails() ? no_memory() : __libc_calloc(count, size);
+  return allocation_fails(count * size) ? no_memory() : __libc_calloc(count, size);
 }
 
 void *realloc(void *p, size_t size) {
-  return allocation_fails() ? no_memory() : __libc_realloc(p, size);
+  return allocation_fails(size) ? no_memory() : __libc_realloc(p, size);
 }
 
 void *memalign(size_t alignment, size_t size) {
-  return allocation_fails() ? no_memory() : __libc_memalign(alignment, size);
+  return allocation_fails(size) ? no_memory() : __libc_memalign(alignment, size);
 }
 
 void *aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }

@@ -8,5 +8,7 @@
 void preload_begin(long allocation, long thread);
 /* Counts since preload_begin, then no more failures. */
 void preload_end(long *allocations, long *threads);
+/* Bytes that were asked for since preload_begin. */
+long preload_bytes(void);
 
 #endif

@@ -4,6 +4,7 @@
 #include <fenv.h>
 #include <pthread.h>
 
+#include "modes.h"
 #include "scenario.h"
 
 static const int thread_counts[] = {1, 2, 3, 7};
@@ -215,32 +216,7 @@ static void check_long_structure(void) {
 /* -- floating-point modes
  * --------------------------------------------------------------------------------- */
 
-static uint64_t mode_now(void) {
-#if defined(__x86_64__)
-  /* Without the flags, which any operation may raise. */
-  return __builtin_ia32_stmxcsr() & 0xffc0u;
-#else
-  uint64_t mode;
-  __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-  return mode;
-#endif
-}
-
-static void set_mode(uint64_t mode) {
-#if defined(__x86_64__)
-  __builtin_ia32_ldmxcsr((unsigned)mode);
-#else
-  __asm__ volatile("msr fpcr, %0" : : "r"(mode));
-#endif
-}
-
 static void check_modes(uint64_t seed) {
-#if defined(__x86_64__)
-  /* Flush to zero, denormals are zero, both, and the three other roundings. */
-  static const uint64_t modes[] = {0x9f80, 0x1fc0, 0x9fc0, 0x3f80, 0x5f80, 0x7f80, 0xffc0};
-#else
-  static const uint64_t modes[] = {1u << 24, 1u << 22, 2u << 22, 3u << 22, 1u << 25};
-#endif
   static scenario s;
   static unsigned char want[1 << 18], got[1 << 18];
   scenario_make(&s, seed, seed % 16 ? 0 : 9000);
@@ -248,15 +224,15 @@ static void check_modes(uint64_t seed) {
     smx_set_num_threads(1);
     uint64_t standard = mode_now();
     run_into("standard mode", &s, want);
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+    for (size_t i = 0; i < sizeof other_modes / sizeof *other_modes; i++) {
       smx_set_num_threads(1 + (int)(i & 1));
-      set_mode(modes[i]);
+      set_mode(other_modes[i]);
       smx_status status = scenario_run(&s);
       uint64_t after = mode_now();
       set_mode(standard);
       scenario_describe(&s);
-      CHECK(status == SMX_OK && after == modes[i], "mode 0x%" PRIx64 " became 0x%" PRIx64, modes[i],
-            after);
+      CHECK(status == SMX_OK && after == other_modes[i], "mode 0x%" PRIx64 " became 0x%" PRIx64,
+            other_modes[i], after);
       size_t bytes = read_outputs(&s, got);
       same_bits("another mode", size_of(s.dtype), got, want, (int64_t)(bytes / size_of(s.dtype)));
     }

@@ -17,6 +17,11 @@ static int run_child(const char *kind) {
     smx_status got = smx_softmax_f32(x, out, 1, 2);
     if (got != want || out[0] != 7 || out[1] != 7 || !strstr(smx_last_error(), variable)) return 1;
     if (!strstr(smx_last_error(), value)) return 2;
+    got = smx_attention_f32(x, x, x, out, 1, 1, 1, 1, 1, 2, 2, 0);
+    if (got != want || out[0] != 7 || out[1] != 7 || !strstr(smx_last_error(), value)) return 7;
+    size_t size = 7;
+    if (smx_attention_workspace_size(NULL, NULL, NULL, NULL, NULL, &size) != want || size != 7)
+      return 8;
     if (isIsa && (smx_isa(&name) != want || name)) return 3;
     if (!isIsa && (smx_get_num_threads(&count) != want || count != 7)) return 4;
   }

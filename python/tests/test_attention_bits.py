@@ -208,6 +208,10 @@ for dtype in np.float32, np.float64, np.float16:
         for x in smx.attention(query, key, value, **options, return_lse=True, return_weights=True):
             hash.update(x.tobytes())
     hash.update(smx.attention(query[:, :, :1], key, value).tobytes())
+    out, lse = smx.attention(query[0], key[0], value[0], causal=True, return_lse=True,
+                             query_starts=[0, 1, 40], key_starts=[0, 100, 170])
+    for x in out, lse, *smx.merge_attention(out, lse, out[:, ::-1], lse[:, ::-1]):
+        hash.update(x.tobytes())
 print(hash.hexdigest())
 """
 

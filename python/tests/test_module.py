@@ -18,7 +18,7 @@ import pytest
 from reference import BF16, assert_same_bits, sample
 
 import swiftmax as smx
-from swiftmax import _core, _docs
+from swiftmax import _core, _docs, _docs_attention
 
 FOLDER = Path(smx.__file__).parent
 SIGNATURES = {
@@ -26,6 +26,12 @@ SIGNATURES = {
     "log_softmax": "(x, axis=-1, *, temperature=1.0, mask=None, bias=None, out=None)",
     "logsumexp": "(x, axis=-1, *, b=None, mask=None, bias=None, keepdims=False, "
     "return_sign=False, out=None)",
+    "attention": "(query, key, value, *, mask=None, bias=None, causal=False, query_offset=None, "
+    "window=None, key_lengths=None, query_lengths=None, segment_ids=None, alibi_slopes=None, "
+    "scale=None, softcap=None, sinks=None, past_key=None, past_value=None, block_table=None, "
+    "query_starts=None, key_starts=None, layout='BHLD', precision='exact', out=None, "
+    "return_lse=False, return_weights=False)",
+    "merge_attention": "(out_a, lse_a, out_b, lse_b, *, layout='BHLD', out=None)",
     "set_num_threads": "(n, /)",
     "get_num_threads": "()",
 }
@@ -52,12 +58,29 @@ def test_no_python_frame_for_arrays(function, prepare):
     assert not frames
 
 
+@pytest.mark.parametrize("layout", ["BHLD", "BLHD"])
+def test_no_python_frame_for_arrays_of_attention(layout):
+    x, starts, frames = sample((4, 4, 5)), np.array([0, 2, 4]), []
+    mask, out, table = np.ones((4, 4), bool), np.empty_like(x), np.int32([[0, 1]])
+    sys.setprofile(lambda frame, event, _: frames.append(frame) if event == "call" else None)
+    try:
+        smx.attention(x, x, x)
+        smx.attention(x, x, x, causal=True, mask=mask, bias=x[:, :, :4], layout=layout, out=out)
+        smx.attention(x, x, x, layout=layout, query_starts=starts, key_starts=starts)
+        smx.attention(x[None, :2], x[:, None], x[:, None], block_table=table)
+        smx.merge_attention(x, x[:, :, 0], x, x[:, :, 1], layout=layout, out=out)
+    finally:
+        sys.setprofile(None)
+    assert not frames
+
+
 def test_public_names():
     assert sorted(smx.__all__) == smx.__all__
     assert all(getattr(smx, name).__doc__ for name in smx.__all__)
 
 
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+@pytest.mark.parametrize(
+    "name", ["softmax", "log_softmax", "logsumexp", "attention", "merge_attention"])
 def test_docstring_has_its_sections(name):
     text = inspect.getdoc(getattr(smx, name))
     for section in "Parameters", "Returns", "Raises", "Notes", "Examples":
@@ -83,10 +106,13 @@ def test_stubs_agree():
     assert (FOLDER / "py.typed").exists()
     stub = ast.parse((FOLDER / "_core.pyi").read_text())
     named = {n.name: _parameters(n) for n in stub.body if isinstance(n, ast.FunctionDef)}
-    for name in _docs.TEXTS:
+    for name in _docs.TEXTS | _docs_attention.TEXTS:
         assert named[name] == list(inspect.signature(getattr(smx, name)).parameters)
     defined = {n for n, v in vars(_core).items() if isinstance(v, types.BuiltinFunctionType)}
     assert defined == set(named)
+    # Each overload has all of them; `named` has seen the last.
+    for node in stub.body:
+        assert not isinstance(node, ast.FunctionDef) or _parameters(node) == named[node.name]
     stub = ast.parse((FOLDER / "_mask.pyi").read_text())
     for method in ast.walk(stub):
         if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
@@ -149,7 +175,27 @@ def test_functions_are_pickled():
 @pytest.mark.parametrize("size, releases", [(16_000_000, True), (1_000, False)])
 @pytest.mark.parametrize("plain", [True, False])
 def test_gil_is_released_above_a_size(size, releases, plain):
-    x, ran, gate = np.zeros(size, np.float32), [], threading.Lock()
+    x = np.zeros(size, np.float32)
+    work = (lambda: smx.softmax(x)) if plain else (lambda: smx.softmax(x, temperature=2.0))
+    assert lets_others_run(work) == releases
+
+
+@pytest.mark.parametrize("rows, releases", [(2_000, True), (5, False)])
+@pytest.mark.parametrize("name", ["plain", "general", "packed", "merge"])
+def test_gil_is_released_above_a_size_of_attention(rows, releases, name):
+    x, lse = np.zeros((1, rows, 64), np.float32), np.zeros((1, rows), np.float32)
+    starts = np.array([0, rows])
+    work = {
+        "plain": lambda: smx.attention(x, x, x),
+        "general": lambda: smx.attention(x, x, x, scale=1.0),
+        "packed": lambda: smx.attention(x, x, x, query_starts=starts, key_starts=starts),
+        "merge": lambda: [smx.merge_attention(x, lse, x, lse) for _ in range(50)],
+    }[name]
+    assert lets_others_run(work) == releases
+
+
+def lets_others_run(work):
+    ran, gate = [], threading.Lock()
     interval = sys.getswitchinterval()
     gate.acquire()
 
@@ -163,17 +209,20 @@ def test_gil_is_released_above_a_size(size, releases, plain):
         # Nobody is asked to give the GIL up now: `other` runs only if the call itself lets it.
         sys.setswitchinterval(1000)
         gate.release()
-        smx.softmax(x) if plain else smx.softmax(x, temperature=2.0)
+        work()
         has_run = bool(ran)
     finally:
         sys.setswitchinterval(interval)
         thread.join()
-    assert has_run == releases
+    return has_run
 
 
 _X = sample((3, 5))
 _OUT = np.zeros((3, 5), np.float32)
 _RULES = smx.Mask.causal() & smx.Mask.lengths(3)
+_QKV = dict.fromkeys(["query", "key", "value"], sample((2, 4, 5)))
+_STARTS = dict.fromkeys(["query_starts", "key_starts"], np.array([1, 3, 4]))
+_MERGED = {"out_a": _X, "out_b": _X, "lse_a": _X[:, 0], "lse_b": _X[:, 1]}
 LEAKS = [
     {},
     {"axis": None, "bias": _X, "out": _OUT},
@@ -204,9 +253,22 @@ LEAKS = [
     (smx.logsumexp, {"b": _X[:2]}),
     (smx.logsumexp, {"keepdims": True, "mask": _RULES}),
     (smx.logsumexp, {"keepdims": True, "out": _X[0]}),
+    (smx.attention, {**_QKV}),
+    (smx.attention, {**_QKV, **_STARTS, "causal": True, "return_lse": True}),
+    (smx.attention, {**_QKV, **_STARTS, "key_lengths": [1, 2], "out": _QKV["query"].copy()}),
+    (smx.attention, {**_QKV, "query_starts": [0, 4], "key_starts": [1, 2]}),
+    (smx.attention, {**_QKV, "query_starts": [0, 4]}),
+    (smx.attention, {**_QKV, **_STARTS, "return_weights": True}),
+    (smx.attention, {**_QKV, "query_starts": [4, 0], "key_starts": ["a"]}),
+    (smx.merge_attention, {**_MERGED}),
+    (smx.merge_attention, {**_MERGED, "lse_a": [1, 2, 3], "out": _OUT}),
+    (smx.merge_attention, {**_MERGED, "lse_b": [1, 2]}),
+    (smx.merge_attention, {**_MERGED, "lse_b": None}),
 ], ids=lambda k: f"{k[0].__name__} {' '.join(k[1]) or 'plain'}")
 def test_no_leaks(keywords):
-    function, keywords = keywords[0], {"x": _X, **keywords[1]}
+    function, keywords = keywords
+    if "attention" not in function.__name__:
+        keywords = {"x": _X, **keywords}
     calls = 200
 
     def work():

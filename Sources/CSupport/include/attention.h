@@ -57,6 +57,8 @@ typedef struct smxk_attention {
   smx_dtype dtype, bias_dtype;
   int64_t batch, heads, key_heads, queries, keys, past, head_size, value_size;
   smxk_view query, key, value, past_key, past_value, out, lse, weights, mask, bias, slopes, sinks;
+  smxk_view query_starts, key_starts; /* packed entries: where each begins (column), and how many rows are in all */
+  smx_dtype query_starts_dtype, key_starts_dtype;
   smxk_view blocks;     /* the block table: batch, column */
   int64_t block_size;
   double scale, softcap;
@@ -69,7 +71,17 @@ typedef struct smxk_attention {
   int32_t is_flat;
   int64_t groups, rows, tile_lanes, tile_count, tiles_per_task;
   smxk_rooms rooms;
+  int64_t spans;        /* 1, or how many tasks share each tile, a span of keys each */
+  char *partials;       /* their sums, tile by tile and span by span, partial_bytes each */
+  int64_t partial_bytes;
   char *workspace;      /* NULL: the thread's scratch is enough */
 } smxk_attention;
+
+/* Two results of attention and their union; lse.data NULL where it is not wanted. */
+typedef struct smxk_merge {
+  smx_dtype dtype;
+  int64_t batch, heads, rows, columns;
+  smxk_view out_a, lse_a, out_b, lse_b, out, lse;
+} smxk_merge;
 
 #endif

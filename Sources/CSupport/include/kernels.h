@@ -141,7 +141,13 @@ typedef struct smxk_kernels {
   /* One task of an attention call, and how many lanes its tiles have at most. */
   void (*_Nonnull attention_f32)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
   void (*_Nonnull attention_f64)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  /* Of a call whose tiles are shared span by span, the end of one tile: the spans' sums, merged in order. */
+  void (*_Nonnull attention_join_f32)(const smxk_attention *_Nonnull, int64_t tile, smxk_scratch *_Nonnull);
+  void (*_Nonnull attention_join_f64)(const smxk_attention *_Nonnull, int64_t tile, smxk_scratch *_Nonnull);
   int64_t tile_f32, tile_f64;
+  /* Rows first ..< first + count of two results, of all batch entries and heads. */
+  void (*_Nonnull merge_f32)(const smxk_merge *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  void (*_Nonnull merge_f64)(const smxk_merge *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
 } smxk_kernels;
 
 /* Each instruction set's getter, KernelTable.swift in its target. */

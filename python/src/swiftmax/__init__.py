@@ -4,7 +4,7 @@ An element of a result has the same bits on every instruction set, for every num
 every batch and memory layout, and whatever floating-point mode the caller is in.
 """
 
-from swiftmax import _core, _docs
+from swiftmax import _core, _docs, _docs_attention
 from swiftmax._config import show_config
 from swiftmax._core import (
     __version__,
@@ -12,13 +12,14 @@ from swiftmax._core import (
     get_num_threads,
     log_softmax,
     logsumexp,
+    merge_attention,
     set_num_threads,
     softmax,
 )
 from swiftmax._mask import Mask
 from swiftmax._threads import num_threads
 
-for _name, _text in _docs.TEXTS.items():
+for _name, _text in (_docs.TEXTS | _docs_attention.TEXTS).items():
     _core._set_doc(_name, _text)
 del _name, _text
 
@@ -29,6 +30,7 @@ __all__ = [
     "get_num_threads",
     "log_softmax",
     "logsumexp",
+    "merge_attention",
     "num_threads",
     "set_num_threads",
     "show_config",

@@ -7,6 +7,7 @@ from swiftmax._core import (
     get_num_threads,
     log_softmax,
     logsumexp,
+    merge_attention,
     set_num_threads,
     softmax,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "get_num_threads",
     "log_softmax",
     "logsumexp",
+    "merge_attention",
     "num_threads",
     "set_num_threads",
     "show_config",

@@ -146,6 +146,11 @@ def as_block_table(value):
     return np.clip(table, limits.min, limits.max).astype(np.int32)
 
 
+def as_starts(value, name):
+    """Where packed entries begin, as int64."""
+    return integers(value, name)
+
+
 def shares_memory(a, b):
     """Whether two arrays have a byte in common; in doubt they have."""
     try:

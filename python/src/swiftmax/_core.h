@@ -3,6 +3,7 @@
  *   _core_module.c      the table of functions, threads, configuration, initialisation
  *   _core_operations.c  softmax, log_softmax, logsumexp
  *   _core_attention.c   attention
+ *   _core_merge.c       merge_attention
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -33,7 +34,7 @@ _Static_assert(sizeof(npy_intp) == sizeof(int64_t), "swiftmax needs a 64-bit Num
 /* -- arguments ------------------------------------------------------------------------------- */
 
 /* Every name that an argument can have. Those of a function that may be given without their name
- * follow one another in its order; the softmax family's stand before attention's own. */
+ * follow one another in its order; attention's own stand last. */
 enum {
   SMXPY_X,
   SMXPY_AXIS,
@@ -44,6 +45,10 @@ enum {
   SMXPY_B,
   SMXPY_KEEPDIMS,
   SMXPY_RETURN_SIGN,
+  SMXPY_OUT_A,
+  SMXPY_LSE_A,
+  SMXPY_OUT_B,
+  SMXPY_LSE_B,
   SMXPY_QUERY,
   SMXPY_KEY,
   SMXPY_VALUE,
@@ -60,13 +65,15 @@ enum {
   SMXPY_PAST_KEY,
   SMXPY_PAST_VALUE,
   SMXPY_BLOCK_TABLE,
+  SMXPY_QUERY_STARTS,
+  SMXPY_KEY_STARTS,
   SMXPY_LAYOUT,
   SMXPY_PRECISION,
   SMXPY_RETURN_LSE,
   SMXPY_RETURN_WEIGHTS,
   SMXPY_NAMES
 };
-_Static_assert(SMXPY_NAMES <= 32, "smxpy_signature.allowed has a bit for each name");
+_Static_assert(SMXPY_NAMES <= 63, "smxpy_signature.allowed has a bit for each name");
 
 typedef struct smxpy_state {
   PyObject *names[SMXPY_NAMES]; /* interned */
@@ -77,7 +84,7 @@ typedef struct smxpy_signature {
   int first;        /* the name of the first positional argument */
   int positional;   /* how many may be given without their name */
   int required;     /* how many of these must be given */
-  uint32_t allowed; /* bit per name */
+  uint64_t allowed; /* bit per name */
 } smxpy_signature;
 
 typedef struct smxpy_axes {
@@ -139,6 +146,11 @@ int smxpy_wide_floats(smxpy_operand *operand, PyObject *given, const char *name,
 /* out=, which must have the dtype of the input called x. */
 int smxpy_out(smxpy_operand *operand, PyObject *given, const char *x);
 int smxpy_bias(smxpy_operand *operand, PyObject *given, smx_dtype x);
+/* An int32 or int64 array as it is; any other integers become int64. */
+int smxpy_starts(smxpy_operand *operand, PyObject *given, const char *name);
+/* The longest entry between starts of one axis; some length if they fall, which the library
+ * refuses. */
+int64_t smxpy_longest(const smxpy_operand *starts);
 /* A number is kept in *value; 1 is no temperature at all. */
 int smxpy_temperature(smxpy_operand *operand, PyObject *given, double *value);
 /* b=: broadcasts x against it where it is the larger one. */
@@ -151,7 +163,7 @@ PyObject *smxpy_new_like(PyArrayObject *x, int rank, const npy_intp *shape);
 typedef smx_status (*smxpy_run)(const void *call, const smx_tensor *out);
 
 /* Runs a call into `out`, aside and copied at the end where `out` overlaps an input, absent ones
- * among them. -1 and an exception on failure. */
+ * among them. What the call leaves alone stays. -1 and an exception on failure. */
 int smxpy_execute(smxpy_run run, const void *call, const smxpy_operand *out,
                   const smxpy_operand *const *inputs, int count);
 
@@ -179,5 +191,7 @@ PyObject *smxpy_logsumexp(PyObject *module, PyObject *const *args, Py_ssize_t co
                           PyObject *names);
 PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
                           PyObject *names);
+PyObject *smxpy_merge_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
+                                PyObject *names);
 
 #endif

@@ -69,6 +69,8 @@ def attention(
     past_key: ArrayLike | None = None,
     past_value: ArrayLike | None = None,
     block_table: ArrayLike | None = None,
+    query_starts: ArrayLike | None = None,
+    key_starts: ArrayLike | None = None,
     layout: Literal["BHLD", "BLHD"] = "BHLD",
     precision: Literal["exact", "fast"] = "exact",
     out: NDArray[Any] | None = None,
@@ -98,12 +100,23 @@ def attention(
     past_key: ArrayLike | None = None,
     past_value: ArrayLike | None = None,
     block_table: ArrayLike | None = None,
+    query_starts: ArrayLike | None = None,
+    key_starts: ArrayLike | None = None,
     layout: Literal["BHLD", "BLHD"] = "BHLD",
     precision: Literal["exact", "fast"] = "exact",
     out: NDArray[Any] | None = None,
     return_lse: bool = False,
     return_weights: bool = False,
 ) -> Any: ...
+def merge_attention(
+    out_a: ArrayLike,
+    lse_a: ArrayLike,
+    out_b: ArrayLike,
+    lse_b: ArrayLike,
+    *,
+    layout: Literal["BHLD", "BLHD"] = "BHLD",
+    out: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
 def set_num_threads(n: SupportsIndex, /) -> None: ...
 def get_num_threads() -> int: ...
 def _set_num_threads_local(n: SupportsIndex, /) -> int: ...

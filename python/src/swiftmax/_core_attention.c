@@ -5,6 +5,9 @@
  * the same bits. */
 #include "_core.h"
 
+#include <math.h>
+#include <string.h>
+
 /* Up to this many products of two elements a call ends within microseconds, which is less than
  * other threads would gain from the GIL (_core_operations.c says what giving it up costs). */
 static const double GIL_THRESHOLD = 1 << 16;
@@ -131,19 +134,23 @@ static PyObject *plain(PyObject *const given[SMXPY_NAMES]) {
 typedef struct call {
   smxpy_operand query, key, value, past_key, past_value;
   smxpy_operand bias, alibi_slopes, sinks, block_table;
+  smxpy_operand query_starts, key_starts;
   smxpy_mask mask;
   smxpy_operand out, lse, weights;
   smx_layout layout;
   smx_precision precision;
   int has_scale;
   double scale, softcap;
-  npy_intp scores[4]; /* their shape; as many axes as query has */
+  npy_intp rows[3];   /* the shape of lse: query's but for its last axis, heads first */
+  npy_intp scores[4]; /* their shape */
+  int scores_rank;
 } call;
 
 static void clear(call *c) {
-  smxpy_operand *const all[] = {&c->query,       &c->key,  &c->value,        &c->past_key,
-                                &c->past_value,  &c->bias, &c->alibi_slopes, &c->sinks,
-                                &c->block_table, &c->out,  &c->lse,          &c->weights};
+  smxpy_operand *const all[] = {
+      &c->query,        &c->key,   &c->value,       &c->past_key,     &c->past_value, &c->bias,
+      &c->alibi_slopes, &c->sinks, &c->block_table, &c->query_starts, &c->key_starts, &c->out,
+      &c->lse,          &c->weights};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) smxpy_operand_clear(all[i]);
   smxpy_mask_clear(&c->mask);
 }
@@ -183,6 +190,8 @@ static int take_arrays(call *c, PyObject *const given[SMXPY_NAMES]) {
   if (take_past(&c->past_key, given[SMXPY_PAST_KEY], "past_key") < 0 ||
       take_past(&c->past_value, given[SMXPY_PAST_VALUE], "past_value") < 0 ||
       take_block_table(&c->block_table, given[SMXPY_BLOCK_TABLE]) < 0 ||
+      smxpy_starts(&c->query_starts, given[SMXPY_QUERY_STARTS], "query_starts") < 0 ||
+      smxpy_starts(&c->key_starts, given[SMXPY_KEY_STARTS], "key_starts") < 0 ||
       smxpy_bias(&c->bias, given[SMXPY_BIAS], dtype) < 0 ||
       smxpy_wide_floats(&c->alibi_slopes, given[SMXPY_ALIBI_SLOPES], "alibi_slopes", dtype) < 0 ||
       smxpy_wide_floats(&c->sinks, given[SMXPY_SINKS], "sinks", dtype) < 0)
@@ -202,6 +211,22 @@ static int refuse(const char *format, const smxpy_operand *a, const smxpy_operan
   return -1;
 }
 
+static int check_starts(const call *c) {
+  const smxpy_operand *of_queries = &c->query_starts, *of_keys = &c->key_starts;
+  if (!of_queries->array && !of_keys->array) return 0;
+  if (!of_queries->array || !of_keys->array) {
+    PyErr_SetString(PyExc_ValueError, "query_starts and key_starts must be given together");
+    return -1;
+  }
+  if (of_queries->tensor.ndim != 1 || of_keys->tensor.ndim != 1)
+    return refuse("query_starts and key_starts of shapes %S and %S must have 1 axis each",
+                  of_queries, of_keys);
+  if (c->query.tensor.ndim != 3)
+    return refuse("query_starts needs 3 axes, those of packed entries, but query has shape %S",
+                  &c->query, &c->query);
+  return 0;
+}
+
 /* Only what the shapes of the results are made from; the rest is checked by the library. */
 static int check_ranks(const call *c) {
   const smxpy_operand *query = &c->query;
@@ -219,8 +244,10 @@ static int check_ranks(const call *c) {
   if (c->block_table.array && c->block_table.tensor.ndim != 2)
     return refuse("block_table of shape %S must have 2 axes, of batch entries and of blocks",
                   &c->block_table, query);
-  return 0;
+  return check_starts(c);
 }
+
+static int is_packed(const call *c) { return c->query_starts.array != NULL; }
 
 /* How many keys there are. Views that repeat their elements can have more than any memory; what
  * then wraps around the library refuses. */
@@ -231,28 +258,57 @@ static int64_t key_count(const call *c, int length_axis) {
   return (int64_t)count;
 }
 
+static void find_packed_scores(call *c) {
+  int64_t count = c->query_starts.tensor.shape[0];
+  c->scores[0] = count > 0 ? count - 1 : 0;
+  c->scores[1] = c->rows[0];
+  c->scores[2] = smxpy_longest(&c->query_starts);
+  c->scores[3] = smxpy_longest(&c->key_starts);
+  c->scores_rank = 4;
+}
+
 static void find_scores(call *c) {
   const int64_t *query = c->query.tensor.shape;
   int rank = c->query.tensor.ndim;
   int is_swapped = c->layout == SMX_BLHD && rank > 2;
   int length_axis = is_swapped ? rank - 3 : rank - 2, head_axis = is_swapped ? rank - 2 : rank - 3;
-  npy_intp *axis = c->scores;
+  npy_intp *axis = c->rows;
   if (rank == 4) *axis++ = query[0];
   if (rank >= 3) *axis++ = query[head_axis];
-  *axis++ = query[length_axis];
-  *axis = key_count(c, length_axis);
+  *axis = query[length_axis];
+  if (is_packed(c)) {
+    find_packed_scores(c);
+    return;
+  }
+  for (int i = 0; i < rank - 1; i++) c->scores[i] = c->rows[i];
+  c->scores[rank - 1] = key_count(c, length_axis);
+  c->scores_rank = rank;
+}
+
+/* What rows hold that belong to no entry: the results of a query that sees no key. */
+static int fill_unpacked_rows(const call *c, int is_fresh) {
+  if (is_fresh) memset(PyArray_DATA(c->out.array), 0, (size_t)PyArray_NBYTES(c->out.array));
+  if (!c->lse.array) return 0;
+  PyObject *nothing = PyFloat_FromDouble(-INFINITY);
+  int status = nothing ? PyArray_FillWithScalar(c->lse.array, nothing) : -1;
+  Py_XDECREF(nothing);
+  return status;
 }
 
 /* The results: fresh arrays in C order, and the caller's out. */
 static int make_results(call *c, int with_lse, int with_weights) {
   int rank = c->query.tensor.ndim;
   int sums = c->query.tensor.dtype == SMX_FLOAT64 ? NPY_DOUBLE : NPY_FLOAT;
-  if (!c->out.array && smxpy_operand_take(&c->out, new_out(c->query.array, c->value.array)) < 0)
+  int is_fresh = !c->out.array;
+  if (is_fresh && smxpy_operand_take(&c->out, new_out(c->query.array, c->value.array)) < 0)
     return -1;
-  if (with_lse && smxpy_operand_take(&c->lse, PyArray_SimpleNew(rank - 1, c->scores, sums)) < 0)
+  if (with_lse && smxpy_operand_take(&c->lse, PyArray_SimpleNew(rank - 1, c->rows, sums)) < 0)
     return -1;
+  if (is_packed(c) && fill_unpacked_rows(c, is_fresh) < 0) return -1;
   if (!with_weights) return 0;
-  return smxpy_operand_take(&c->weights, smxpy_new_like(c->query.array, rank, c->scores));
+  /* Those of packed entries the library refuses, whatever their shape. */
+  int of_weights = is_packed(c) ? 0 : c->scores_rank;
+  return smxpy_operand_take(&c->weights, smxpy_new_like(c->query.array, of_weights, c->scores));
 }
 
 /* -- general: the call ----------------------------------------------------------------------- */
@@ -273,6 +329,8 @@ static smx_status run_now(const call *c, const smx_tensor *out) {
       .past_key = smxpy_tensor(&c->past_key),
       .past_value = smxpy_tensor(&c->past_value),
       .block_table = smxpy_tensor(&c->block_table),
+      .query_starts = smxpy_tensor(&c->query_starts),
+      .key_starts = smxpy_tensor(&c->key_starts),
       .lse = smxpy_tensor(&c->lse),
       .weights = smxpy_tensor(&c->weights),
   };
@@ -283,7 +341,7 @@ static smx_status run(const void *which, const smx_tensor *out) {
   const call *c = which;
   int last = c->query.tensor.ndim - 1;
   double scores = 1;
-  for (int axis = 0; axis <= last; axis++) scores *= (double)c->scores[axis];
+  for (int axis = 0; axis < c->scores_rank; axis++) scores *= (double)c->scores[axis];
   if (keeps_gil(scores, (double)c->query.tensor.shape[last], (double)c->value.tensor.shape[last]))
     return run_now(c, out);
   smx_status status;
@@ -295,8 +353,9 @@ static smx_status run(const void *which, const smx_tensor *out) {
 
 static int execute(const call *c) {
   const smxpy_operand *const inputs[] = {
-      &c->query,      &c->key,  &c->value,        &c->past_key, &c->past_value,
-      &c->mask.array, &c->bias, &c->alibi_slopes, &c->sinks,    &c->block_table};
+      &c->query,      &c->key,         &c->value,        &c->past_key,
+      &c->past_value, &c->mask.array,  &c->bias,         &c->alibi_slopes,
+      &c->sinks,      &c->block_table, &c->query_starts, &c->key_starts};
   return smxpy_execute(run, c, &c->out, inputs, sizeof inputs / sizeof *inputs);
 }
 
@@ -319,7 +378,7 @@ static PyObject *general(PyObject *const given[SMXPY_NAMES]) {
   PyObject *result = NULL;
   if (take_choices(&c, given) == 0 && take_arrays(&c, given) == 0 && check_ranks(&c) == 0) {
     find_scores(&c);
-    if (smxpy_structure_of(&c.mask, given, c.query.tensor.ndim, c.scores) == 0 &&
+    if (smxpy_structure_of(&c.mask, given, c.scores_rank, c.scores) == 0 &&
         make_results(&c, with_lse, with_weights) == 0 && execute(&c) == 0)
       result = results(&c);
   }
@@ -332,7 +391,7 @@ PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t co
   /* Its own names follow one another up to the last of all. */
   static const smxpy_signature signature = {
       "attention", SMXPY_QUERY, 3, 3,
-      (uint32_t)((UINT64_C(1) << SMXPY_NAMES) - (UINT64_C(1) << SMXPY_QUERY)) | 1 << SMXPY_MASK |
+      ((UINT64_C(1) << SMXPY_NAMES) - (UINT64_C(1) << SMXPY_QUERY)) | 1 << SMXPY_MASK |
           1 << SMXPY_BIAS | 1 << SMXPY_OUT};
   PyObject *given[SMXPY_NAMES];
   if (smxpy_parse(PyModule_GetState(module), &signature, args, count, keywords, given) < 0)

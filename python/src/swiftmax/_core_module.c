@@ -84,6 +84,7 @@ static PyMethodDef methods[] = {
     {"log_softmax", CAST(smxpy_log_softmax), FAST, NULL},
     {"logsumexp", CAST(smxpy_logsumexp), FAST, NULL},
     {"attention", CAST(smxpy_attention), FAST, NULL},
+    {"merge_attention", CAST(smxpy_merge_attention), FAST, NULL},
     {"set_num_threads", set_num_threads, METH_O, NULL},
     {"get_num_threads", get_num_threads, METH_NOARGS, NULL},
     {"_set_num_threads_local", set_num_threads_local, METH_O, NULL},

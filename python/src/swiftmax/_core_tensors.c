@@ -2,6 +2,8 @@
  * a result is written where it may overlap an input. */
 #include "_core.h"
 
+#include <string.h>
+
 /* -- dtypes ---------------------------------------------------------------------------------- */
 
 /* Whether an array's elements are ml_dtypes' bfloat16. The type object decides: a dtype of two
@@ -130,6 +132,36 @@ int smxpy_bias(smxpy_operand *operand, PyObject *given, smx_dtype x) {
   return smxpy_operand_take(operand, array);
 }
 
+int smxpy_starts(smxpy_operand *operand, PyObject *given, const char *name) {
+  if (smxpy_is_absent(given)) return 0;
+  smx_dtype dtype = ready_dtype(given);
+  if (dtype == SMX_INT32 || dtype == SMX_INT64) return take_borrowed(operand, given);
+  PyObject *text = PyUnicode_FromString(name);
+  if (!text) return -1;
+  PyObject *args[] = {given, text};
+  PyObject *array = smxpy_help("as_starts", 2, args);
+  Py_DECREF(text);
+  return smxpy_operand_take(operand, array);
+}
+
+static int64_t start(const smx_tensor *starts, int64_t i) {
+  /* Copied, since an array need not be aligned. */
+  const char *at = (const char *)starts->data + i * starts->strides[0];
+  int32_t narrow;
+  int64_t wide;
+  if (starts->dtype == SMX_INT32) return memcpy(&narrow, at, sizeof narrow), narrow;
+  return memcpy(&wide, at, sizeof wide), wide;
+}
+
+int64_t smxpy_longest(const smxpy_operand *starts) {
+  uint64_t most = 0;
+  for (int64_t i = 1; i < starts->tensor.shape[0]; i++) {
+    uint64_t length = (uint64_t)start(&starts->tensor, i) - (uint64_t)start(&starts->tensor, i - 1);
+    if (length <= INT64_MAX && length > most) most = length;
+  }
+  return (int64_t)most;
+}
+
 int smxpy_temperature(smxpy_operand *operand, PyObject *given, double *value) {
   if (!given) return 0;
   if (PyFloat_Check(given) || PyLong_Check(given)) {
@@ -207,12 +239,13 @@ static int has_own_places(const smxpy_operand *out) {
   return 1;
 }
 
-/* Runs into an array of its own and copies it to out at the end. */
+/* Runs into an array of its own, which holds what out does, and copies it to out at the end. */
 static smx_status run_aside(smxpy_run run, const void *call, const smxpy_operand *out) {
   smxpy_operand aside = {0};
   if (smxpy_operand_take(&aside, PyArray_NewLikeArray(out->array, NPY_KEEPORDER, NULL, 0)) < 0)
     return -1;
-  smx_status status = run(call, &aside.tensor);
+  smx_status status = PyArray_CopyInto(aside.array, out->array) < 0 ? -1 : SMX_OK;
+  if (status == SMX_OK) status = run(call, &aside.tensor);
   if (status == SMX_OK && PyArray_CopyInto(out->array, aside.array) < 0) status = -1;
   smxpy_operand_clear(&aside);
   return status;

@@ -23,8 +23,9 @@ class AttentionOptions(ctypes.Structure):
         ("size", ctypes.c_size_t), ("layout", ctypes.c_int32), ("precision", ctypes.c_int32),
         ("has_scale", ctypes.c_int32), ("scale", ctypes.c_double), ("softcap", ctypes.c_double),
         ("mask", P), ("bias", P), ("structure", ctypes.POINTER(Mask)), ("alibi_slopes", P),
-        ("sinks", P), ("past_key", P), ("past_value", P), ("block_table", P), ("lse", P),
-        ("weights", P), ("workspace", ctypes.c_void_p), ("workspace_size", ctypes.c_size_t),
+        ("sinks", P), ("past_key", P), ("past_value", P), ("block_table", P),
+        ("query_starts", P), ("key_starts", P), ("lse", P), ("weights", P),
+        ("workspace", ctypes.c_void_p), ("workspace_size", ctypes.c_size_t),
     ]  # fmt: skip
 
 

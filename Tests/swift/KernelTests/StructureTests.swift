@@ -53,11 +53,10 @@ import Testing
             if plain.offset != nil { mask.query_offset = UnsafePointer(offset) }
             if plain.keyLength != nil { mask.key_lengths = UnsafePointer(keyLength) }
             if plain.queryLength != nil { mask.query_lengths = UnsafePointer(queryLength) }
-            var job = smxk_job()
-            job.query_count = queries
-            job.key_count = keys
             var index: Int64 = 0
-            return (0..<Int(queries)).map { Under.interval(&job, &mask, &index, query: $0) }
+            return (0..<Int(queries)).map {
+              Under.interval(&mask, &index, query: $0, of: Int(queries), keys: Int(keys))
+            }
           }
         }
       }

@@ -97,6 +97,7 @@ extension Kernels {
       // under the shuffles of the other, were no faster.)
       first = Swift.min(first, count &- n)
       let base = keys.base + first &* stride
+      // 24 rows ahead, and 16 of values; a whole block ahead gave 5 to 10 % less.
       var next = base + 24 &* stride
       var beside = values.base + first &* values.stride
       var sums = InlineArray<queries, F32>(repeating: F32(0))

@@ -6,7 +6,7 @@
 // 2/(E + 2) shows in the quotient; adding 2 and dividing round once each.
 
 extension TileLanes {
-  /// tanh of each lane, to 2 ulp; NaN for NaN.
+  /// tanh of each lane, NaN for NaN. Largest error found for float32: 2.7 ulp.
   @inline(__always) func tanh() -> Self {
     let magnitude = Self.max(Self(0) - self, self)
     // Beyond, the result is 1; n stays below 64, as `scaled` needs.

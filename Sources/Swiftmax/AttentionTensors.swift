@@ -181,18 +181,6 @@ struct AttentionTensors {
     }
   }
 
-  func disagree(_ a: Tensor, _ b: Tensor, _ why: StaticString) -> Failure {
-    failure(SMX_ERROR_SHAPE) {
-      $0.add(a.name)
-      $0.add(" of shape ")
-      $0.add(shapeOf: a.raw)
-      $0.add(why)
-      $0.add(b.name)
-      $0.add(" of shape ")
-      $0.add(shapeOf: b.raw)
-    }
-  }
-
   private func checkShapes(_ plan: UnsafeMutablePointer<smxk_attention_plan>) throws(Failure) {
     let others: InlineArray<3, Tensor> = [key, value, out]
     for i in 0..<3 where others[i].rank != query.rank {

@@ -87,19 +87,7 @@ private func requireSame(_ tensor: Tensor, _ a: Tensor) throws(Failure) {
   try tensor.require(dtype: a.dtype)
   var fits = tensor.rank == a.rank
   if fits { for axis in 0..<a.rank { fits = fits && tensor.length(axis) == a.length(axis) } }
-  if !fits { throw shapeFailure(tensor, a, " must have the shape of ") }
-}
-
-private func shapeFailure(_ a: Tensor, _ b: Tensor, _ why: StaticString) -> Failure {
-  failure(SMX_ERROR_SHAPE) {
-    $0.add(a.name)
-    $0.add(" of shape ")
-    $0.add(shapeOf: a.raw)
-    $0.add(why)
-    $0.add(b.name)
-    $0.add(" of shape ")
-    $0.add(shapeOf: b.raw)
-  }
+  if !fits { throw disagree(tensor, a, " must have the shape of ") }
 }
 
 private func checkLse(
@@ -109,7 +97,7 @@ private func checkLse(
   let expected: InlineArray<3, Int64> = [lengths.batch, lengths.heads, lengths.rows]
   var fits = lse.rank == out.rank - 1
   if fits { for axis in 0..<lse.rank { fits = fits && lse.length(axis) == expected[axis + 3 - lse.rank] } }
-  if !fits { throw shapeFailure(lse, out, " must have the batch, heads and queries of ") }
+  if !fits { throw disagree(lse, out, " must have the batch, heads and queries of ") }
 }
 
 /// An output may be an input itself, element for element.

@@ -209,3 +209,16 @@ struct Tensor {
     }
   }
 }
+
+/// Two shapes that do not belong together: "a of shape … <why> b of shape …".
+func disagree(_ a: Tensor, _ b: Tensor, _ why: StaticString) -> Failure {
+  failure(SMX_ERROR_SHAPE) {
+    $0.add(a.name)
+    $0.add(" of shape ")
+    $0.add(shapeOf: a.raw)
+    $0.add(why)
+    $0.add(b.name)
+    $0.add(" of shape ")
+    $0.add(shapeOf: b.raw)
+  }
+}

@@ -41,13 +41,13 @@ $(LIBRARY): $(SOURCES)
 	mkdir -p build
 	$(CLANG) $(LDFLAGS_SO) -o $(LIBRARY) $(OBJECTS) -lm
 	ln -sf $(SONAME) build/libswiftmax.so
-	$(PYTHON) scripts/check_symbols.py --library $(LIBRARY) --header Include/swiftmax.h $(OBJECTS) || { rm -f $(LIBRARY); exit 1; }
+	$(PYTHON) scripts/check_symbols.py --library $(LIBRARY) --headers Include/*.h --objects $(OBJECTS) || { rm -f $(LIBRARY); exit 1; }
 
 install: build  ## install library, header, pkg-config and CMake files under PREFIX (and DESTDIR)
 	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/swiftmax" "$(DESTDIR)$(PREFIX)/include"
 	install -m 755 $(LIBRARY) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
 	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libswiftmax.so"
-	install -m 644 Include/swiftmax.h "$(DESTDIR)$(PREFIX)/include/swiftmax.h"
+	install -m 644 Include/*.h "$(DESTDIR)$(PREFIX)/include/"
 	for file in swiftmax.pc swiftmaxConfig.cmake swiftmaxConfigVersion.cmake; do \
 	  case $$file in *.pc) to=pkgconfig;; *) to=cmake/swiftmax;; esac; \
 	  sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@VERSION@|$(VERSION)|g' packaging/$$file.in \

@@ -92,7 +92,7 @@ setup(
                 f"{PACKAGE}/_core_tensors.c",
                 f"{PACKAGE}/_core_mask.c",
             ],
-            depends=[f"{PACKAGE}/_core.h", str(HEADER)],
+            depends=[f"{PACKAGE}/_core.h", *map(str, HEADER.parent.glob("*.h"))],
             include_dirs=[str(ROOT / "Include"), numpy.get_include()],
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
             py_limited_api=True,

@@ -1,0 +1,125 @@
+/* swiftmax_attention.h: attention. A part of swiftmax.h, which says what holds for every function. */
+#ifndef SWIFTMAX_ATTENTION_H
+#define SWIFTMAX_ATTENTION_H
+
+#include "swiftmax.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* -- attention -------------------------------------------------------------------------------------------
+ *
+ *   score[i][j] = softcap(scale · sum over d of query[i][d] · key[j][d]) + bias[i][j] - slope · |i + offset - j|
+ *   weight[i]   = softmax over the visible j of score[i]
+ *   out[i]      = sum over j of weight[i][j] · value[j]
+ *
+ * with softcap(s) = c · tanh(s / c), for each batch entry and head. Scores are computed tile by tile and never
+ * stored; what a structured mask excludes is not computed.
+ *
+ * Shapes    B batch entries, Hq query heads, Hkv key heads, Lq queries, Lk keys, head size D, value size Dv:
+ *             layout BHLD   query (B, Hq, Lq, D)   key (B, Hkv, Lk, D)   value (B, Hkv, Lk, Dv)   out (B, Hq, Lq, Dv)
+ *             layout BLHD   query (B, Lq, Hq, D)   key (B, Lk, Hkv, D)   value (B, Lk, Hkv, Dv)   out (B, Lq, Hq, Dv)
+ *           All of 4 axes, of 3 without B, or of 2 without B and heads. A key or value batch of 1 serves every
+ *           query batch. Hq must be a multiple of Hkv: query head h uses key head h / (Hq / Hkv). "The scores"
+ *           are (B, Hq, Lq, Lk) in both layouts; mask and bias broadcast to them, and structured masks count
+ *           their leading axes.
+ * Strides   Any, for every operand: transposed and sliced views are read in place.
+ * Aliasing  out, lse and weights must not overlap an input or one another.
+ * Special   No visible key: out 0, weights 0, lse -inf. So also where all visible scores are -inf. A masked slot
+ *           is never used, whatever key and value hold there. A NaN in a query, key or value that takes part
+ *           makes NaN what depends on it and nothing else. Lk = 0 gives 0. A score of magnitude 2^126 (2^1022) or
+ *           more counts as that; an infinite product of query and key makes the row NaN if it is +inf.
+ * Accuracy  float32: the error against a float64 computation is that of the sums: blocks of 64 keys, each a
+ *           chain of fused multiply-adds, added in order (docs/attention.md). lse has, beside the scores' own
+ *           error, the relative error of the sum as an absolute one, about 2^-22 (2^-51).
+ * Bits      As for every function; moreover a query has the same bits in any chunk of queries, alone as a decode
+ *           step, and whatever keys are appended behind a mask.
+ * Threads   Tiles of queries are shared among threads, and spans of 1024 keys where tiles are too few.
+ * Memory    About 0.6 MB for each thread, from the caller's workspace if there is one, else allocated for the call.
+ *           Small calls need none.
+ * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE, _OVERLAP, _OVERFLOW, _ISA, _THREADS, _MEMORY. */
+
+typedef int32_t smx_layout;
+enum { SMX_BHLD = 0, SMX_BLHD = 1 };
+
+/* SMX_FAST allows bfloat16 to be multiplied as it is, in pairs; results are then outside the contract of bits. It is a
+ * permission: where that gains nothing the call computes as with SMX_EXACT, and so does this version everywhere
+ * (VDPBF16PS gives 0.54 of the products that float32 FMA gives on Sapphire Rapids). */
+typedef int32_t smx_precision;
+enum { SMX_EXACT = 0, SMX_FAST = 1 };
+
+/* Zero everything but size: that is the default. */
+typedef struct smx_attention_options {
+  size_t size;                    /* sizeof(smx_attention_options) */
+  smx_layout layout;
+  smx_precision precision;
+  int32_t has_scale;              /* not 0: `scale` counts, else it is 1 / sqrt(D) */
+  double scale;                   /* any finite number */
+  double softcap;                 /* 0: none; else more than 0 and finite */
+  const smx_tensor *mask;         /* NULL, or bool that broadcasts to the scores; true takes part */
+  const smx_tensor *bias;         /* NULL, or of query's dtype (float32 too for a narrow query) that broadcasts to
+                                     the scores */
+  const smx_mask *structure;      /* NULL, or structured masks */
+  const smx_tensor *alibi_slopes; /* NULL, or float32 (float64 for float64), (Hq) or (B, Hq). offset is
+                                     the first query_offset in `structure`, else Lk - Lq */
+  const smx_tensor *sinks;        /* NULL, or float32 (float64 for float64), (Hq): a logit that takes part in each
+                                     row's sum, and in lse, but has no value */
+  const smx_tensor *past_key;     /* both or neither: keys and values that stand before those of key and value, */
+  const smx_tensor *past_value;   /*   (B, Hkv, Lp, ...); Lk is then Lp and key's own length together */
+  const smx_tensor *block_table;  /* NULL, or int32 (B, N): key and value are then pools of blocks, (blocks, Hkv,
+                                     size, D) or, in BLHD, (blocks, size, Hkv, D), and key j of entry b lies in
+                                     block block_table[b][j / size]. Lk is N · size. Entries beyond the key
+                                     lengths are not read. A query batch is needed; past keys are not allowed */
+  const smx_tensor *query_starts; /* both or neither, int32 or int64, (B + 1), not falling: entries of many lengths */
+  const smx_tensor *key_starts;   /*   packed one behind the other. query and out are then (Hq, T, ...) or, in BLHD,
+                                     (T, Hq, ...), key and value alike; rows starts[b] to starts[b + 1] - 1 are
+                                     entry b's, and out's other rows are left alone. The scores are (B, Hq, Lq, Lk)
+                                     with the longest lengths; the default offset is that of each entry; lse is
+                                     (Hq, T). mask, bias, weights, past keys and a block table are not allowed */
+  const smx_tensor *lse;          /* NULL, or where to write the logarithm of each row's sum, natural, (B, Hq, Lq),
+                                     float32 (float64 for float64) */
+  const smx_tensor *weights;      /* NULL, or where to write the weights, (B, Hq, Lq, Lk), of query's dtype */
+  void *workspace;                /* NULL, or smx_attention_workspace_size bytes, aligned to 64 */
+  size_t workspace_size;
+} smx_attention_options;
+
+/* options may be NULL. All four tensors have one dtype, float16, bfloat16, float32 or float64; float16 and
+ * bfloat16 are computed in float32. */
+smx_status smx_attention(const smx_tensor *query, const smx_tensor *key, const smx_tensor *value,
+                         const smx_tensor *out, const smx_attention_options *options);
+
+/* Joins the results of attention over two sets of keys that have none in common:
+ *
+ *   lse = log(exp(lse_a) + exp(lse_b)),     out = out_a · exp(lse_a - lse) + out_b · exp(lse_b - lse)
+ *
+ * Shapes    out_a, out_b and out as smx_attention's out in the same layout, lse_a, lse_b and lse as its lse.
+ * Strides   Any.
+ * Aliasing  out may be out_a or out_b, lse may be lse_a or lse_b.
+ * Special   A side whose lse is -inf adds nothing, whatever its out holds; both: out 0, lse -inf. A NaN in an lse makes
+ *           the row NaN.
+ * Accuracy  float32: out 3.5 units in the last place of the larger term, lse 1 ulp of the larger of |lse| and |lse_a|,
+ *           |lse_b|. A sink must be in one of the two only.
+ * Returns   As smx_attention. `lse` may be NULL. */
+smx_status smx_merge_attention(const smx_tensor *out_a, const smx_tensor *lse_a, const smx_tensor *out_b,
+                               const smx_tensor *lse_b, const smx_tensor *out, const smx_tensor *lse,
+                               smx_layout layout);
+
+/* How many bytes of workspace the same call needs to allocate nothing, for the threads that it would use now;
+ * 0 where it needs none. */
+smx_status smx_attention_workspace_size(const smx_tensor *query, const smx_tensor *key, const smx_tensor *value,
+                                        const smx_tensor *out, const smx_attention_options *options,
+                                        size_t *size);
+
+/* The same for contiguous float32 arrays in layout BHLD, scale 1 / sqrt(D): query and out (batch, heads, lq, ...),
+ * key and value (batch, key_heads, lk, ...); causal as in smx_mask where not 0.
+ * Returns as smx_attention. */
+smx_status smx_attention_f32(const float *query, const float *key, const float *value, float *out, int64_t batch,
+                             int64_t heads, int64_t key_heads, int64_t lq, int64_t lk, int64_t head_size,
+                             int64_t value_size, int32_t causal);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SWIFTMAX_ATTENTION_H */

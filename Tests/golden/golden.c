@@ -1,7 +1,7 @@
 /* The golden check: the same bits on every instruction set, for every way to call.
  *
  *   golden check      compare with what is expected, and every variation with the plain call
- *   golden generate   write expected.txt and attention_expected.txt from this library
+ *   golden generate   write expected.txt, attention_expected.txt and operations_expected.txt from this library
  *   golden isas       print the instruction sets that run here
  *
  *   --brief           fewer variations, for emulators
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "attention.h"
+#include "operations.h"
 
 /* Golden values are no place to keep an error: nothing beyond the header's bound is written. */
 static const double BOUND = 2;
@@ -128,11 +129,12 @@ int main(int argc, char **argv) {
   if (strcmp(mode, "check") == 0) {
     int count = read_cases(list, &cases);
     int failed = check(expected, cases, count, brief, isa);
-    return check_attention(folder, brief) || failed;
+    failed |= check_attention(folder, brief);
+    return check_operations(folder, brief) || failed;
   }
   if (strcmp(mode, "generate") == 0) {
     int count = read_cases(list, &cases);
-    return generate(expected, cases, count) || generate_attention(folder);
+    return generate(expected, cases, count) || generate_attention(folder) || generate_operations(folder);
   }
   fprintf(stderr, "usage: golden check|generate|isas [--brief] [--isa NAME] [--data FOLDER]\n");
   return 2;

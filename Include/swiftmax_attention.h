@@ -118,6 +118,56 @@ smx_status smx_attention_f32(const float *query, const float *key, const float *
                              int64_t heads, int64_t key_heads, int64_t lq, int64_t lk, int64_t head_size,
                              int64_t value_size, int32_t causal);
 
+/* -- the gradient of attention -----------------------------------------------------------------------------
+ *
+ * From d_out, the derivative of some number by out, those by query, key, value, bias and sinks:
+ *
+ *   d_value[j]  = sum over i of weight[i][j] · d_out[i]
+ *   d_score     = weight[i][j] · (d_out[i] · value[j] - d_out[i] · out[i]),       which is also the bias's
+ *   d_query[i]  = scale · sum over j of d_score[i][j] · key[j]
+ *   d_key[j]    = scale · sum over i of d_score[i][j] · query[i]
+ *   d_sink      = -sum over i of exp(sink - lse[i]) · (d_out[i] · out[i])
+ *
+ * with softcap's derivative in d_score where that is given. Weights are computed again from lse, tile by tile; nothing
+ * of the size Lq × Lk is ever stored.
+ *
+ * Shapes    query, key, value, out, options: those of the smx_attention call. lse: what that call wrote. d_out as out;
+ *           d_query, d_key, d_value as query, key, value; d_bias as bias, d_sinks as sinks. Gradients of what was
+ *           broadcast, and of keys that several heads share, are summed.
+ * Dtypes    d_out, d_query, d_key, d_value as query; d_bias and d_sinks as lse, float32 (float64 for float64). float16 and
+ *           bfloat16 are computed in float32 and rounded once.
+ * Strides   Any.
+ * Aliasing  No gradient may overlap an input or another gradient.
+ * Special   A masked slot adds nothing, whatever key, value, query and d_out hold there; a query that sees no key has gradient
+ *           0. Weights of exactly 0 add nothing. A NaN makes NaN what depends on it.
+ * Accuracy  float32: the error against a float64 computation is that of the sums: blocks of 48 queries and 64 keys, each a
+ *           chain of fused multiply-adds, added in order (docs/training.md), and of lse, out as they are given.
+ * Bits      As for every function. Gradients of keys and values depend on all queries.
+ * Threads   By key heads; where these are fewer than threads, by blocks of queries and of keys, at 7/5 of the work.
+ * Memory    About 0.3 MB for each thread, and for gradients that are not contiguous float32 or float64 rows of whole vectors
+ *           (16 or 8 numbers) the sums of a key head; from the caller's workspace if there is one, else allocated.
+ * Returns   As smx_attention. lse, weights, past_key, past_value, block_table, query_starts and key_starts of the options
+ *           must be NULL: SMX_ERROR_VALUE.
+ * Source    Dao et al., FlashAttention, 2022, algorithm 4. */
+typedef struct smx_attention_gradients {
+  size_t size;               /* sizeof(smx_attention_gradients) */
+  const smx_tensor *d_query; /* each NULL where it is not wanted */
+  const smx_tensor *d_key;
+  const smx_tensor *d_value;
+  const smx_tensor *d_bias;
+  const smx_tensor *d_sinks;
+} smx_attention_gradients;
+
+smx_status smx_attention_vjp(const smx_tensor *d_out, const smx_tensor *query, const smx_tensor *key,
+                             const smx_tensor *value, const smx_tensor *out, const smx_tensor *lse,
+                             const smx_attention_gradients *gradients, const smx_attention_options *options);
+
+/* How many bytes of workspace the same call needs to allocate nothing, for the threads that it would use now. */
+smx_status smx_attention_vjp_workspace_size(const smx_tensor *d_out, const smx_tensor *query, const smx_tensor *key,
+                                            const smx_tensor *value, const smx_tensor *out, const smx_tensor *lse,
+                                            const smx_attention_gradients *gradients,
+                                            const smx_attention_options *options, size_t *size);
+
 #ifdef __cplusplus
 }
 #endif

@@ -259,3 +259,8 @@ void smxk_with_attention_plan(void (*body)(void *, smxk_attention_plan *), void 
   smxk_attention_plan plan = {0};
   body(context, &plan);
 }
+
+void smxk_with_attention_vjp_plan(void (*body)(void *, smxk_attention_vjp_plan *), void *context) {
+  smxk_attention_vjp_plan plan = {0};
+  body(context, &plan);
+}

@@ -104,7 +104,7 @@ extension Kernels {
 
   /// Rows first..<first + count of a matrix of the tile, one vector of lanes, as columns of each lane's row.
   @inline(never)
-  private static func writeTurned<L: TileLanes>(
+  static func writeTurned<L: TileLanes>(
     _ tile: Tile<L>, _ view: smxk_view, _ matrix: UnsafePointer<L.Scalar>, _ lane: Int, first: Int, count: Int
   ) {
     let bench = tile.bench

@@ -13,7 +13,8 @@ extension Kernels {
     tile.header.pointee.has_base = 0
     tile.header.pointee.lanes = Int64((count &+ L.count &- 1) / L.count &* L.count)
     findLanes(tile, firstRow)
-    loadQueries(tile)
+    loadColumns(
+      tile, job.pointee.query, Int(job.pointee.head_size), times: L.Scalar(job.pointee.scale), to: tile.query)
     let lanes = tile.lanes
     clear(L.self, tile.sums, Int(job.pointee.value_size) &* lanes)
     fill(L.self, tile.state(SMXK_BASE), 0, lanes)
@@ -85,13 +86,12 @@ extension Kernels {
     tile.header.pointee.all_to = Int64(allTo)
   }
 
-  /// The queries times the scale, turned: (head size, lanes).
+  /// An operand's rows for the tile's queries, times a factor, turned: (size, lanes).
   @inline(never)
-  static func loadQueries<L: TileLanes>(_ tile: Tile<L>) {
+  static func loadColumns<L: TileLanes>(
+    _ tile: Tile<L>, _ view: smxk_view, _ size: Int, times scale: L.Scalar, to: UnsafeMutablePointer<L.Scalar>
+  ) {
     let bench = tile.bench
-    let view = bench.job.pointee.query
-    let size = Int(bench.job.pointee.head_size)
-    let scale = L.Scalar(bench.job.pointee.scale)
     // Of a vector's lanes, up to 64 columns at a time.
     let width = Int(SMXK_KEY_BLOCK)
     let rows = bench.scores
@@ -101,7 +101,7 @@ extension Kernels {
       if let even = evenRows(tile, view, lane) {
         while column &+ L.count <= size {
           transpose(
-            L.self, even.start + column, even.stride, tile.query + (column &* tile.lanes &+ lane), tile.lanes,
+            L.self, even.start + column, even.stride, to + (column &* tile.lanes &+ lane), tile.lanes,
             times: scale)
           column = column &+ L.count
         }
@@ -109,17 +109,17 @@ extension Kernels {
       while column < size {
         let columns = Swift.min(width, size &- column)
         for l in 0..<L.count {
-          let to = rows + l &* width
+          let row = rows + l &* width
           if lane &+ l < Int(tile.header.pointee.count) {
             let p = address(view, bench.batch, tile, lane &+ l) + column &* Int(view.column)
-            readRow(L.self, bench.job.pointee.dtype, p, Int(view.column), to, columns)
+            readRow(L.self, bench.job.pointee.dtype, p, Int(view.column), row, columns)
           } else {
-            clear(L.self, to, width)
+            clear(L.self, row, width)
           }
         }
         var c = 0
         while c < columns {
-          transpose(L.self, rows + c, width, tile.query + ((column &+ c) &* tile.lanes &+ lane), tile.lanes, times: scale)
+          transpose(L.self, rows + c, width, to + ((column &+ c) &* tile.lanes &+ lane), tile.lanes, times: scale)
           c = c &+ L.count
         }
         column = column &+ width

@@ -97,23 +97,19 @@ extension Kernels {
     }
 
     /// Whether the values of keys first..<last are all finite.
-    @inline(never)
-    func hasFiniteValues(_ first: Int, _ last: Int, columns: Int) -> Bool {
-      // A product with 0 is 0 for a finite number and NaN for any other.
-      var found = L(0)
-      for k in first..<last {
-        let row = (value.base + (k &- from) &* value.stride).assumingMemoryBound(to: L.Scalar.self)
-        var column = 0
-        while column &+ L.count <= columns {
-          found = L(at: row + column).fma(L(0), found)
-          column = column &+ L.count
-        }
-        while column < columns {
-          found = L(row[column]).fma(L(0), found)
-          column = column &+ 1
-        }
-      }
-      return L.pick(found, equalTo: L(0), L(0), L(1)).largest() == 0
+    @inline(__always) func hasFiniteValues(_ first: Int, _ last: Int, columns: Int) -> Bool {
+      Kernels.areFinite(L.self, values(from: first), rows: last &- first, columns: columns)
+    }
+
+    /// Whether the keys first..<last are.
+    @inline(__always) func hasFiniteKeys(_ first: Int, _ last: Int, columns: Int) -> Bool {
+      Kernels.areFinite(L.self, keys(from: first), rows: last &- first, columns: columns)
+    }
+
+    /// One number of the keys.
+    @inline(__always) func key(_ key: Int, _ column: Int) -> L.Scalar {
+      (self.key.base + ((key &- from) &* self.key.stride &+ column &* MemoryLayout<L.Scalar>.stride))
+        .loadUnaligned(as: L.Scalar.self)
     }
 
     /// One number of the values.
@@ -121,5 +117,25 @@ extension Kernels {
       (value.base + ((key &- from) &* value.stride &+ column &* MemoryLayout<L.Scalar>.stride))
         .loadUnaligned(as: L.Scalar.self)
     }
+  }
+
+  /// Whether all numbers of a matrix are finite.
+  @inline(never)
+  static func areFinite<L: TileLanes>(_: L.Type, _ left: TileLeft, rows: Int, columns: Int) -> Bool {
+    // A product with 0 is 0 for a finite number and NaN for any other.
+    var found = L(0)
+    for r in 0..<rows {
+      let row = (left.base + r &* left.stride).assumingMemoryBound(to: L.Scalar.self)
+      var column = 0
+      while column &+ L.count <= columns {
+        found = L(at: row + column).fma(L(0), found)
+        column = column &+ L.count
+      }
+      while column < columns {
+        found = L(row[column]).fma(L(0), found)
+        column = column &+ 1
+      }
+    }
+    return L.pick(found, equalTo: L(0), L(0), L(1)).largest() == 0
   }
 }

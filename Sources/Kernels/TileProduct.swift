@@ -1,7 +1,9 @@
-// The two matrix products of attention, one loop: lanes along the queries, one operand read where it lies.
+// The matrix products of attention and of its gradient, one loop: one operand read where it lies, the other and the
+// results in vectors.
 //
 //   scores  S[j][·] = sum over d of key[j][d] · Q[d][·]              rows are keys, steps go along d
 //   values  O[e][·] = O[e][·] · f[·] + sum over j of value[j][e] · P[j][·]    rows are value columns, steps are keys
+//   rows    R[j][·] = R[j][·] + sum over i of P[j][i] · X[i][·]      rows are keys, steps are queries (AttentionVjp.swift)
 //
 // `left` is a caller's matrix, read where it lies one number at a time and spread over a vector; Q, S, P and O are
 // tiles of the workspace, `lanes` numbers a row. Each result is one chain of fused multiply-adds in the
@@ -28,6 +30,8 @@ protocol TileGoal {
   /// Whether the rows of results are the left operand's rows in memory, the steps its columns; or the other way round.
   static var stepsAlongRows: Bool { get }
   func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int)
+  /// Numbers from one row of results to the next, where a strip is `lanes` wide.
+  func pitch(lanes: Int) -> Int
   /// The largest sum of each lane so far, and where it goes with those of the strip.
   func largest(lane: Int) -> L
   func keep(largest: L, lane: Int)
@@ -41,6 +45,7 @@ extension Kernels {
     let largest: UnsafeMutablePointer<L.Scalar>
     static var stepsAlongRows: Bool { @inline(__always) get { true } }
     @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) { sum.store(at: place) }
+    @inline(__always) func pitch(lanes: Int) -> Int { lanes }
     @inline(__always) func largest(lane: Int) -> L { L(at: largest + lane) }
     @inline(__always) func keep(largest most: L, lane: Int) { most.store(at: largest + lane) }
   }
@@ -52,6 +57,19 @@ extension Kernels {
     @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) {
       L(at: place).fma(L(at: factor + lane), sum).store(at: place)
     }
+    @inline(__always) func pitch(lanes: Int) -> Int { lanes }
+    @inline(__always) func largest(lane: Int) -> L { L(0) }
+    @inline(__always) func keep(largest: L, lane: Int) {}
+  }
+
+  /// Gradients of keys and values: the sums join rows that stand elsewhere.
+  struct RowGoal<L: TileLanes>: TileGoal {
+    let pitch: Int
+    static var stepsAlongRows: Bool { @inline(__always) get { true } }
+    @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) {
+      (L(at: place) + sum).store(at: place)
+    }
+    @inline(__always) func pitch(lanes: Int) -> Int { pitch }
     @inline(__always) func largest(lane: Int) -> L { L(0) }
     @inline(__always) func keep(largest: L, lane: Int) {}
   }
@@ -81,7 +99,7 @@ extension Kernels {
     var rest = rows
     @inline(__always) func advance(_ count: Int) {
       left.base += count &* (G.stepsAlongRows ? left.stride : MemoryLayout<G.L.Scalar>.stride)
-      results += count &* vectors &* G.L.count
+      results += count &* goal.pitch(lanes: vectors &* G.L.count)
       rest = rest &- count
     }
     if I.hasWideTiles {
@@ -155,7 +173,7 @@ extension Kernels {
       var largest = goal.largest(lane: lane)
       for r in 0..<rows {
         largest = G.L.max(sums[r][v], largest)
-        goal.store(sums[r][v], at: results + (r &* lanes &+ lane), lane: lane)
+        goal.store(sums[r][v], at: results + (r &* goal.pitch(lanes: lanes) &+ lane), lane: lane)
       }
       goal.keep(largest: largest, lane: lane)
     }

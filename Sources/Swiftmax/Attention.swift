@@ -88,7 +88,7 @@ private struct AttentionShare {
 }
 
 /// Memory of the call's own; nil where the caller's is used, or none.
-private func workspace(_ needed: Int, _ options: smx_attention_options) throws(Failure) -> UnsafeMutableRawPointer? {
+func workspace(_ needed: Int, _ options: smx_attention_options) throws(Failure) -> UnsafeMutableRawPointer? {
   if let given = options.workspace {
     if options.workspace_size < needed {
       throw failure(SMX_ERROR_VALUE) {

@@ -65,13 +65,15 @@ func planTiles(_ job: UnsafeMutablePointer<smxk_attention>, lanes: Int64, isWide
   let groups = max(1, job.pointee.batch &* job.pointee.groups)
   // Enough tasks that the last ones to end do not leave other threads waiting.
   let wanted = 8 * Int64(threads)
-  layOut(job, vector: vector, isWide: isWide)
+  layOut(job, vector: vector, isWide: isWide, isGradient: false)
   let tileBytes = job.pointee.rooms.tile_bytes
   job.pointee.tiles_per_task = max(1, min(tilesTogether, tileBytesTogether / tileBytes, tiles * groups / wanted))
   job.pointee.rooms.bytes = job.pointee.rooms.tiles + tileBytes * job.pointee.tiles_per_task
 }
 
-private func layOut(_ job: UnsafeMutablePointer<smxk_attention>, vector: Int64, isWide: Bool) {
+/// The rooms of one tile, and what the tiles of a thread share; `isGradient` where the sums are of the head's size, too, and
+/// dO stands where totals do.
+func layOut(_ job: UnsafeMutablePointer<smxk_attention>, vector: Int64, isWide: Bool, isGradient: Bool) {
   let size: Int64 = isWide ? 8 : 4
   let lanes = job.pointee.tile_lanes
   let block = Int64(SMXK_KEY_BLOCK)
@@ -97,9 +99,10 @@ private func layOut(_ job: UnsafeMutablePointer<smxk_attention>, vector: Int64, 
   end = 0
   _ = take(Int64(MemoryLayout<smxk_tile>.size))
   rooms.query = take(rows(job.pointee.head_size) * lanes * size)
-  rooms.sums = take(rows(job.pointee.value_size) * lanes * size)
-  rooms.totals = job.pointee.keys > Int64(SMXK_KEY_SPAN) ? take(rows(job.pointee.value_size) * lanes * size) : 0
-  rooms.few = !isWide && job.pointee.rows <= Int64(SMXK_FEW) ? take(Int64(SMXK_FEW) * job.pointee.value_size * size) : 0
+  let columns = isGradient ? max(job.pointee.head_size, job.pointee.value_size) : job.pointee.value_size
+  rooms.sums = take(rows(columns) * lanes * size)
+  rooms.totals = isGradient || job.pointee.keys > Int64(SMXK_KEY_SPAN) ? take(rows(job.pointee.value_size) * lanes * size) : 0
+  rooms.few = !isGradient && !isWide && job.pointee.rows <= Int64(SMXK_FEW) ? take(Int64(SMXK_FEW) * job.pointee.value_size * size) : 0
   rooms.state = take(Int64(SMXK_STATES) * lanes * size)
   rooms.lanes = take(Int64(SMXK_PLACES) * lanes * 8)
   rooms.tile_bytes = end

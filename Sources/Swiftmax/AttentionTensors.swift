@@ -52,7 +52,7 @@ struct AttentionTensors {
   var headSize: Int64 { length(query, query.rank - 1) }
   var valueSize: Int64 { length(value, value.rank - 1) }
 
-  private func view(_ tensor: Tensor?, isPool: Bool = false) -> smxk_view {
+  func view(_ tensor: Tensor?, isPool: Bool = false) -> smxk_view {
     guard let tensor else { return smxk_view() }
     func stride(_ axis: Int) -> Int64 {
       axis < 0 || tensor.length(axis) == 1 ? 0 : tensor.stride(axis)
@@ -63,7 +63,7 @@ struct AttentionTensors {
   }
 
   /// Against the axes of the scores, broadcast.
-  private func scoreView(_ tensor: Tensor?) -> smxk_view {
+  func scoreView(_ tensor: Tensor?) -> smxk_view {
     guard let tensor else { return smxk_view() }
     let rank = query.rank
     func stride(_ axis: Int) -> Int64 { axis < 0 ? 0 : tensor.broadcastStride(axis, rank: rank) }
@@ -73,7 +73,7 @@ struct AttentionTensors {
   }
 
   /// Never NULL for an operand that is there, so that NULL means that it is not.
-  private func data(_ tensor: Tensor) -> UnsafeMutablePointer<CChar> {
+  func data(_ tensor: Tensor) -> UnsafeMutablePointer<CChar> {
     tensor.raw.pointee.data?.assumingMemoryBound(to: CChar.self) ?? UnsafeMutablePointer(bitPattern: 64)!
   }
 

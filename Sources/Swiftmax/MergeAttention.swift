@@ -79,15 +79,10 @@ private func check(_ a: Tensor, _ b: Tensor, _ out: Tensor) throws(Failure) {
       $0.add(shapeOf: a.raw)
     }
   }
-  try requireSame(b, a)
-  try requireSame(out, a)
-}
-
-private func requireSame(_ tensor: Tensor, _ a: Tensor) throws(Failure) {
-  try tensor.require(dtype: a.dtype)
-  var fits = tensor.rank == a.rank
-  if fits { for axis in 0..<a.rank { fits = fits && tensor.length(axis) == a.length(axis) } }
-  if !fits { throw disagree(tensor, a, " must have the shape of ") }
+  try b.require(dtype: a.dtype)
+  try b.requireShape(of: a)
+  try out.require(dtype: a.dtype)
+  try out.requireShape(of: a)
 }
 
 private func checkLse(

@@ -121,6 +121,12 @@ struct Tensor {
     }
   }
 
+  func requireShape(of other: Tensor) throws(Failure) {
+    var fits = rank == other.rank
+    if fits { for axis in 0..<rank { fits = fits && length(axis) == other.length(axis) } }
+    if !fits { throw disagree(self, other, " must have the shape of ") }
+  }
+
   /// Stride against axis `axis` of a tensor of `rank` axes under the broadcasting rules of NumPy,
   /// which `requireBroadcast` has checked.
   func broadcastStride(_ axis: Int, rank target: Int) -> Int64 {

@@ -6,6 +6,7 @@
 #define SMXK_KERNELS_H
 
 #include "attention.h"
+#include "attention_vjp.h"
 
 /* Swift sees an unmarked pointer as one that may be NULL, as those are. */
 #pragma clang diagnostic ignored "-Wnullability-completeness"
@@ -148,6 +149,9 @@ typedef struct smxk_kernels {
   /* Rows first ..< first + count of two results, of all batch entries and heads. */
   void (*_Nonnull merge_f32)(const smxk_merge *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
   void (*_Nonnull merge_f64)(const smxk_merge *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  /* One task of a phase of attention's gradient. */
+  void (*_Nonnull attention_vjp_f32)(const smxk_attention_vjp *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  void (*_Nonnull attention_vjp_f64)(const smxk_attention_vjp *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
 } smxk_kernels;
 
 /* Each instruction set's getter, KernelTable.swift in its target. */

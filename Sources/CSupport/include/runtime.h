@@ -63,6 +63,16 @@ static inline smxk_attention *_Nonnull smxk_job_of(smxk_attention_plan *_Nonnull
 void smxk_with_attention_plan(void (*_Nonnull body)(void *_Nonnull context, smxk_attention_plan *_Nonnull),
                               void *_Nonnull context);
 
+/* The same for a gradient; its forward part is planned as a call of attention. */
+typedef struct smxk_attention_vjp_plan {
+  smxk_attention_vjp job;
+  smxk_attention_plan forward;
+} smxk_attention_vjp_plan;
+static inline smxk_attention_plan *_Nonnull smxk_forward_of(smxk_attention_vjp_plan *_Nonnull p) { return &p->forward; }
+static inline smxk_attention_vjp *_Nonnull smxk_vjp_job_of(smxk_attention_vjp_plan *_Nonnull p) { return &p->job; }
+void smxk_with_attention_vjp_plan(
+    void (*_Nonnull body)(void *_Nonnull context, smxk_attention_vjp_plan *_Nonnull), void *_Nonnull context);
+
 /* Bytes of a thread's scratch that an attention call may use, aligned to a cache line. */
 enum { SMXK_SCRATCH_BYTES = 2 * SMXK_CHUNK * sizeof(double) };
 

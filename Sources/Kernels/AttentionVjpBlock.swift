@@ -1,0 +1,381 @@
+// A block of queries in the gradient of attention: its tiles, the gradients of its scores, and what keys and values
+// get of them.
+//
+// Scores lie as in attention, lanes along the queries: so the gradient of the queries is the product that the values
+// are there. Gradients of keys and values are sums over queries, that is, over lanes: there the weights (and the gradients
+// of the scores) are the operand that is read number by number, and rows of dO and Q, one after the other, the vectors.
+// Those rows are copied into panels of up to three vectors, the width of a strip.
+
+import CSupport
+
+extension Kernels {
+  struct VjpBlock<L: TileLanes> {
+    let count: Int
+    let tiles: Int
+    /// Keys that any of its queries sees.
+    private(set) var lower: Int
+    private(set) var upper: Int
+    /// Whether queries and dO are all finite.
+    private(set) var isFinite: Bool
+
+    /// Reads the queries from `query` on: turned, with dO, and delta and lse of each.
+    @inline(never)
+    init(_ v: VjpBench<L>, _ query: Int) {
+      let bench = v.bench
+      let job = v.job
+      let headSize = Int(bench.job.pointee.head_size)
+      let valueSize = Int(bench.job.pointee.value_size)
+      let lanes = Int(bench.job.pointee.tile_lanes)
+      count = Swift.min(Int(SMXK_QUERY_BLOCK), bench.queries &- query)
+      tiles = (count &+ lanes &- 1) / lanes
+      lower = bench.keys
+      upper = 0
+      isFinite = true
+      for t in 0..<tiles {
+        let tile = bench.tile(t)
+        let used = Swift.min(lanes, count &- t &* lanes)
+        tile.header.pointee.count = Int64(used)
+        tile.header.pointee.is_apart = 0
+        tile.header.pointee.has_base = 0
+        tile.header.pointee.lanes = Int64((used &+ L.count &- 1) / L.count &* L.count)
+        Kernels.findLanes(tile, query &+ t &* lanes)
+        Kernels.loadColumns(
+          tile, bench.job.pointee.query, headSize, times: L.Scalar(bench.job.pointee.scale), to: tile.query)
+        Kernels.loadColumns(tile, job.pointee.d_out, valueSize, times: 1, to: tile.totals)
+        Kernels.loadColumns(tile, bench.job.pointee.out, valueSize, times: 1, to: tile.sums)
+        Self.findStates(tile, valueSize)
+        Kernels.clear(L.self, tile.sums, headSize &* tile.lanes)
+        lower = Swift.min(lower, Int(tile.header.pointee.lower))
+        upper = Swift.max(upper, Int(tile.header.pointee.upper))
+        let stride = tile.lanes &* MemoryLayout<L.Scalar>.stride
+        isFinite = isFinite
+          && Kernels.areFinite(L.self, TileLeft(base: tile.query, stride: stride), rows: headSize, columns: tile.lanes)
+          && Kernels.areFinite(L.self, TileLeft(base: tile.totals, stride: stride), rows: valueSize, columns: tile.lanes)
+      }
+    }
+
+    /// Of each lane: lse·log2(e), in two parts, as SMXK_EXPONENT and SMXK_WEIGHT; delta as SMXK_TOTAL_WEIGHT; and the
+    /// factor 1 of what has been summed.
+    @inline(__always)
+    private static func findStates(_ tile: Tile<L>, _ valueSize: Int) {
+      let bench = tile.bench
+      let used = Int(tile.header.pointee.count)
+      let lse = tile.state(SMXK_LARGEST)
+      for lane in 0..<tile.lanes {
+        lse[lane] = lane < used
+          ? UnsafeRawPointer(Kernels.address(bench.job.pointee.lse, bench.batch, tile, lane))
+            .loadUnaligned(as: L.Scalar.self)
+          : -.infinity
+      }
+      Kernels.fill(L.self, tile.state(SMXK_FACTOR), 1, tile.lanes)
+      var lane = 0
+      while lane < tile.lanes {
+        let x = L(at: lse + lane)
+        let high = x * L(L.log2e)
+        let low = x.fma(L(L.log2e), L(0) - high)
+        // No visible key: all weights are 0.
+        L.pick(x, equalTo: L(-.infinity), L(.infinity), high).store(at: tile.state(SMXK_EXPONENT) + lane)
+        L.pick(x - x, equalTo: L(0), low, L(0)).store(at: tile.state(SMXK_WEIGHT) + lane)
+        var delta = L(0)
+        for e in 0..<valueSize {
+          let place = e &* tile.lanes &+ lane
+          delta = L(at: tile.totals + place).fma(L(at: tile.sums + place), delta)
+        }
+        delta.store(at: tile.state(SMXK_TOTAL_WEIGHT) + lane)
+        lane = lane &+ L.count
+      }
+    }
+
+    /// exp(score - lse) in a vector of lanes.
+    @inline(__always)
+    static func weight(of score: L, _ tile: Tile<L>, _ lane: Int) -> L {
+      let high = L(at: tile.state(SMXK_EXPONENT) + lane)
+      let low = L(at: tile.state(SMXK_WEIGHT) + lane)
+      return (score.fma(L(L.log2e), L(0) - high) - low).exp2()
+    }
+
+    /// The weights of keys first..<last and the gradients of their scores, (keys, SMXK_QUERY_BLOCK); with them, if they
+    /// are wanted, those of the queries. False if no query of the block sees any of the keys.
+    @inline(never)
+    func findGradients(_ v: VjpBench<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) -> Bool {
+      let bench = v.bench
+      let job = bench.job
+      var sees = false
+      for t in 0..<tiles {
+        let tile = bench.tile(t)
+        let place = t &* Int(job.pointee.tile_lanes)
+        let isSeen = first < Int(tile.header.pointee.upper) && Int(tile.header.pointee.lower) < last
+          && Kernels.seesAny(tile, first, last)
+        if isSeen {
+          sees = true
+          findGradients(v, tile, block, first, last, place)
+        } else if v.wantsKeys || v.job.pointee.d_bias.data != nil {
+          clear(v, place, tile.lanes, last &- first)
+        }
+      }
+      return sees
+    }
+
+    @inline(never)
+    private func clear(_ v: VjpBench<L>, _ place: Int, _ lanes: Int, _ rows: Int) {
+      for row in 0..<rows {
+        let at = row &* Int(SMXK_QUERY_BLOCK) &+ place
+        Kernels.clear(L.self, v.room(v.job.pointee.rooms.weights) + at, lanes)
+        Kernels.clear(L.self, v.room(v.job.pointee.rooms.gradients) + at, lanes)
+      }
+    }
+
+    @inline(__always)
+    private func findGradients(
+      _ v: VjpBench<L>, _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, _ place: Int
+    ) {
+      let bench = v.bench
+      let job = bench.job
+      let count = last &- first
+      let scores = bench.scores
+      _ = Kernels.computeScores(tile, block, first, last)
+      weigh(v, tile, count, place)
+      if job.pointee.softcap > 0 { findSlopes(v, tile, block, first, last) }
+      Kernels.product(
+        ScoreGoal<L>(largest: tile.state(SMXK_LARGEST)), block.values(from: first), rows: count,
+        steps: Int(job.pointee.value_size), tile.totals, scores, lanes: tile.lanes)
+      subtract(v, tile, count, place)
+      if !v.wantsQueries { return }
+      let size = Int(job.pointee.head_size)
+      let hides = !Kernels.isWhole(tile, first, last) || job.pointee.mask.data != nil || job.pointee.has_segments != 0
+      if hides && !block.hasFiniteKeys(first, last, columns: size) {
+        addShownKeys(tile, block, first, last)
+      } else {
+        Kernels.product(
+          ValueGoal<L>(factor: tile.state(SMXK_FACTOR)), block.keys(from: first), rows: size, steps: count, scores,
+          tile.sums, lanes: tile.lanes)
+      }
+    }
+
+    /// Scores to weights.
+    @inline(never)
+    private func weigh(_ v: VjpBench<L>, _ tile: Tile<L>, _ count: Int, _ place: Int) {
+      let weights = v.room(v.job.pointee.rooms.weights) + place
+      var lane = 0
+      while lane < tile.lanes {
+        for key in 0..<count {
+          Self.weight(of: L(at: v.bench.scores + (key &* tile.lanes &+ lane)), tile, lane)
+            .store(at: weights + (key &* Int(SMXK_QUERY_BLOCK) &+ lane))
+        }
+        lane = lane &+ L.count
+      }
+    }
+
+    /// Products of dO and values to gradients of scores, in place and into the block's.
+    @inline(never)
+    private func subtract(_ v: VjpBench<L>, _ tile: Tile<L>, _ count: Int, _ place: Int) {
+      let weights = v.room(v.job.pointee.rooms.weights) + place
+      let gradients = v.room(v.job.pointee.rooms.gradients) + place
+      let hasSlopes = v.bench.job.pointee.softcap > 0
+      // The bias comes behind softcap.
+      let isOfBias = v.job.pointee.phase == SMXK_VJP_BIAS
+      var lane = 0
+      while lane < tile.lanes {
+        let delta = L(at: tile.state(SMXK_TOTAL_WEIGHT) + lane)
+        for key in 0..<count {
+          let at = key &* tile.lanes &+ lane
+          let place = key &* Int(SMXK_QUERY_BLOCK) &+ lane
+          let weight = L(at: weights + place)
+          // Of a weight of 0, also where key or value are not finite.
+          var g = L.pick(weight, equalTo: L(0), L(0), weight * (L(at: v.bench.scores + at) - delta))
+          if hasSlopes && !isOfBias {
+            g = L.pick(g, equalTo: L(0), g, g * L(at: v.room(v.job.pointee.rooms.slopes) + at))
+          }
+          g.store(at: v.bench.scores + at)
+          g.store(at: gradients + place)
+        }
+        lane = lane &+ L.count
+      }
+    }
+
+    /// Softcap's derivative, 1 - tanh²(s / c), for scores computed once more.
+    @inline(never)
+    private func findSlopes(_ v: VjpBench<L>, _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) {
+      let job = v.bench.job
+      let slopes = v.room(v.job.pointee.rooms.slopes)
+      let cap = L(L.Scalar(job.pointee.softcap))
+      Kernels.product(
+        ScoreGoal<L>(largest: tile.state(SMXK_LARGEST)), block.keys(from: first), rows: last &- first,
+        steps: Int(job.pointee.head_size), tile.query, slopes, lanes: tile.lanes)
+      var i = 0
+      while i < (last &- first) &* tile.lanes {
+        let t = (L(at: slopes + i) / cap).tanh()
+        ((L(1) - t) * (L(1) + t)).store(at: slopes + i)
+        i = i &+ L.count
+      }
+    }
+
+    /// The keys' part of the queries' gradients where some hidden key is not finite: no product is formed with those.
+    @inline(never)
+    private func addShownKeys(_ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) {
+      for column in 0..<Int(tile.bench.job.pointee.head_size) {
+        var lane = 0
+        while lane < tile.lanes {
+          var sum = L(0)
+          for key in 0..<(last &- first) {
+            let gradient = L(at: tile.bench.scores + (key &* tile.lanes &+ lane))
+            sum = L.pick(gradient, equalTo: L(0), sum, L(block.key(first &+ key, column)).fma(gradient, sum))
+          }
+          let place = tile.sums + (column &* tile.lanes &+ lane)
+          (L(at: place) + sum).store(at: place)
+          lane = lane &+ L.count
+        }
+      }
+    }
+  }
+
+  // -- rows of queries and dO ---------------------------------------------------------------------------------
+
+  /// Vectors of the panel that begins at vector `from` of `vectors`: three where strips have room for them, and as even as
+  /// that goes.
+  @inline(__always) static func panelWidth(_ vectors: Int, from: Int) -> Int {
+    let most = I.hasWideTiles ? 3 : 1
+    let rest = vectors &- from
+    let panels = (rest &+ most &- 1) / most
+    return (rest &+ panels &- 1) / panels
+  }
+
+  @inline(never)
+  static func loadPanels<L: TileLanes>(_ v: VjpBench<L>, _ query: Int, _ count: Int) {
+    let forward = v.bench.job
+    if v.wantsKeySums {
+      loadPanels(
+        v, forward.pointee.query, query, count, Int(forward.pointee.head_size), times: L.Scalar(forward.pointee.scale),
+        to: v.room(v.job.pointee.rooms.queries))
+    }
+    if v.wantsValueSums {
+      loadPanels(
+        v, v.job.pointee.d_out, query, count, Int(forward.pointee.value_size), times: 1,
+        to: v.room(v.job.pointee.rooms.d_out))
+    }
+  }
+
+  /// Rows of an operand, times a factor: panel after panel, in each SMXK_QUERY_BLOCK rows; the last vector is filled up with 0.
+  @inline(never)
+  private static func loadPanels<L: TileLanes>(
+    _ v: VjpBench<L>, _ view: smxk_view, _ query: Int, _ count: Int, _ size: Int, times factor: L.Scalar,
+    to panels: UnsafeMutablePointer<L.Scalar>
+  ) {
+    let bench = v.bench
+    let vectors = (size &+ L.count &- 1) / L.count
+    let start = UnsafeRawPointer(view.data!) + (bench.batch &* Int(view.batch) &+ bench.group &* Int(view.head))
+    let row = bench.numbers(bench.job.pointee.rooms.turn)
+    for i in 0..<count {
+      let p = start + (query &+ i) &* Int(view.row)
+      var vector = 0
+      while vector < vectors {
+        let width = panelWidth(vectors, from: vector)
+        let to = panels + (vector &* Int(SMXK_QUERY_BLOCK) &+ i &* width) &* L.count
+        for k in 0..<width {
+          let column = (vector &+ k) &* L.count
+          let used = Swift.min(L.count, size &- column)
+          if used < L.count { clear(L.self, row, L.count) }
+          readRow(L.self, bench.job.pointee.dtype, p + column &* Int(view.column), Int(view.column), row, used)
+          (L(at: row) * L(factor)).store(at: to + k &* L.count)
+        }
+        vector = vector &+ width
+      }
+    }
+  }
+
+  /// What the block's queries add to the gradients of keys first..<last and of their values.
+  @inline(never)
+  static func addRows<L: TileLanes>(_ v: VjpBench<L>, _ block: VjpBlock<L>, _ first: Int, _ last: Int) {
+    let forward = v.bench.job
+    if v.wantsValueSums {
+      addRows(
+        v, block, v.room(v.job.pointee.rooms.weights), v.room(v.job.pointee.rooms.d_out), Int(forward.pointee.value_size),
+        v.valueSums + (first &- v.firstKey) &* Int(v.job.pointee.value_pitch), Int(v.job.pointee.value_pitch), last &- first)
+    }
+    if v.wantsKeySums {
+      addRows(
+        v, block, v.room(v.job.pointee.rooms.gradients), v.room(v.job.pointee.rooms.queries), Int(forward.pointee.head_size),
+        v.keySums + (first &- v.firstKey) &* Int(v.job.pointee.key_pitch), Int(v.job.pointee.key_pitch), last &- first)
+    }
+  }
+
+  @inline(__always)
+  private static func addRows<L: TileLanes>(
+    _ v: VjpBench<L>, _ block: VjpBlock<L>, _ factors: UnsafeMutablePointer<L.Scalar>,
+    _ panels: UnsafeMutablePointer<L.Scalar>, _ size: Int, _ sums: UnsafeMutablePointer<L.Scalar>, _ pitch: Int, _ rows: Int
+  ) {
+    let vectors = (size &+ L.count &- 1) / L.count
+    let queries = Int(SMXK_QUERY_BLOCK)
+    var vector = 0
+    while vector < vectors {
+      let width = panelWidth(vectors, from: vector)
+      let panel = panels + vector &* queries &* L.count
+      let place = sums + vector &* L.count
+      if block.isFinite {
+        product(
+          RowGoal<L>(pitch: pitch), TileLeft(base: factors, stride: queries &* MemoryLayout<L.Scalar>.stride), rows: rows,
+          steps: block.count, panel, place, lanes: width &* L.count)
+      } else {
+        addShownRows(L.self, factors, panel, width, place, pitch, rows, block.count)
+      }
+      vector = vector &+ width
+    }
+  }
+
+  /// The same where a query or dO is not finite: no product is formed with a factor of 0.
+  @inline(never)
+  private static func addShownRows<L: TileLanes>(
+    _: L.Type, _ factors: UnsafePointer<L.Scalar>, _ panel: UnsafePointer<L.Scalar>, _ width: Int,
+    _ sums: UnsafeMutablePointer<L.Scalar>, _ pitch: Int, _ rows: Int, _ count: Int
+  ) {
+    for j in 0..<rows {
+      for k in 0..<width {
+        var sum = L(0)
+        for i in 0..<count {
+          let factor = L(factors[j &* Int(SMXK_QUERY_BLOCK) &+ i])
+          sum = L.pick(
+            factor, equalTo: L(0), sum, factor.fma(L(at: panel + (i &* width &+ k) &* L.count), sum))
+        }
+        let place = sums + (j &* pitch &+ k &* L.count)
+        (L(at: place) + sum).store(at: place)
+      }
+    }
+  }
+
+  // -- sums that become results -------------------------------------------------------------------------------
+
+  @inline(never)
+  static func clearRows<L: TileLanes>(
+    _: L.Type, _ sums: UnsafeMutablePointer<L.Scalar>, _ pitch: Int, _ size: Int, _ rows: Int
+  ) {
+    for j in 0..<rows { clear(L.self, sums + j &* pitch, size) }
+  }
+
+  /// Numbers times a factor, with one zero and one NaN; `count` is a multiple of the lanes.
+  @inline(__always)
+  static func closeColumns<L: TileLanes>(
+    _: L.Type, _ numbers: UnsafeMutablePointer<L.Scalar>, _ count: Int, times factor: L.Scalar
+  ) {
+    var i = 0
+    while i < count {
+      let value = L(at: numbers + i) * L(factor) + L(0)
+      L.pick(value, equalTo: value, value, L(.nan)).store(at: numbers + i)
+      i = i &+ L.count
+    }
+  }
+
+  @inline(never)
+  static func writeSums<L: TileLanes>(
+    _ v: VjpBench<L>, _ sums: UnsafeMutablePointer<L.Scalar>, _ pitch: Int, _ view: smxk_view, _ size: Int, isDirect: Bool
+  ) {
+    let bench = v.bench
+    for j in v.firstKey..<v.lastKey {
+      let row = sums + (j &- v.firstKey) &* pitch
+      closeColumns(L.self, row, (size &+ L.count &- 1) / L.count &* L.count, times: 1)
+      if isDirect { continue }
+      let p = UnsafeMutableRawPointer(view.data!)
+        + (bench.batch &* Int(view.batch) &+ bench.keyHead &* Int(view.head) &+ j &* Int(view.row))
+      write(L.self, bench.job.pointee.dtype, p, Int(view.column), row, size)
+    }
+  }
+}

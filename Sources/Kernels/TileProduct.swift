@@ -17,6 +17,8 @@
 // falls under the faster loop, so whole calls gain less.) Therefore the numbers of a row must be neighbours;
 // KeyBlock.swift sees to it.
 
+import CSupport
+
 /// Where the left operand lies: bytes from one of its rows of memory to the next, `stride`; along a row its numbers
 /// follow one another.
 struct TileLeft {
@@ -30,11 +32,19 @@ protocol TileGoal {
   /// Whether the rows of results are the left operand's rows in memory, the steps its columns; or the other way round.
   static var stepsAlongRows: Bool { get }
   func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int)
-  /// Numbers from one row of results to the next, where a strip is `lanes` wide.
+  /// Numbers from one row of results to the next, and of the right operand, where a strip is `lanes` wide.
   func pitch(lanes: Int) -> Int
+  static func rightPitch(lanes: Int) -> Int
   /// The largest sum of each lane so far, and where it goes with those of the strip.
   func largest(lane: Int) -> L
   func keep(largest: L, lane: Int)
+}
+
+extension TileGoal {
+  @inline(__always) func pitch(lanes: Int) -> Int { lanes }
+  @inline(__always) static func rightPitch(lanes: Int) -> Int { lanes }
+  @inline(__always) func largest(lane: Int) -> L { L(0) }
+  @inline(__always) func keep(largest: L, lane: Int) {}
 }
 
 extension Kernels {
@@ -45,7 +55,6 @@ extension Kernels {
     let largest: UnsafeMutablePointer<L.Scalar>
     static var stepsAlongRows: Bool { @inline(__always) get { true } }
     @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) { sum.store(at: place) }
-    @inline(__always) func pitch(lanes: Int) -> Int { lanes }
     @inline(__always) func largest(lane: Int) -> L { L(at: largest + lane) }
     @inline(__always) func keep(largest most: L, lane: Int) { most.store(at: largest + lane) }
   }
@@ -57,9 +66,6 @@ extension Kernels {
     @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) {
       L(at: place).fma(L(at: factor + lane), sum).store(at: place)
     }
-    @inline(__always) func pitch(lanes: Int) -> Int { lanes }
-    @inline(__always) func largest(lane: Int) -> L { L(0) }
-    @inline(__always) func keep(largest: L, lane: Int) {}
   }
 
   /// Gradients of keys and values: the sums join rows that stand elsewhere.
@@ -70,8 +76,15 @@ extension Kernels {
       (L(at: place) + sum).store(at: place)
     }
     @inline(__always) func pitch(lanes: Int) -> Int { pitch }
-    @inline(__always) func largest(lane: Int) -> L { L(0) }
-    @inline(__always) func keep(largest: L, lane: Int) {}
+  }
+
+  /// Gradients of hidden states (LinearLoss.swift): as values, the right operand being a block of tokens' whole rows.
+  struct ColumnGoal<L: TileLanes>: TileGoal {
+    static var stepsAlongRows: Bool { @inline(__always) get { false } }
+    @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) {
+      (L(at: place) + sum).store(at: place)
+    }
+    @inline(__always) static func rightPitch(lanes: Int) -> Int { Int(SMXK_QUERY_BLOCK) }
   }
 
   /// `rows` rows of results.
@@ -147,8 +160,9 @@ extension Kernels {
       return G.L((base + (offset &+ minor &* size)).loadUnaligned(as: G.L.Scalar.self))
     }
     @inline(__always) func take(_ count: Int) {
+      let pitch = G.rightPitch(lanes: lanes)
       for step in 0..<count {
-        let x = InlineArray<vectors, G.L> { G.L(at: b + (step &* lanes &+ $0 &* G.L.count)) }
+        let x = InlineArray<vectors, G.L> { G.L(at: b + (step &* pitch &+ $0 &* G.L.count)) }
         for r in 0..<rows {
           let y = number(step, r)
           for v in 0..<vectors { sums[r][v] = y.fma(x[v], sums[r][v]) }
@@ -157,7 +171,7 @@ extension Kernels {
       let moved = count &* (G.stepsAlongRows ? size : stride)
       lower += moved
       upper += moved
-      b += count &* lanes
+      b += count &* pitch
     }
     var rest = steps
     while rest >= 4 {

@@ -141,6 +141,8 @@ extension smxk_kernels {
       merge_f32: { HereKernels.mergeRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
       merge_f64: { HereKernels.mergeRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
       attention_vjp_f32: { HereKernels.attentionVjp(HereKernels.F32.self, $0, Int($1), $2) },
-      attention_vjp_f64: { HereKernels.attentionVjp(HereKernels.F64.self, $0, Int($1), $2) })
+      attention_vjp_f64: { HereKernels.attentionVjp(HereKernels.F64.self, $0, Int($1), $2) },
+      linear_loss_f32: { HereKernels.linearLoss(HereKernels.F32.self, $0, Int($1), $2) },
+      linear_loss_f64: { HereKernels.linearLoss(HereKernels.F64.self, $0, Int($1), $2) })
   }
 }

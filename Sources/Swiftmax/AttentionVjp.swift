@@ -170,14 +170,6 @@ private func fill(_ job: UnsafeMutablePointer<smxk_attention_vjp>, _ call: Call)
   job.pointee.shares_values = !isSole && forward.length(forward.value, forward.batchAxis) == 1 ? 1 : 0
 }
 
-private func clear(_ tensor: Tensor?) throws(Failure) {
-  guard let tensor else { return }
-  try forEach(tensor) { (p) throws(Failure) in
-    let p = UnsafeMutableRawPointer(mutating: p)
-    for i in 0..<Int(itemSize(tensor.dtype)) { p.storeBytes(of: 0, toByteOffset: i, as: UInt8.self) }
-  }
-}
-
 private struct Share {
   let job: UnsafeMutablePointer<smxk_attention_vjp>
   let task: @convention(c) (UnsafePointer<smxk_attention_vjp>, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void

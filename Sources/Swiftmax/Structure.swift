@@ -127,6 +127,15 @@ func forEach(
   }
 }
 
+/// Makes each element 0, byte by byte.
+func clear(_ tensor: Tensor?) throws(Failure) {
+  guard let tensor else { return }
+  try forEach(tensor) { (p) throws(Failure) in
+    let p = UnsafeMutableRawPointer(mutating: p)
+    for i in 0..<Int(itemSize(tensor.dtype)) { p.storeBytes(of: 0, toByteOffset: i, as: UInt8.self) }
+  }
+}
+
 private func requireRange(
   _ tensor: Tensor, _ least: Int64, _ most: Int64, _ what: StaticString
 ) throws(Failure) {

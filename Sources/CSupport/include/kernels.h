@@ -7,6 +7,7 @@
 
 #include "attention.h"
 #include "attention_vjp.h"
+#include "linear_loss.h"
 
 /* Swift sees an unmarked pointer as one that may be NULL, as those are. */
 #pragma clang diagnostic ignored "-Wnullability-completeness"
@@ -152,6 +153,9 @@ typedef struct smxk_kernels {
   /* One task of a phase of attention's gradient. */
   void (*_Nonnull attention_vjp_f32)(const smxk_attention_vjp *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
   void (*_Nonnull attention_vjp_f64)(const smxk_attention_vjp *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  /* One task of a phase of linear_cross_entropy. */
+  void (*_Nonnull linear_loss_f32)(const smxk_linear_loss *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  void (*_Nonnull linear_loss_f64)(const smxk_linear_loss *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
 } smxk_kernels;
 
 /* Each instruction set's getter, KernelTable.swift in its target. */

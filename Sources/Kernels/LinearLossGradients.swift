@@ -1,0 +1,153 @@
+// Gradients of a linear layer's cross-entropy: of its weights, and of the hidden states (LinearLoss.swift).
+
+import CSupport
+
+extension Kernels {
+  /// A span of classes: its logits become gradients, which the weights take up; and its part of the tokens' gradients.
+  @inline(never)
+  static func addClasses<L: TileLanes>(
+    _ rooms: LossRooms<L>, _ span: Int, _ first: Int, _ last: Int, _ own: UnsafeMutablePointer<L.Scalar>
+  ) {
+    let job = rooms.job
+    let tokens = Int(SMXK_QUERY_BLOCK)
+    let lanes = LossRooms<L>.lanes
+    let pitch = Int(job.pointee.gradient_pitch)
+    let isFirst = job.pointee.first == 0
+    let isLast = job.pointee.first &+ job.pointee.count == job.pointee.tokens
+    if job.pointee.d_hidden.data != nil {
+      for block in 0..<rooms.blocks {
+        for tile in 0..<LossRooms<L>.tiles { clear(L.self, rooms.part(span, block, tile), rooms.padded &* lanes) }
+      }
+    }
+    var from = first
+    while from < last {
+      let to = Swift.min(from &+ Int(SMXK_CLASS_BLOCK), last)
+      let wantsWeights = job.pointee.d_weight.data != nil
+      if wantsWeights && isFirst { clearRows(L.self, rooms.sums(from), pitch, rooms.columns, to &- from) }
+      let weights = job.pointee.d_hidden.data != nil ? rooms.weights(from, to, own) : TileLeft(base: own, stride: 0)
+      for block in 0..<rooms.blocks {
+        let gradients = rooms.logits(block, from)
+        subtractTargets(rooms, block, from, to)
+        if job.pointee.d_hidden.data != nil {
+          for tile in 0..<LossRooms<L>.tiles {
+            product(
+              ColumnGoal<L>(), weights, rows: rooms.columns, steps: to &- from, gradients + tile &* lanes,
+              rooms.part(span, block, tile), lanes: lanes)
+          }
+        }
+        if wantsWeights {
+          var vector = 0
+          while vector < rooms.padded / L.count {
+            let width = panelWidth(rooms.padded / L.count, from: vector)
+            product(
+              RowGoal<L>(pitch: pitch), TileLeft(base: gradients, stride: tokens &* MemoryLayout<L.Scalar>.stride),
+              rows: to &- from, steps: Swift.min(tokens, Int(job.pointee.count) &- block &* tokens),
+              rooms.panels(block) + vector &* tokens &* L.count, rooms.sums(from) + vector &* L.count,
+              lanes: width &* L.count)
+            vector = vector &+ width
+          }
+        }
+        if job.pointee.d_bias.data != nil { addBias(rooms, block, from, to, isFirst: isFirst && block == 0) }
+      }
+      if wantsWeights && isLast { writeClasses(rooms, from, to) }
+      from = to
+    }
+  }
+
+  /// Logits of a block of classes to their gradients: what the weights count, less the smoothed part of all classes, less
+  /// the target's.
+  @inline(never)
+  private static func subtractTargets<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ from: Int, _ to: Int) {
+    let job = rooms.job
+    let tokens = Int(SMXK_QUERY_BLOCK)
+    let logits = rooms.logits(block, from)
+    let smoothing = job.pointee.label_smoothing
+    let each = L(L.Scalar(smoothing / Double(rooms.classes)))
+    var lane = 0
+    while lane < tokens {
+      let high = L(0) - L(at: rooms.state(SMXK_LOSS_HIGH, block) + lane)
+      let low = L(at: rooms.state(SMXK_LOSS_LOW, block) + lane)
+      let weight = L(at: rooms.state(SMXK_LOSS_WEIGHT, block) + lane)
+      let smoothed = L(0) - L(at: rooms.state(SMXK_LOSS_TARGET, block) + lane) * each
+      for j in 0..<(to &- from) {
+        let p = logits + (j &* tokens &+ lane)
+        (L(at: p).fma(L(L.log2e), high) - low).exp2().fma(weight, smoothed).store(at: p)
+      }
+      lane = lane &+ L.count
+    }
+    for i in 0..<Swift.min(tokens, Int(job.pointee.count) &- block &* tokens) {
+      let target = rooms.target(Int(job.pointee.first) &+ block &* tokens &+ i)
+      if target < from || target >= to { continue }
+      let p = logits + ((target &- from) &* tokens &+ i)
+      p.pointee -= rooms.state(SMXK_LOSS_TARGET, block)[i] * L.Scalar(1 - smoothing)
+    }
+  }
+
+  /// A block's gradients of logits, summed over its tokens in float64, into those of the bias.
+  @inline(never)
+  private static func addBias<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ from: Int, _ to: Int, isFirst: Bool) {
+    let job = rooms.job
+    for j in from..<to {
+      let row = rooms.logits(block, j)
+      var sum = 0.0
+      for i in 0..<Swift.min(Int(SMXK_QUERY_BLOCK), Int(job.pointee.count) &- block &* Int(SMXK_QUERY_BLOCK)) {
+        sum += Double(row[i])
+      }
+      let p = UnsafeMutableRawPointer(job.pointee.d_bias.data! + j &* Int(job.pointee.d_bias.column))
+      let before = isFirst ? 0 : p.loadUnaligned(as: L.Scalar.self)
+      let value = L.Scalar(Double(before) + sum) + 0
+      p.storeBytes(of: value == value ? value : .nan, as: L.Scalar.self)
+    }
+  }
+
+  /// Finished rows of the weight's gradient.
+  @inline(__always)
+  private static func writeClasses<L: TileLanes>(_ rooms: LossRooms<L>, _ from: Int, _ to: Int) {
+    let job = rooms.job
+    for j in from..<to {
+      let row = rooms.sums(j)
+      closeColumns(L.self, row, rooms.padded, times: 1)
+      if job.pointee.is_gradient_direct != 0 { continue }
+      write(
+        L.self, job.pointee.dtype, UnsafeMutableRawPointer(job.pointee.d_weight.data! + j &* Int(job.pointee.d_weight.row)),
+        Int(job.pointee.d_weight.column), row, rooms.columns)
+    }
+  }
+
+  /// The gradients of a block of tokens: the spans' parts, added in order.
+  @inline(never)
+  static func joinParts<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ own: UnsafeMutablePointer<L.Scalar>) {
+    let job = rooms.job
+    let lanes = LossRooms<L>.lanes
+    let padded = rooms.padded
+    for tile in 0..<LossRooms<L>.tiles {
+      let sums = rooms.part(0, block, tile)
+      for span in 1..<Swift.max(1, Int(job.pointee.span_count)) {
+        let part = rooms.part(span, block, tile)
+        var i = 0
+        while i < padded &* lanes {
+          (L(at: sums + i) + L(at: part + i)).store(at: sums + i)
+          i = i &+ L.count
+        }
+      }
+      closeColumns(L.self, sums, padded &* lanes, times: 1)
+      var lane = 0
+      while lane < lanes {
+        var column = 0
+        while column < padded {
+          transpose(L.self, sums + (column &* lanes &+ lane), lanes, own + column, padded, times: 1)
+          column = column &+ L.count
+        }
+        for l in 0..<L.count {
+          let token = block &* Int(SMXK_QUERY_BLOCK) &+ tile &* lanes &+ lane &+ l
+          if token >= Int(job.pointee.count) { break }
+          write(
+            L.self, job.pointee.dtype,
+            UnsafeMutableRawPointer(job.pointee.d_hidden.data! + (Int(job.pointee.first) &+ token) &* Int(job.pointee.d_hidden.row)),
+            Int(job.pointee.d_hidden.column), own + l &* padded, rooms.columns)
+        }
+        lane = lane &+ L.count
+      }
+    }
+  }
+}

@@ -7,8 +7,8 @@
 //
 // `left` is a caller's matrix, read where it lies one number at a time and spread over a vector; Q, S, P and O are
 // tiles of the workspace, `lanes` numbers a row. Each result is one chain of fused multiply-adds in the
-// order of the steps, so neither the shape of the tile nor the instruction set shows in it.
-// Order is part of the contract.
+// order of the steps, or, a score, the sum of such chains over 32 columns each, added in order: so neither the shape of the
+// tile nor the instruction set shows in it. Order is part of the contract.
 //
 // The limit is the FMA units: 8 rows × 3 vectors make 24 chains, and 11 loads for 24 FMA. Sixteen registers
 // (AVX2) hold 6 × 2 halves of a vector, 8 loads for 12. Additions of addresses run on the same ports as FMA: four
@@ -35,6 +35,8 @@ protocol TileGoal {
   /// Numbers from one row of results to the next, and of the right operand, where a strip is `lanes` wide.
   func pitch(lanes: Int) -> Int
   static func rightPitch(lanes: Int) -> Int
+  /// Steps of a chain, if a result is a sum of several; 0 if it is one chain.
+  static var piece: Int { get }
   /// The largest sum of each lane so far, and where it goes with those of the strip.
   func largest(lane: Int) -> L
   func keep(largest: L, lane: Int)
@@ -43,6 +45,7 @@ protocol TileGoal {
 extension TileGoal {
   @inline(__always) func pitch(lanes: Int) -> Int { lanes }
   @inline(__always) static func rightPitch(lanes: Int) -> Int { lanes }
+  static var piece: Int { @inline(__always) get { 0 } }
   @inline(__always) func largest(lane: Int) -> L { L(0) }
   @inline(__always) func keep(largest: L, lane: Int) {}
 }
@@ -54,6 +57,7 @@ extension Kernels {
   struct ScoreGoal<L: TileLanes>: TileGoal {
     let largest: UnsafeMutablePointer<L.Scalar>
     static var stepsAlongRows: Bool { @inline(__always) get { true } }
+    static var piece: Int { @inline(__always) get { Int(SMXK_SCORE_PIECE) } }
     @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) { sum.store(at: place) }
     @inline(__always) func largest(lane: Int) -> L { L(at: largest + lane) }
     @inline(__always) func keep(largest most: L, lane: Int) { most.store(at: largest + lane) }
@@ -173,15 +177,38 @@ extension Kernels {
       upper += moved
       b += count &* pitch
     }
+    @inline(__always) func walk(_ count: Int) {
+      var rest = count
+      while rest >= 4 {
+        take(4)
+        rest = rest &- 4
+      }
+      while rest >= 1 {
+        take(1)
+        rest = rest &- 1
+      }
+    }
+    /// Each sum and its place among the results.
+    @inline(__always) func forEachSum(_ body: (inout G.L, UnsafeMutablePointer<G.L.Scalar>) -> Void) {
+      for r in 0..<rows {
+        for v in 0..<vectors { body(&sums[r][v], results + (r &* goal.pitch(lanes: lanes) &+ v &* G.L.count)) }
+      }
+    }
     var rest = steps
-    while rest >= 4 {
-      take(4)
-      rest = rest &- 4
+    if G.piece > 0 {
+      // The pieces before the last add up where the results will stand.
+      while rest > G.piece {
+        walk(G.piece)
+        let isFirst = rest == steps
+        forEachSum { sum, place in
+          (isFirst ? sum : G.L(at: place) + sum).store(at: place)
+          sum = G.L(0)
+        }
+        rest = rest &- G.piece
+      }
     }
-    while rest >= 1 {
-      take(1)
-      rest = rest &- 1
-    }
+    walk(rest)
+    if G.piece > 0 && rest < steps { forEachSum { sum, place in sum = G.L(at: place) + sum } }
     for v in 0..<vectors {
       let lane = v &* G.L.count
       var largest = goal.largest(lane: lane)

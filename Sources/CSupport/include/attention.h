@@ -9,6 +9,9 @@
  * (docs/attention.md). */
 enum { SMXK_KEY_BLOCK = 64, SMXK_KEY_SPAN = 1024 };
 
+/* Columns of query and key whose products are one chain; a score is the sum of these. Part of it, too. */
+enum { SMXK_SCORE_PIECE = 32 };
+
 /* Queries that are worked on as FewQueries.swift does. */
 enum { SMXK_FEW = 4 };
 

@@ -112,11 +112,14 @@ extension Kernels {
     let place = Place<L>(job, task / spans, scratch)
     if place.tiles <= 0 { return }
     let bench = place.bench
+    if usesTiles(bench) { smxk_amx_begin() }
+    defer { if usesTiles(bench) { smxk_amx_end() } }
     var lower = bench.keys
     var upper = 0
     for t in 0..<place.tiles {
       let tile = bench.tile(t)
       begin(tile, firstRow: (place.firstTile &+ t) &* Int(job.pointee.tile_lanes))
+      if usesTiles(bench) { loadPairs(tile) }
       lower = Swift.min(lower, Int(tile.header.pointee.lower))
       upper = Swift.max(upper, Int(tile.header.pointee.upper))
     }
@@ -242,11 +245,18 @@ extension Kernels {
   @inline(__always)
   static func visit<L: TileLanes>(_ bench: Bench<L>, _ tiles: Int, from: Int, to: Int) {
     let only = bench.tile(0)
+    if usesTiles(bench) {
+      visitFast(bench, tiles, from: from, to: to)
+      var isDone = true
+      for t in 0..<tiles where !isFast(bench.tile(t), from: from, to: to) { isDone = false }
+      if isDone { return }
+    }
     let block = KeyBlock(
       bench, from: from, to: to,
       isFew: tiles == 1 && isFew(only) && to &- from >= L.count && isWhole(only, from, to))
     for t in 0..<tiles {
       let tile = bench.tile(t)
+      if isFast(tile, from: from, to: to) { continue }
       let first = Swift.max(from, Int(tile.header.pointee.lower))
       let last = Swift.min(to, Int(tile.header.pointee.upper))
       if first < last && seesAny(tile, first, last) { absorb(tile, block, first, last) }

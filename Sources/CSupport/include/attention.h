@@ -45,12 +45,14 @@ typedef struct smxk_rooms {
   int64_t bias, shown;  /* the same of the bias, and of the mask as 1 and 0 */
   int64_t turn;         /* a block's numbers for a vector of lanes, before or after they are turned */
   int64_t keys, values; /* a block of each, where they cannot be used in place */
+  int64_t fast_values, fast_weights, fast_sums; /* AttentionFast.swift */
   int64_t tiles;        /* the first tile */
   int64_t tile_bytes;
   /* Inside a tile, behind its smxk_tile: */
   int64_t query;        /* head size × lanes, scaled */
   int64_t sums, totals; /* value size × lanes: of this span, of the spans before */
   int64_t few;          /* SMXK_FEW rows of value size */
+  int64_t pairs;        /* the queries as pairs of bfloat16: half the head size × lanes (AttentionFast.swift) */
   int64_t state;        /* SMXK_STATES rows of lanes */
   int64_t lanes;        /* SMXK_PLACES rows of int64 */
   int64_t bytes;        /* of all */
@@ -78,7 +80,18 @@ typedef struct smxk_attention {
   char *partials;       /* their sums, tile by tile and span by span, partial_bytes each */
   int64_t partial_bytes;
   char *workspace;      /* NULL: the thread's scratch is enough */
+  int32_t is_fast;      /* whole blocks go through AMX */
 } smxk_attention;
+
+/* Products of bfloat16 on AMX tiles (amx.c). Whether CPU and kernel let this process use them: */
+int32_t smxk_amx_is_ready(void);
+/* Before the first product of a task on its thread, and after the last. */
+void smxk_amx_begin(void);
+void smxk_amx_end(void);
+/* results (rows × 16·vectors) = left (rows of 32·steps bfloat16, left_stride bytes apart) times right (16·steps rows of
+ * 16·vectors pairs): for each pair the left numbers 2k and 2k + 1. rows is a multiple of 16, vectors 1 to 3. */
+void smxk_amx_product(const void *_Nonnull left, int64_t left_stride, const void *_Nonnull right, int64_t rows, int64_t steps,
+                      int64_t vectors, float *_Nonnull results);
 
 /* Two results of attention and their union; lse.data NULL where it is not wanted. */
 typedef struct smxk_merge {

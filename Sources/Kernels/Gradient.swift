@@ -189,14 +189,14 @@ extension Kernels {
     let isLog = job.pointee.operation == SMXK_LOG_SOFTMAX_VJP
     if isSum {
       let sum = isLog
-        ? sumGradient(Own<L>.self, Yes.self, No.self, y, dy, from, to, y)
-        : sumGradient(Own<L>.self, No.self, No.self, y, dy, from, to, y)
+        ? sumGradient(Own<L>.self, Yes.self, y, dy, from, to, lines: y)
+        : sumGradient(Own<L>.self, No.self, y, dy, from, to, lines: y)
       partial.high = sum.high
       partial.low = sum.low
       return
     }
     let out = isDirect ? own(UnsafePointer(row.pointee.out)) : y
-    finishGradient(L.self, row, isLog, y + from, dy + from, out + from, to &- from)
+    finishGradient(L.self, row, isLog, y, dy, out, from, to)
     fill(L.self, out, 0, from, 0)
     fill(L.self, out, to, length, 0)
     if isDirect { return }
@@ -204,52 +204,49 @@ extension Kernels {
     scatter(L.self, job, row, out, start, length)
   }
 
-  /// `count` results, the row's sum and form being known.
+  /// Results from..<to, the row's sum and form being known.
   @inline(never)
   static func finishGradient<L: Lanes>(
-    _: L.Type, _ row: UnsafePointer<smxk_row>, _ isLog: Bool, _ y: UnsafeRawPointer, _ dy: UnsafeRawPointer,
-    _ out: UnsafeMutablePointer<L.Scalar>, _ count: Int
+    _: L.Type, _ row: UnsafePointer<smxk_row>, _ isLog: Bool, _ y: UnsafePointer<L.Scalar>,
+    _ dy: UnsafePointer<L.Scalar>, _ out: UnsafeMutablePointer<L.Scalar>, _ from: Int, _ to: Int
   ) {
     let sum = Sum(high: row.pointee.sum_high, low: row.pointee.sum_low)
     let temperature = row.pointee.temperature
     switch row.pointee.form {
     case SMXK_CONSTANT:
-      fill(L.self, out, 0, count, row.pointee.constant.isNaN ? quietNaN(L.self) : 0)
+      fill(L.self, out, from, to, row.pointee.constant.isNaN ? quietNaN(L.self) : 0)
     case SMXK_PLAIN:
       if isLog {
-        differentiate(Own<L>.self, No.self, LogSoftmaxGradient<L>(sum), y, dy, out, count)
+        differentiate(LogSoftmaxGradient<L>(sum), y, dy, out, from, to)
       } else {
-        differentiate(Own<L>.self, No.self, SoftmaxGradient<L>(sum), y, dy, out, count)
+        differentiate(SoftmaxGradient<L>(sum), y, dy, out, from, to)
       }
     default:
       if isLog {
-        differentiate(
-          Own<L>.self, No.self, ScaledGradient<L, Yes>(sum, temperature: temperature), y, dy, out, count)
+        differentiate(ScaledGradient<L, Yes>(sum, temperature: temperature), y, dy, out, from, to)
       } else {
-        differentiate(
-          Own<L>.self, No.self, ScaledGradient<L, No>(sum, temperature: temperature), y, dy, out, count)
+        differentiate(ScaledGradient<L, No>(sum, temperature: temperature), y, dy, out, from, to)
       }
     }
   }
 
-  /// out = gradient(y, dy) for `count` elements; out may be either.
+  /// out = gradient(y, dy) of the elements from..<to; out may be either.
   @inline(__always)
-  static func differentiate<F: Format, G: Gradient, IsLong: Choice>(
-    _: F.Type, _: IsLong.Type, _ gradient: G, _ y: UnsafeRawPointer, _ dy: UnsafeRawPointer,
-    _ out: UnsafeMutableRawPointer, _ count: Int
-  ) where G.L == F.L {
-    write(F.self, IsLong.self, out, count) { i in
-      gradient(F.load(y, i), F.load(dy, i))
-    } part: { i, lanes in
-      gradient(F.load(y, i, 0, lanes, fill: 0), F.load(dy, i, 0, lanes, fill: 0))
+  static func differentiate<G: Gradient>(
+    _ gradient: G, _ y: UnsafePointer<G.L.Scalar>, _ dy: UnsafePointer<G.L.Scalar>,
+    _ out: UnsafeMutablePointer<G.L.Scalar>, _ from: Int, _ to: Int
+  ) {
+    visit(G.L.self, from, to) { i, first, last in
+      let dx = gradient(load(y + i, first, last, fill: 0), load(dy + i, first, last, fill: 0))
+      store(dx, out + i, first, last)
     }
   }
 
-  /// S of the elements from..<to of the chunk at y and dy. Asks for the lines of `lines` beside those of y if Asks.
+  /// S of the elements from..<to of the chunk at y and dy. Asks for the lines of `lines` on its way.
   @inline(__always)
-  static func sumGradient<F: Format, IsLog: Choice, Asks: Choice>(
-    _: F.Type, _: IsLog.Type, _: Asks.Type, _ y: UnsafeRawPointer, _ dy: UnsafeRawPointer, _ from: Int, _ to: Int,
-    _ lines: UnsafeRawPointer
+  static func sumGradient<F: Format, IsLog: Choice>(
+    _: F.Type, _: IsLog.Type, _ y: UnsafeRawPointer, _ dy: UnsafeRawPointer, _ from: Int, _ to: Int,
+    lines: UnsafeRawPointer
   ) -> Sum {
     typealias L = F.L
     var terms = Terms<L>()
@@ -263,7 +260,7 @@ extension Kernels {
       i = i &+ L.count
     }
     while i &+ L.count <= to {
-      if Asks.isTrue { I.prefetchWrite(lines + i &* F.size) }
+      I.prefetchWrite(lines + i &* F.size)
       if IsLog.isTrue { terms.add(F.load(dy, i)) } else { terms.add(F.load(y, i), times: F.load(dy, i)) }
       i = i &+ L.count
     }

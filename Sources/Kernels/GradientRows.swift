@@ -3,7 +3,7 @@
 // Memory is the limit: y and dy are read and dx is written, 12 bytes for an element of float32. A row has two passes,
 // and what each waits for is asked for in the other. The sum reads y and dy from the cache and asks for dx's lines; the
 // results fill those and ask for the next row's y and dy. Of a row too long for that to stay in the second-level cache only
-// dx is asked for, half a page ahead.
+// dx is asked for, a page ahead of its results.
 //
 // Limits, AVX-512 with two vector ports, 16 float32: sum 10 operations (four conversions of two each, two fma), results 3 and a
 // store: 6.5 cycles, where 192 bytes from memory take 40.
@@ -52,60 +52,74 @@ extension Kernels {
     let cols = Int(job.pointee.cols)
     let isNear = cols &* F.size <= nearRowBytes
     for index in first..<first &+ count {
-      let at = gradientRow(job, index, scratch)
-      let sum = isNear
-        ? gradientSum(F.self, IsLog.self, Yes.self, at, cols) : gradientSum(F.self, IsLog.self, No.self, at, cols)
+      let at = gradientRow(job, index, isNear, scratch)
+      let sum = gradientSum(F.self, IsLog.self, at, cols)
       // Before anything is written over y or dy. (NaN is not below.)
       guard sum.high.magnitude < gradientLimit(F.L.self) else {
         rowInStages(F.L.self, job, index, scratch)
         continue
       }
       if IsLog.isTrue {
-        finishRow(F.self, LogSoftmaxGradient<F.L>(sum), at, cols, isNear)
+        finishRow(F.self, LogSoftmaxGradient<F.L>(sum), at, cols)
       } else {
-        finishRow(F.self, SoftmaxGradient<F.L>(sum), at, cols, isNear)
+        finishRow(F.self, SoftmaxGradient<F.L>(sum), at, cols)
       }
     }
   }
 
-  /// Where a row lies, and from it to the next in bytes, 0 where rows are not evenly spaced.
+  /// Where a row lies, and what its passes ask for beside: element i of it together with element i of the row.
   struct GradientRow {
     let y: UnsafeRawPointer
     let dy: UnsafeRawPointer
     let out: UnsafeMutableRawPointer
-    let yStep: Int
-    let dyStep: Int
+    /// During the sum, to be written.
+    let lines: UnsafeRawPointer
+    /// During the results.
+    let first: UnsafeRawPointer
+    let second: UnsafeRawPointer
   }
 
   @inline(__always)
   static func gradientRow(
-    _ job: UnsafePointer<smxk_job>, _ index: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _ job: UnsafePointer<smxk_job>, _ index: Int, _ isNear: Bool, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) -> GradientRow {
+    var y = job.pointee.x!
+    var dy = job.pointee.weights!
+    var out = job.pointee.out!
+    // To the next row; rows that are not evenly spaced ask for their own lines.
+    var yStep = 0
+    var dyStep = 0
     if job.pointee.outer_count == 1 {
       let axis = job.pointee.outer!
-      return GradientRow(
-        y: job.pointee.x! + index &* Int(axis.pointee.x), dy: job.pointee.weights! + index &* Int(axis.pointee.weights),
-        out: job.pointee.out! + index &* Int(axis.pointee.out), yStep: Int(axis.pointee.x),
-        dyStep: Int(axis.pointee.weights))
+      yStep = Int(axis.pointee.x)
+      dyStep = Int(axis.pointee.weights)
+      y += index &* yStep
+      dy += index &* dyStep
+      out += index &* Int(axis.pointee.out)
+    } else {
+      let row = row(of: scratch)
+      locate(job, row, index)
+      y = UnsafeRawPointer(row.pointee.x!)
+      dy = UnsafeRawPointer(row.pointee.weights!)
+      out = UnsafeMutableRawPointer(row.pointee.out!)
     }
-    let row = row(of: scratch)
-    locate(job, row, index)
+    let ahead = UnsafeRawPointer(out) + 4096
     return GradientRow(
-      y: UnsafeRawPointer(row.pointee.x!), dy: UnsafeRawPointer(row.pointee.weights!),
-      out: UnsafeMutableRawPointer(row.pointee.out!), yStep: 0, dyStep: 0)
+      y: y, dy: dy, out: out, lines: isNear ? UnsafeRawPointer(out) : y, first: isNear ? y + yStep : ahead,
+      second: isNear ? dy + dyStep : ahead)
   }
 
   @inline(__always)
-  static func gradientSum<F: Format, IsLog: Choice, Asks: Choice>(
-    _: F.Type, _: IsLog.Type, _: Asks.Type, _ at: GradientRow, _ cols: Int
+  static func gradientSum<F: Format, IsLog: Choice>(
+    _: F.Type, _: IsLog.Type, _ at: GradientRow, _ cols: Int
   ) -> Sum {
     var sum = Sum(high: 0, low: 0)
     var start = 0
     while start < cols {
       let bytes = start &* F.size
       let part = sumGradient(
-        F.self, IsLog.self, Asks.self, at.y + bytes, at.dy + bytes, 0, Swift.min(chunkSize, cols &- start),
-        UnsafeRawPointer(at.out) + bytes)
+        F.self, IsLog.self, at.y + bytes, at.dy + bytes, 0, Swift.min(chunkSize, cols &- start),
+        lines: at.lines + bytes)
       // The first chunk stands alone: adding it to zero would change nothing but take its time.
       if start == 0 { sum = part } else { sum.add(part) }
       start = start &+ chunkSize
@@ -115,19 +129,15 @@ extension Kernels {
 
   @inline(__always)
   static func finishRow<F: Format, G: Gradient>(
-    _: F.Type, _ gradient: G, _ at: GradientRow, _ cols: Int, _ isNear: Bool
+    _: F.Type, _ gradient: G, _ at: GradientRow, _ cols: Int
   ) where G.L == F.L {
-    if isNear {
-      write(F.self, No.self, at.out, cols) { i in
-        let bytes = i &* F.size
-        I.prefetchAhead(at.y + (at.yStep &+ bytes))
-        I.prefetchAhead(at.dy + (at.dyStep &+ bytes))
-        return gradient(F.load(at.y, i), F.load(at.dy, i))
-      } part: { i, lanes in
-        gradient(F.load(at.y, i, 0, lanes, fill: 0), F.load(at.dy, i, 0, lanes, fill: 0))
-      }
-    } else {
-      differentiate(F.self, Yes.self, gradient, at.y, at.dy, at.out, cols)
+    write(F.self, No.self, at.out, cols) { i in
+      let bytes = i &* F.size
+      I.prefetchAhead(at.first + bytes)
+      I.prefetchAhead(at.second + bytes)
+      return gradient(F.load(at.y, i), F.load(at.dy, i))
+    } part: { i, lanes in
+      gradient(F.load(at.y, i, 0, lanes, fill: 0), F.load(at.dy, i, 0, lanes, fill: 0))
     }
   }
 }

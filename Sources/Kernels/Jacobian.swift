@@ -107,17 +107,15 @@ extension Kernels {
     let whole = L.Eight(temperature)
     let inverse = L.Eight(1 / temperature)
     func eight(_ a: L.Eight, _ b: L.Eight) -> L.Eight {
+      // Of float32 the product is exact. 0 - 0 and, after the division, + 0: no result is -0.
       let entry = L.Eight(0) - a * b
-      return L.isSingle ? entry * inverse : entry / whole
+      return L.isSingle ? entry * inverse + L.Eight(0) : temperature == 1 ? entry : entry / whole + L.Eight(0)
     }
     func entry(_ at: Int, _ first: Int, _ last: Int) {
       let column: L = load(tiles.columns + at, first, last, fill: 0)
-      // 0 - 0 and, after the division, + 0: no result is -0.
-      let entry = temperature == 1
-        ? L(0) - p * column
-        : L(
-          lower: eight(p.eight, column.eight),
-          upper: L.isSingle ? eight(p.upperEight, column.upperEight) : L.Eight(0)) + L(0)
+      let entry = L(
+        lower: eight(p.eight, column.eight),
+        upper: L.isSingle ? eight(p.upperEight, column.upperEight) : L.Eight(0))
       let shows: L = load(tiles.showsColumn + at, first, last, fill: 0)
       store(L.pick(shows, equalTo: L(0), L(0), quiet(entry)), out + at, first, last)
     }

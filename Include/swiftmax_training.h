@@ -38,12 +38,13 @@ extern "C" {
  *           every visible element; else NaN where dy is, or dy infinite and softmax 0. A row that a bias has closed is 0.
  *           T = 0 and T = +inf: 0 wherever dx would not be NaN for the reasons above, the limits of softmax being
  *           constant but where two elements tie. T counts as either as in smx_softmax.
- * Accuracy  Of the exact values of the formula at the given y and dy, u being 2^-24 for float32 and 2^-53 for float64:
- *             softmax      |error| <= 3u |dx| + 4u² · y · (sum of |y·dy|) / T
- *             log_softmax  |error| <= 3u |dx| + (2u · exp(y) · |sum of dy| + 4u² · exp(y) · sum of |dy|) / T
- *           with one u more where T is not 1, for rows to 2^20 and results in the normal range. So the sum's own error, which
- *           cancellation in dy - sum would show, counts for nothing in float32, where peers keep 24 bits of it.
- *           logsumexp: 3u |dx| over that of softmax (2 ulp). float16, bfloat16: those of float32 and one rounding.
+ * Accuracy  From the exact values of the formula at the given y and dy, u being 2^-24 for float32 and 2^-53 for float64, and
+ *           c, the error of the sum, 2^-44 and 2^-88:
+ *             softmax      |error| <= 3u |dx| + c · y · (sum of |y·dy|) / T
+ *             log_softmax  |error| <= 3u |dx| + (2u · exp(y) · |sum of dy| + c · exp(y) · sum of |dy|) / T
+ *           with one u more where T is not 1, for rows to 2^20 and results in the normal range. So dy - sum may lose 20 (35)
+ *           bits to cancellation before the sum shows; a sum of u's precision shows at the first. logsumexp: that
+ *           of softmax, 2 ulp, and one rounding. float16, bfloat16: that of float32 and one rounding.
  * Threads   As softmax. No call allocates.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _AXIS, _VALUE, _OVERLAP, _OVERFLOW, _ISA, _THREADS. */
 

@@ -123,7 +123,7 @@ extension Kernels {
     guard diagonal >= 0 && diagonal < length else { return }
     let own = Double(tiles.lines[i])
     let top = own * (1 - own)
-    let value = L.isSingle ? top * (1 / temperature) : top / temperature
+    let value = (L.isSingle ? top * (1 / temperature) : top / temperature) + 0
     out[diagonal] = value.isNaN ? quietNaN(L.self) : L.Scalar(value)
   }
 }

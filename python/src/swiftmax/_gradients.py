@@ -65,9 +65,10 @@ def softmax_vjp(y, dy, axis=-1, *, temperature=1.0, mask=None, out=None):
 
     Notes
     -----
-    Within three units of 2**-24 (2**-53) of each result in float32 (float64), but for
-    ``4 * unit**2 * y * sum(abs(y * dy))``: float32 adds the products in float64, where they are
-    exact, and float64 adds them as pairs of numbers. A temperature costs one unit. A NaN or an
+    Within three units of 2**-24 (2**-53) of each result in float32 (float64), but for 2**-44
+    (2**-88) times ``y * sum(abs(y * dy))``, the error of the sum: float32 adds the products in
+    float64, where they are exact, and float64 adds them as pairs of numbers, so that cancellation
+    in ``dy - sum`` does not show it. A temperature costs one unit. A NaN or an
     infinity in a visible `y` or `dy` makes every visible element of its row NaN. A bias of
     `softmax` shows in `y` and is not needed. Layout, batch, threads and instruction set never
     change a bit of the result.
@@ -178,7 +179,7 @@ def log_softmax_vjp(y, dy, axis=-1, *, temperature=1.0, mask=None, out=None):
     Notes
     -----
     Within three units of 2**-24 (2**-53) of each result in float32 (float64), and two of
-    ``exp(y) * abs(sum(dy))``, but for ``4 * unit**2 * exp(y) * sum(abs(dy))``. A NaN or an
+    ``exp(y) * abs(sum(dy))``, but for 2**-44 (2**-88) times ``exp(y) * sum(abs(dy))``. A NaN or an
     infinity in a visible `dy` makes every visible element of its row NaN; a NaN in `y`, or a `y`
     above 32, which is no logarithm of a probability, that element alone.
 

@@ -52,7 +52,7 @@ extension Kernels {
     let cols = Int(job.pointee.cols)
     let isNear = cols &* F.size <= nearRowBytes
     for index in first..<first &+ count {
-      let at = gradientRow(job, index, isNear, scratch)
+      let at = gradientRow(job, index, isNear, hasNext: index &+ 1 < first &+ count, scratch)
       let sum = gradientSum(F.self, IsLog.self, at, cols)
       // Before anything is written over y or dy. (NaN is not below.)
       guard sum.high.magnitude < gradientLimit(F.L.self) else {
@@ -81,20 +81,22 @@ extension Kernels {
 
   @inline(__always)
   static func gradientRow(
-    _ job: UnsafePointer<smxk_job>, _ index: Int, _ isNear: Bool, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _ job: UnsafePointer<smxk_job>, _ index: Int, _ isNear: Bool, hasNext: Bool,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) -> GradientRow {
     var y = job.pointee.x!
     var dy = job.pointee.weights!
     var out = job.pointee.out!
-    // To the next row; rows that are not evenly spaced ask for their own lines.
+    // To the next row. Rows that are not evenly spaced ask for their own lines, and so does a task's last row, which
+    // another thread's may follow.
     var yStep = 0
     var dyStep = 0
     if job.pointee.outer_count == 1 {
       let axis = job.pointee.outer!
-      yStep = Int(axis.pointee.x)
-      dyStep = Int(axis.pointee.weights)
-      y += index &* yStep
-      dy += index &* dyStep
+      yStep = hasNext ? Int(axis.pointee.x) : 0
+      dyStep = hasNext ? Int(axis.pointee.weights) : 0
+      y += index &* Int(axis.pointee.x)
+      dy += index &* Int(axis.pointee.weights)
       out += index &* Int(axis.pointee.out)
     } else {
       let row = row(of: scratch)

@@ -50,6 +50,10 @@ extension Kernels {
     let length = Swift.min(chunkSize, Int(job.pointee.cols) &- start)
     let from = Swift.min(Swift.max(Int(row.pointee.lower) &- start, 0), length)
     let to = Swift.max(from, Swift.min(Int(row.pointee.upper) &- start, length))
+    if isGradient(job) {
+      gradientChunk(L.self, job, row, from, to, start, length, scratch, &partial)
+      return
+    }
     let isDirect = isDirect(job)
     let high = isDirect
       ? UnsafeMutableRawPointer(mutating: row.pointee.x!).assumingMemoryBound(to: L.Scalar.self) + start
@@ -80,6 +84,7 @@ extension Kernels {
         ? UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self) + start
         : high
       finish(job, row, elements, out, length, hasTerms: isDirect || resident)
+      if job.pointee.factor != nil { applyFactor(job, row, elements, out, start, length, scratch) }
       if !isDirect { scatter(L.self, job, row, high, start, length) }
     }
   }

@@ -53,6 +53,11 @@ extension Kernels {
     @inline(__always) public init(eight: F64) {
       v = SIMD16<Float>(lowHalf: I.narrow(eight.v), highHalf: SIMD8<Float>(repeating: 0))
     }
+    @inline(__always) public var upperEight: F64 { F64(v: I.widen(v.highHalf)) }
+    @inline(__always) public init(lower: F64, upper: F64) {
+      v = SIMD16<Float>(lowHalf: I.narrow(lower.v), highHalf: I.narrow(upper.v))
+    }
+    @inline(__always) public static func total(eight high: F64, low: F64) -> Sum { F64.total(eight: high, low: low) }
     @inline(__always) public static func loadEight(_ p: UnsafePointer<Double>) -> F64 { F64(at: p) }
     @inline(__always) public static func storeEight(_ v: F64, _ p: UnsafeMutablePointer<Double>) { v.store(at: p) }
 

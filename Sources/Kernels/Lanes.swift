@@ -38,12 +38,17 @@ public protocol Lanes {
   /// The first eight lanes as float64, and eight float64 rounded into the first lanes.
   var eight: Eight { get }
   init(eight: Eight)
+  /// The lanes from the ninth on, where there are any, and both halves put together.
+  var upperEight: Eight { get }
+  init(lower: Eight, upper: Eight)
   /// Eight float64 from memory and back.
   static func loadEight(_ p: UnsafePointer<Double>) -> Eight
   static func storeEight(_ v: Eight, _ p: UnsafeMutablePointer<Double>)
 
   /// (self - origin) + low over all lanes, in the fixed tree of Sum.swift.
   func total(origin: Scalar, low: Self) -> Sum
+  /// high + low over eight lanes, in the same tree, as a pair; NaN where it is not finite.
+  static func total(eight high: Eight, low: Eight) -> Sum
   /// Lane l of the result is lane l + n of this, counted around.
   func turned(by n: Int) -> Self
   /// The largest lane; a maximum does not depend on the order.

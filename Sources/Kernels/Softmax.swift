@@ -19,6 +19,10 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
+    if isGradient(job) {
+      gradients(L.self, job, first: first, count: count, scratch)
+      return
+    }
     if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_COLUMNS {
       columns(L.self, job, first: first, count: count, scratch)
       return
@@ -72,8 +76,9 @@ extension Kernels {
     row.pointee.tests_elements = 0
     row.pointee.resident = 0
     if job.pointee.structure != nil { findInterval(job, row) }
-    row.pointee.stage = SMXK_MAXIMUM
+    row.pointee.stage = isGradient(job) ? SMXK_SUM : SMXK_MAXIMUM
     row.pointee.found = nothingFound
+    if isGradient(job) { row.pointee.found.high = 0 }
     row.pointee.form = SMXK_PLAIN
     row.pointee.maximum_low = 0
     row.pointee.log_sum = 0
@@ -127,7 +132,9 @@ extension Kernels {
     case SMXK_MAXIMUM_LOW:
       row.pointee.maximum_low = found.high
       row.pointee.stage = SMXK_SUM
-    case SMXK_SUM: useSum(L.self, job, row, Sum(high: found.high, low: found.low))
+    case SMXK_SUM:
+      let sum = Sum(high: found.high, low: found.low)
+      if isGradient(job) { useGradientSum(L.self, row, sum) } else { useSum(L.self, job, row, sum) }
     case SMXK_SECOND_MAXIMUM: chooseRaise(L.self, job, row, second: found.high, ties: found.count)
     case SMXK_PRECISE_SUM: usePreciseSum(L.self, job, row, found)
     default: row.pointee.stage = SMXK_DONE
@@ -167,16 +174,20 @@ extension Kernels {
     let isPlain =
       temperature == 1 && job.pointee.bias == nil && job.pointee.weights == nil
       && maximum.magnitude < Double(L.plainLimit)
-    // Where 1/T is no number of this type even after scaling, every difference is 0 or out of range.
-    let unit = Double(L.unit)
-    let isZero =
-      temperature == 0 || 1 / (temperature * unit) > Double(L.Scalar.greatestFiniteMagnitude)
-    let isInfinite = temperature * 0x1p-40 * Double(L.Scalar.leastNormalMagnitude) >= 1
-    row.pointee.form =
-      isPlain ? SMXK_PLAIN : isZero ? SMXK_GREEDY : isInfinite ? SMXK_UNIFORM : SMXK_SCALED
+    row.pointee.form = isPlain ? SMXK_PLAIN : form(L.self, temperature)
     let hidesNaN = row.pointee.form == SMXK_GREEDY || row.pointee.form == SMXK_UNIFORM
     row.pointee.stage =
       hidesNaN ? SMXK_FIND_NAN : job.pointee.bias == nil ? SMXK_SUM : SMXK_MAXIMUM_LOW
+  }
+
+  /// Greedy, uniform or scaled. Where 1/T is no number of this type even after scaling, every difference is 0 or out
+  /// of range.
+  @inline(__always)
+  static func form<L: Lanes>(_: L.Type, _ temperature: Double) -> smxk_form {
+    let isZero =
+      temperature == 0 || 1 / (temperature * Double(L.unit)) > Double(L.Scalar.greatestFiniteMagnitude)
+    let isInfinite = temperature * 0x1p-40 * Double(L.Scalar.leastNormalMagnitude) >= 1
+    return isZero ? SMXK_GREEDY : isInfinite ? SMXK_UNIFORM : SMXK_SCALED
   }
 
   @inline(__always)

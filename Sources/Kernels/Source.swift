@@ -28,6 +28,7 @@ extension Kernels {
     var temperature = 0
     var weights = 0
     var sign = 0
+    var factor = 0
     var rest = number
     var i = Int(job.pointee.outer_count) &- 1
     while i >= 0 {
@@ -42,6 +43,7 @@ extension Kernels {
       temperature = temperature &+ place &* Int(axis.temperature)
       weights = weights &+ place &* Int(axis.weights)
       sign = sign &+ place &* Int(axis.sign)
+      factor = factor &+ place &* Int(axis.factor)
       if job.pointee.structure != nil {
         smxk_index_of(row)[Int(axis.place)] = Int64(place)
       }
@@ -56,6 +58,7 @@ extension Kernels {
     row.pointee.temperature = job.pointee.temperature.map {
       readScalar(job.pointee.temperature_dtype, $0 + temperature)
     } ?? 1
+    row.pointee.factor = job.pointee.factor.map { readScalar(job.pointee.dtype, $0 + factor) } ?? 1
   }
 
   // -- scalars of any dtype -----------------------------------------------------------------------

@@ -8,7 +8,7 @@
 import CSupport
 import CSwiftmax
 
-/// The operands of one call of the softmax family, each known to be whole.
+/// The operands of one call of the softmax family, each known to be whole. A gradient has y as x and dy as weights.
 struct Operands {
   let operation: Int
   let x: Tensor
@@ -18,6 +18,10 @@ struct Operands {
   var temperature: Tensor? = nil
   var weights: Tensor? = nil
   var sign: Tensor? = nil
+  /// One number for each row, which multiplies its results.
+  var factor: Tensor? = nil
+  /// out has the kept axes of x first, and others of its own behind them.
+  var hasMatrices = false
   var structure: UnsafePointer<smx_mask>? = nil
 }
 
@@ -26,6 +30,18 @@ struct Axes {
   let list: UnsafePointer<Int32>?
   let count: Int32
   let isAll: Bool
+
+  init(_ options: smx_softmax_options) {
+    list = UnsafePointer(options.axes)
+    count = options.axis_count
+    isAll = options.all_axes != 0
+  }
+
+  init(_ options: smx_logsumexp_options) {
+    list = UnsafePointer(options.axes)
+    count = options.axis_count
+    isAll = options.all_axes != 0
+  }
 }
 
 /// Marks the reduced axes of x; returns how many there are.
@@ -52,7 +68,9 @@ func markAxes(
       throw failure(SMX_ERROR_AXIS) {
         $0.add("axis ")
         $0.add(given)
-        $0.add(" is out of range for x of shape ")
+        $0.add(" is out of range for ")
+        $0.add(x.name)
+        $0.add(" of shape ")
         $0.add(shapeOf: x.raw)
       }
     }
@@ -61,7 +79,9 @@ func markAxes(
       throw failure(SMX_ERROR_AXIS) {
         $0.add("axis ")
         $0.add(given)
-        $0.add(" of x of shape ")
+        $0.add(" of ")
+        $0.add(x.name)
+        $0.add(" of shape ")
         $0.add(shapeOf: x.raw)
         $0.add(" is given twice")
       }
@@ -110,40 +130,21 @@ private func requireRows(
     $0.add(" of shape ")
     $0.add(shapeOf: tensor.raw)
     $0.add(broadcasts ? " does not broadcast to" : " is not")
-    $0.add(" the rows of x of shape ")
+    $0.add(" the rows of ")
+    $0.add(x.name)
+    $0.add(" of shape ")
     $0.add(shapeOf: x.raw)
   }
 }
 
 /// Checks all operands against one another; nothing has been written when it fails.
 func check(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) throws(Failure) {
+  try checkInputs(o, isReduced, kept: kept)
   let x = o.x
-  if !isFloat(x.dtype) {
-    throw failure(SMX_ERROR_DTYPE) {
-      $0.add("x has dtype ")
-      $0.add(dtypeName(x.dtype))
-      $0.add(", but must have float16, bfloat16, float32 or float64")
-    }
-  }
-  try o.out.require(dtype: x.dtype)
   if o.operation == SMXK_LOGSUMEXP {
     try requireRows(o.out, of: x, isReduced, kept: kept, broadcasts: false)
   } else {
     try requireSameShape(o.out, x)
-  }
-  try o.out.requireOwnPlaces()
-  if let mask = o.mask {
-    try mask.require(dtype: smx_dtype(SMX_BOOL))
-    try mask.requireBroadcast(to: x)
-  }
-  if let bias = o.bias {
-    let isNarrow = Int(x.dtype) == SMX_FLOAT16 || Int(x.dtype) == SMX_BFLOAT16
-    if !(isNarrow && Int(bias.dtype) == SMX_FLOAT32) { try bias.require(dtype: x.dtype) }
-    try bias.requireBroadcast(to: x)
-  }
-  if let weights = o.weights {
-    try weights.require(dtype: x.dtype)
-    try weights.requireBroadcast(to: x)
   }
   if let sign = o.sign {
     try sign.require(dtype: x.dtype)
@@ -155,26 +156,70 @@ func check(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) throws(F
     try sign.requireDistinct(from: o.mask, orSame: false)
     try sign.requireDistinct(from: o.bias, orSame: false)
   }
-  if let temperature = o.temperature {
-    try requireRows(temperature, of: x, isReduced, kept: kept, broadcasts: true)
-    try requireTemperatures(temperature)
-  }
-  try o.out.requireDistinct(from: x, orSame: o.operation != SMXK_LOGSUMEXP)
+  try checkPlaces(o, mayBeInput: o.operation != SMXK_LOGSUMEXP)
+}
+
+/// out shares no memory with an input, but that it may be one of x's shape.
+func checkPlaces(_ o: Operands, mayBeInput: Bool) throws(Failure) {
+  try o.out.requireOwnPlaces()
+  try o.out.requireDistinct(from: o.x, orSame: mayBeInput)
   try o.out.requireDistinct(from: o.mask)
   try o.out.requireDistinct(from: o.bias)
   try o.out.requireDistinct(from: o.weights)
   try o.out.requireDistinct(from: o.temperature)
+  try o.out.requireDistinct(from: o.factor)
+}
+
+/// Checks all that is read, and the dtype of out.
+func checkInputs(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) throws(Failure) {
+  let x = o.x
+  if !isFloat(x.dtype) {
+    throw failure(SMX_ERROR_DTYPE) {
+      $0.add(x.name)
+      $0.add(" has dtype ")
+      $0.add(dtypeName(x.dtype))
+      $0.add(", but must have float16, bfloat16, float32 or float64")
+    }
+  }
+  try o.out.require(dtype: x.dtype)
+  if let mask = o.mask {
+    try mask.require(dtype: smx_dtype(SMX_BOOL))
+    try mask.requireBroadcast(to: x)
+  }
+  if let bias = o.bias {
+    let isNarrow = Int(x.dtype) == SMX_FLOAT16 || Int(x.dtype) == SMX_BFLOAT16
+    if !(isNarrow && Int(bias.dtype) == SMX_FLOAT32) { try bias.require(dtype: x.dtype) }
+    try bias.requireBroadcast(to: x)
+  }
+  if let weights = o.weights {
+    try weights.require(dtype: x.dtype)
+    if isGradient(o.operation) { try requireSameShape(weights, x) } else { try weights.requireBroadcast(to: x) }
+  }
+  if let factor = o.factor {
+    try factor.require(dtype: x.dtype)
+    try requireRows(factor, of: x, isReduced, kept: kept, broadcasts: false)
+  }
+  if let temperature = o.temperature {
+    try requireRows(temperature, of: x, isReduced, kept: kept, broadcasts: true)
+    try requireTemperatures(temperature)
+  }
   try checkStructure(o.structure, x)
 }
+
+/// Whether an operation takes y and dy.
+func isGradient(_ operation: Int) -> Bool { operation >= SMXK_SOFTMAX_VJP }
 
 private func requireSameShape(_ out: Tensor, _ x: Tensor) throws(Failure) {
   var fits = out.rank == x.rank
   if fits { for axis in 0..<x.rank { fits = fits && out.length(axis) == x.length(axis) } }
   if fits { return }
   throw failure(SMX_ERROR_SHAPE) {
-    $0.add("out of shape ")
+    $0.add(out.name)
+    $0.add(" of shape ")
     $0.add(shapeOf: out.raw)
-    $0.add(" differs from x of shape ")
+    $0.add(" differs from ")
+    $0.add(x.name)
+    $0.add(" of shape ")
     $0.add(shapeOf: x.raw)
   }
 }
@@ -188,6 +233,8 @@ func makeJob(
   let merges = o.structure == nil
   var outerCount = 0
   var innerCount = 0
+  /// Kept axes before this one.
+  var before = 0
   var job = smxk_job()
   job.rows = 1
   job.cols = 1
@@ -203,9 +250,11 @@ func makeJob(
     func ofRow(_ tensor: Tensor?) -> Int64 {
       tensor.map { rowStride($0, axis, of: o.x, isReduced, kept: kept) } ?? 0
     }
-    a.out = isSum ? ofRow(o.out) : o.out.stride(axis)
+    a.out = isSum ? ofRow(o.out) : !o.hasMatrices ? o.out.stride(axis) : isReduced[axis] != 0 ? 0 : o.out.stride(before)
     a.temperature = ofRow(o.temperature)
     a.sign = ofRow(o.sign)
+    a.factor = ofRow(o.factor)
+    before += isReduced[axis] != 0 ? 0 : 1
     if isReduced[axis] != 0 {
       job.cols = job.cols &* a.count
       append(a, to: smxk_inner_of(plan), &innerCount, merges: merges)
@@ -232,6 +281,7 @@ func makeJob(
   job.mask = UnsafeRawPointer(o.mask?.raw.pointee.data)
   job.weights = UnsafeRawPointer(o.weights?.raw.pointee.data)
   job.sign = o.sign?.raw.pointee.data
+  job.factor = UnsafeRawPointer(o.factor?.raw.pointee.data)
   job.structure = o.structure
   if let bias = o.bias {
     job.bias = UnsafeRawPointer(bias.raw.pointee.data)
@@ -262,7 +312,7 @@ private func append(
       last.x == axis.x &* axis.count && last.out == axis.out &* axis.count
       && last.mask == axis.mask &* axis.count && last.bias == axis.bias &* axis.count
       && last.weights == axis.weights &* axis.count && last.sign == axis.sign &* axis.count
-      && last.temperature == axis.temperature &* axis.count
+      && last.temperature == axis.temperature &* axis.count && last.factor == axis.factor &* axis.count
     if isOneWalk {
       list[count - 1] = axis
       list[count - 1].count = last.count &* axis.count
@@ -277,16 +327,19 @@ private func append(
 private func directness(_ o: Operands, _ job: smxk_job) -> Int {
   let size = itemSize(job.dtype)
   let inner = job.inner[0]
+  let isGradient = isGradient(job.operation)
   let isContiguous =
     job.inner_count == 1
-    && (inner.count == 1 || (inner.x == size && (inner.out == size || job.operation == SMXK_LOGSUMEXP)))
-  guard o.mask == nil, o.bias == nil, o.weights == nil else { return SMXK_DIRECT_NONE }
-  let isPlain = o.structure == nil && o.temperature == nil && o.sign == nil
+    && (inner.count == 1
+      || (inner.x == size && (inner.out == size || job.operation == SMXK_LOGSUMEXP)
+        && (inner.weights == size || !isGradient)))
+  guard o.mask == nil, o.bias == nil, o.weights == nil || isGradient else { return SMXK_DIRECT_NONE }
+  let isPlain = o.structure == nil && o.temperature == nil && o.sign == nil && o.factor == nil
   if size < 4 { return isPlain && isContiguous ? SMXK_DIRECT_NARROW : SMXK_DIRECT_NONE }
   if !isContiguous {
     let last = job.outer[Int(job.outer_count) - 1]
     let isBesideRows = job.inner_count == 1 && last.count >= 8 && last.x == size && last.out == size
-    return isPlain && isBesideRows ? SMXK_DIRECT_COLUMNS : SMXK_DIRECT_NONE
+    return isPlain && isBesideRows && !isGradient ? SMXK_DIRECT_COLUMNS : SMXK_DIRECT_NONE
   }
   var condition = o.structure
   while let c = condition {

@@ -16,6 +16,9 @@ private let parallelThreshold: Int64 = 4096
 /// Elements of one task, so that threads finish at about the same time and a task's rows stay in cache.
 private let taskElements: Int64 = 32768
 
+/// Rows of a gradient's task where there are as many for each thread: a row asks for the next one's lines.
+private let gradientRows: Int64 = 8
+
 func run(_ job: inout smxk_job, on machine: Machine) {
   guard job.rows > 0 else { return }
   if job.cols == 0 && job.operation != SMXK_LOGSUMEXP { return }
@@ -34,6 +37,9 @@ func run(_ job: inout smxk_job, on machine: Machine) {
     rowsPerTask: isColumns
       ? min(max(1, 4 * taskElements / max(job.cols, 1) / 512) * 512, (job.rows / Int64(threads) + 63) / 64 * 64)
       : max(1, min(taskElements, elements / Int64(threads)) / max(job.cols, 1)))
+  if isGradient(job.operation) {
+    share.rowsPerTask = max(share.rowsPerTask, min(gradientRows, job.rows / (4 * Int64(threads))))
+  }
   let tasks = (job.rows + share.rowsPerTask - 1) / share.rowsPerTask
   smxk_parallel(
     threads, tasks, elements < wakingThreshold ? 1 : 0,
@@ -48,7 +54,7 @@ func run(_ job: inout smxk_job, on machine: Machine) {
 private struct Share {
   var job: smxk_job
   let rows: @convention(c) (UnsafePointer<smxk_job>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
-  let rowsPerTask: Int64
+  var rowsPerTask: Int64
 }
 
 // -- inside a row ------------------------------------------------------------------------------------

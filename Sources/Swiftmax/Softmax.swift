@@ -24,21 +24,31 @@ private func softmax(
   _ options: UnsafePointer<smx_softmax_options>?
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    var given = smx_softmax_options()
-    if let options {
-      if options.pointee.size != MemoryLayout<smx_softmax_options>.size {
-        throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_softmax_options>.size)
-      }
-      given = options.pointee
-    }
+    let given = try read(options)
     var operands = Operands(operation: operation, x: try Tensor(x, "x"), out: try Tensor(out, "out"))
     operands.temperature = try Tensor.optional(given.temperature, "temperature")
     operands.mask = try Tensor.optional(given.mask, "mask")
     operands.bias = try Tensor.optional(given.bias, "bias")
     operands.structure = UnsafePointer(given.structure)
-    let axes = Axes(list: given.axes, count: given.axis_count, isAll: given.all_axes != 0)
-    try execute(operands, axes, machine)
+    try execute(operands, Axes(given), machine)
   }
+}
+
+/// Options as they are given, or the default.
+func read(_ options: UnsafePointer<smx_softmax_options>?) throws(Failure) -> smx_softmax_options {
+  guard let options else { return smx_softmax_options() }
+  if options.pointee.size != MemoryLayout<smx_softmax_options>.size {
+    throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_softmax_options>.size)
+  }
+  return options.pointee
+}
+
+func read(_ options: UnsafePointer<smx_logsumexp_options>?) throws(Failure) -> smx_logsumexp_options {
+  guard let options else { return smx_logsumexp_options() }
+  if options.pointee.size != MemoryLayout<smx_logsumexp_options>.size {
+    throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_logsumexp_options>.size)
+  }
+  return options.pointee
 }
 
 @implementation @_cdecl("smx_logsumexp")
@@ -47,14 +57,7 @@ public func smx_logsumexp(
   _ options: UnsafePointer<smx_logsumexp_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    var given = smx_logsumexp_options()
-    if let options {
-      if options.pointee.size != MemoryLayout<smx_logsumexp_options>.size {
-        throw sizeFailure(
-          "options.size", options.pointee.size, MemoryLayout<smx_logsumexp_options>.size)
-      }
-      given = options.pointee
-    }
+    let given = try read(options)
     var operands = Operands(
       operation: SMXK_LOGSUMEXP, x: try Tensor(x, "x"), out: try Tensor(out, "out"))
     operands.weights = try Tensor.optional(given.weights, "weights")
@@ -62,26 +65,30 @@ public func smx_logsumexp(
     operands.bias = try Tensor.optional(given.bias, "bias")
     operands.sign = try Tensor.optional(given.sign, "sign")
     operands.structure = UnsafePointer(given.structure)
-    let axes = Axes(list: given.axes, count: given.axis_count, isAll: given.all_axes != 0)
-    try execute(operands, axes, machine)
+    try execute(operands, Axes(given), machine)
   }
 }
 
 /// One call on its way through the room for its plan.
-private struct Call {
+struct RowCall {
   let operands: Operands
   let axes: Axes
   let machine: Machine
+  let planAndRun: (RowCall, UnsafeMutablePointer<smxk_plan>) throws(Failure) -> Void
   var failure: Failure? = nil
 }
 
-private func execute(_ operands: Operands, _ axes: Axes, _ machine: Machine) throws(Failure) {
-  var call = Call(operands: operands, axes: axes, machine: machine)
+/// Checks, plans and runs a call.
+func execute(
+  _ operands: Operands, _ axes: Axes, _ machine: Machine,
+  _ planAndRun: @escaping (RowCall, UnsafeMutablePointer<smxk_plan>) throws(Failure) -> Void = planAndRun
+) throws(Failure) {
+  var call = RowCall(operands: operands, axes: axes, machine: machine, planAndRun: planAndRun)
   smxk_with_plan(
     { context, plan in
-      let call = context.assumingMemoryBound(to: Call.self)
+      let call = context.assumingMemoryBound(to: RowCall.self)
       do throws(Failure) {
-        try planAndRun(call.pointee, plan)
+        try call.pointee.planAndRun(call.pointee, plan)
       } catch {
         call.pointee.failure = error
       }
@@ -89,7 +96,7 @@ private func execute(_ operands: Operands, _ axes: Axes, _ machine: Machine) thr
   if let failure = call.failure { throw failure }
 }
 
-private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
+func planAndRun(_ call: RowCall, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
   let o = call.operands
   let isReduced = smxk_reduced_of(plan)
   _ = try markAxes(call.axes, of: o.x, isReduced)

@@ -17,13 +17,14 @@
 enum { SMXK_CHUNK = 4096 };
 
 typedef intptr_t smxk_operation; /* intptr_t: Swift sees enumerators as Int */
-enum { SMXK_SOFTMAX = 0, SMXK_LOG_SOFTMAX = 1, SMXK_LOGSUMEXP = 2 };
+/* The gradients take y as x and dy as weights; that of logsumexp is a softmax with factors. */
+enum { SMXK_SOFTMAX = 0, SMXK_LOG_SOFTMAX = 1, SMXK_LOGSUMEXP = 2, SMXK_SOFTMAX_VJP = 3, SMXK_LOG_SOFTMAX_VJP = 4 };
 
 /* One axis: its length, its place in the caller's tensor, and each operand's byte stride along it. */
 typedef struct smxk_axis {
   int64_t count;
   int64_t place;
-  int64_t x, out, mask, bias, temperature, weights, sign;
+  int64_t x, out, mask, bias, temperature, weights, sign, factor;
 } smxk_axis;
 
 /* Rows that the kernels may read and write in place: contiguous float32 or float64, no bias, no weights,
@@ -51,10 +52,18 @@ typedef struct smxk_job {
   const void *x;
   void *out;
   const void *mask, *bias, *temperature, *weights;
+  const void *factor;          /* NULL, or by row what the results are multiplied by, of dtype */
   void *sign;
   const smx_mask *structure;   /* NULL, or conditions joined by AND */
   int64_t query_place, key_place, query_count, key_count;
 } smxk_job;
+
+/* softmax's Jacobian of each row of a job, whose x is the probabilities; its out's axes are the kept ones, and these
+ * two behind them. */
+typedef struct smxk_jacobian {
+  smxk_job job;
+  int64_t line, column; /* byte strides */
+} smxk_jacobian;
 
 /* What one pass over a row does. */
 typedef intptr_t smxk_stage; /* intptr_t: Swift sees enumerators as Int */
@@ -95,7 +104,7 @@ typedef struct smxk_row {
   char *out;
   const char *mask, *bias, *weights;
   char *sign;
-  double temperature;
+  double temperature, factor;
   int64_t lower, upper;    /* visible elements lie in lower..<upper */
   int32_t tests_elements;  /* a structure must be asked for each element */
   int32_t resident;        /* the row is one chunk and stays in scratch between stages */
@@ -140,6 +149,9 @@ typedef struct smxk_kernels {
   void (*_Nonnull absorb)(smxk_row *_Nonnull, const smxk_partial *_Nonnull);
   void (*_Nonnull advance_f32)(const smxk_job *_Nonnull, smxk_row *_Nonnull);
   void (*_Nonnull advance_f64)(const smxk_job *_Nonnull, smxk_row *_Nonnull);
+  /* Lines first ..< first + count of Jacobians, each row of the job having `cols` of them. */
+  void (*_Nonnull jacobian_f32)(const smxk_jacobian *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  void (*_Nonnull jacobian_f64)(const smxk_jacobian *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
   /* One task of an attention call, and how many lanes its tiles have at most. */
   void (*_Nonnull attention_f32)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
   void (*_Nonnull attention_f64)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);

@@ -11,6 +11,13 @@ from swiftmax._core import (
     set_num_threads,
     softmax,
 )
+from swiftmax._gradients import (
+    log_softmax_vjp,
+    logsumexp_vjp,
+    softmax_jacobian,
+    softmax_jvp,
+    softmax_vjp,
+)
 from swiftmax._mask import Mask as Mask
 
 __all__ = [
@@ -19,12 +26,17 @@ __all__ = [
     "attention",
     "get_num_threads",
     "log_softmax",
+    "log_softmax_vjp",
     "logsumexp",
+    "logsumexp_vjp",
     "merge_attention",
     "num_threads",
     "set_num_threads",
     "show_config",
     "softmax",
+    "softmax_jacobian",
+    "softmax_jvp",
+    "softmax_vjp",
 ]
 
 class num_threads:  # noqa: N801

@@ -4,6 +4,7 @@
  *   _core_operations.c  softmax, log_softmax, logsumexp
  *   _core_attention.c   attention
  *   _core_merge.c       merge_attention
+ *   _core_gradients.c   their gradients, for _gradients.py
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -193,5 +194,12 @@ PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t co
                           PyObject *names);
 PyObject *smxpy_merge_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
                                 PyObject *names);
+
+/* Each takes all of its arguments, by place. */
+PyObject *smxpy_softmax_vjp(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_softmax_jvp(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_log_softmax_vjp(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_logsumexp_vjp(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_softmax_jacobian(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

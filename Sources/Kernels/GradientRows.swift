@@ -1,0 +1,145 @@
+// Gradients of contiguous rows, T = 1 and nothing masked: the stages of Gradient.swift without their bookkeeping.
+//
+// Memory is the limit: y and dy are read and dx is written, 12 bytes for an element of float32. A row has two passes,
+// and what each waits for is asked for in the other. The sum reads y and dy from the cache and asks for dx's lines; the
+// results fill those and ask for the next row's y and dy. Of a row too long for that to stay in the second-level cache only
+// dx is asked for, a page ahead of its results.
+//
+// Limits, AVX-512 with two vector ports, 16 float32: sum 10 operations (four conversions of two each, two fma), results 3 and a
+// store: 6.5 cycles, where 192 bytes from memory take 40.
+
+import CSupport
+
+extension Kernels {
+  /// Rows first ..< first + count.
+  @inline(__always)
+  static func gradients<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_PLAIN {
+      gradientRows(Own<L>.self, job, first, count, scratch)
+    } else if I.hasFastPaths && L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW {
+      if Int(job.pointee.dtype) == SMX_FLOAT16 {
+        gradientRows(Narrow<Float16>.self, job, first, count, scratch)
+      } else {
+        gradientRows(Narrow<BFloat16>.self, job, first, count, scratch)
+      }
+    } else {
+      for index in first..<first &+ count { rowInStages(L.self, job, index, scratch) }
+    }
+  }
+
+  @inline(__always)
+  static func gradientRows<F: Format>(
+    _: F.Type, _ job: UnsafePointer<smxk_job>, _ first: Int, _ count: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    if job.pointee.operation == SMXK_LOG_SOFTMAX_VJP {
+      gradientRows(F.self, Yes.self, job, first, count, scratch)
+    } else {
+      gradientRows(F.self, No.self, job, first, count, scratch)
+    }
+  }
+
+  /// The longest row of which five (y, dy, dx, the next y and dy) are taken to fit into the second-level cache.
+  static var nearRowBytes: Int { @inline(__always) get { 1 << 17 } }
+
+  @inline(never)
+  static func gradientRows<F: Format, IsLog: Choice>(
+    _: F.Type, _: IsLog.Type, _ job: UnsafePointer<smxk_job>, _ first: Int, _ count: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    let cols = Int(job.pointee.cols)
+    let isNear = cols &* F.size <= nearRowBytes
+    for index in first..<first &+ count {
+      let at = gradientRow(job, index, isNear, hasNext: index &+ 1 < first &+ count, scratch)
+      let sum = gradientSum(F.self, IsLog.self, at, cols)
+      // Before anything is written over y or dy. (NaN is not below.)
+      guard sum.high.magnitude < gradientLimit(F.L.self) else {
+        rowInStages(F.L.self, job, index, scratch)
+        continue
+      }
+      if IsLog.isTrue {
+        finishRow(F.self, LogSoftmaxGradient<F.L>(sum), at, cols)
+      } else {
+        finishRow(F.self, SoftmaxGradient<F.L>(sum), at, cols)
+      }
+    }
+  }
+
+  /// Where a row lies, and what its passes ask for beside: element i of it together with element i of the row.
+  struct GradientRow {
+    let y: UnsafeRawPointer
+    let dy: UnsafeRawPointer
+    let out: UnsafeMutableRawPointer
+    /// During the sum, to be written.
+    let lines: UnsafeRawPointer
+    /// During the results.
+    let first: UnsafeRawPointer
+    let second: UnsafeRawPointer
+  }
+
+  @inline(__always)
+  static func gradientRow(
+    _ job: UnsafePointer<smxk_job>, _ index: Int, _ isNear: Bool, hasNext: Bool,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) -> GradientRow {
+    var y = job.pointee.x!
+    var dy = job.pointee.weights!
+    var out = job.pointee.out!
+    // To the next row. Rows that are not evenly spaced ask for their own lines, and so does a task's last row, which
+    // another thread's may follow.
+    var yStep = 0
+    var dyStep = 0
+    if job.pointee.outer_count == 1 {
+      let axis = job.pointee.outer!
+      yStep = hasNext ? Int(axis.pointee.x) : 0
+      dyStep = hasNext ? Int(axis.pointee.weights) : 0
+      y += index &* Int(axis.pointee.x)
+      dy += index &* Int(axis.pointee.weights)
+      out += index &* Int(axis.pointee.out)
+    } else {
+      let row = row(of: scratch)
+      locate(job, row, index)
+      y = UnsafeRawPointer(row.pointee.x!)
+      dy = UnsafeRawPointer(row.pointee.weights!)
+      out = UnsafeMutableRawPointer(row.pointee.out!)
+    }
+    let ahead = UnsafeRawPointer(out) + 4096
+    return GradientRow(
+      y: y, dy: dy, out: out, lines: isNear ? UnsafeRawPointer(out) : y, first: isNear ? y + yStep : ahead,
+      second: isNear ? dy + dyStep : ahead)
+  }
+
+  @inline(__always)
+  static func gradientSum<F: Format, IsLog: Choice>(
+    _: F.Type, _: IsLog.Type, _ at: GradientRow, _ cols: Int
+  ) -> Sum {
+    var sum = Sum(high: 0, low: 0)
+    var start = 0
+    while start < cols {
+      let bytes = start &* F.size
+      let part = sumGradient(
+        F.self, IsLog.self, at.y + bytes, at.dy + bytes, 0, Swift.min(chunkSize, cols &- start),
+        lines: at.lines + bytes)
+      // The first chunk stands alone: adding it to zero would change nothing but take its time.
+      if start == 0 { sum = part } else { sum.add(part) }
+      start = start &+ chunkSize
+    }
+    return sum
+  }
+
+  @inline(__always)
+  static func finishRow<F: Format, G: Gradient>(
+    _: F.Type, _ gradient: G, _ at: GradientRow, _ cols: Int
+  ) where G.L == F.L {
+    write(F.self, No.self, at.out, cols) { i in
+      let bytes = i &* F.size
+      I.prefetchAhead(at.first + bytes)
+      I.prefetchAhead(at.second + bytes)
+      return gradient(F.load(at.y, i), F.load(at.dy, i))
+    } part: { i, lanes in
+      gradient(F.load(at.y, i, 0, lanes, fill: 0), F.load(at.dy, i, 0, lanes, fill: 0))
+    }
+  }
+}

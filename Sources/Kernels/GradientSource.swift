@@ -1,0 +1,82 @@
+// Gradients of rows that lie anyhow: two operands into scratch, and what is masked out of them and of the results.
+
+import CSupport
+
+extension Kernels {
+  /// Reads elements from..<to of the chunk that begins at `start`: y, and dy unless nil. Masked ones become 0, whatever
+  /// they were.
+  @inline(never)
+  static func gatherGradient<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ y: UnsafeMutablePointer<L.Scalar>,
+    _ dy: UnsafeMutablePointer<L.Scalar>?, _ from: Int, _ to: Int, _ start: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    let last = job.pointee.inner![Int(job.pointee.inner_count) &- 1]
+    let dtype = job.pointee.dtype
+    var i = from
+    while i < to {
+      let run = run(job, at: start &+ i, limit: to &- i, index: nil)
+      read(L.self, dtype, UnsafeRawPointer(row.pointee.x!) + run.x, Int(last.x), y + i, run.length)
+      if let dy {
+        let p = UnsafeRawPointer(row.pointee.weights!) + run.weights
+        read(L.self, dtype, p, Int(last.weights), dy + i, run.length)
+      }
+      i = i &+ run.length
+    }
+    conceal(L.self, job, row, y, dy, from, to, start, scratch)
+  }
+
+  /// Makes those of the elements from..<to that are masked 0, in p and, unless nil, in q.
+  @inline(never)
+  static func conceal<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ p: UnsafeMutablePointer<L.Scalar>,
+    _ q: UnsafeMutablePointer<L.Scalar>?, _ from: Int, _ to: Int, _ start: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    let tests = row.pointee.tests_elements != 0
+    guard tests || row.pointee.mask != nil else { return }
+    let index = tests ? ownIndex(row, scratch) : nil
+    let last = job.pointee.inner![Int(job.pointee.inner_count) &- 1]
+    let other = q ?? p
+    var i = from
+    while i < to {
+      let run = run(job, at: start &+ i, limit: to &- i, index: index)
+      if let mask = row.pointee.mask {
+        let bytes = UnsafeRawPointer(mask) + run.mask
+        for j in 0..<run.length where bytes.load(fromByteOffset: j &* Int(last.mask), as: UInt8.self) == 0 {
+          p[i &+ j] = 0
+          other[i &+ j] = 0
+        }
+      }
+      if let index {
+        for j in i..<i &+ run.length {
+          if !isVisible(job, index) {
+            p[j] = 0
+            other[j] = 0
+          }
+          index[Int(last.place)] &+= 1
+        }
+      }
+      i = i &+ run.length
+    }
+  }
+
+  /// Multiplies a chunk's results of softmax by the row's factor. Here masked elements are 0 beside NaN too, and a row
+  /// without a sum is 0 whatever the factor.
+  @inline(never)
+  static func applyFactor<L: Lanes>(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
+    _ out: UnsafeMutablePointer<L.Scalar>, _ start: Int, _ length: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    let factor = L(L.Scalar(row.pointee.factor))
+    if row.pointee.form != SMXK_CONSTANT {
+      visit(L.self, elements.from, elements.to) { i, first, last in
+        store(quiet(load(out + i, first, last, fill: 0) * factor), out + i, first, last)
+      }
+    }
+    fill(L.self, out, 0, elements.from, 0)
+    fill(L.self, out, elements.to, length, 0)
+    if isDirect(job) { return }
+    conceal(L.self, job, row, out, nil, elements.from, elements.to, start, scratch)
+  }
+}

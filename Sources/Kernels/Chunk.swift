@@ -250,7 +250,7 @@ extension Kernels {
         highest = L.max(highest, L.pick(x, equalTo: L(maximum), L(-L.Scalar.infinity), x))
         equal = equal + L.pick(x, equalTo: L(maximum), L(1), L(0))
       }
-      for lane in 0..<L.count { ties &+= Int64(equal[lane]) }
+      for lane in 0..<L.count { ties &+= Int64(Double(equal[lane])) }
       partial.high = Double(highest.largest()) * 0.25 - Double(maximum) * 0.25
       partial.count = ties
       return

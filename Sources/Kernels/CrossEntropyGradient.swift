@@ -56,13 +56,7 @@ extension Kernels {
     let ofLse = job.pointee.z_loss == 0 ? 0 : 2 * job.pointee.z_loss * state.lse
     let share = Share<L>(row, state, of: factor * (asked.total + ofLse))
     if asks(job) {
-      inChunks(L.self, job, row, share, scratch) { start, length, c in
-        fillAsked(L.self, job, row, place, target, state, start, length, c)
-        // In the lanes' own type and the same memory: element i lies at or before the one that it comes from.
-        let asked = UnsafeMutableRawPointer(c).assumingMemoryBound(to: L.Scalar.self)
-        for k in 0..<length { asked[k] = L.Scalar(c[k] * factor) }
-        return asked
-      }
+      writeInChunks(L.self, job, row, place, target, state, share, asked: factor, scratch)
       return
     }
     guard let target else { return }
@@ -76,7 +70,7 @@ extension Kernels {
     {
       writeNarrow(logits, row, share)
     } else {
-      inChunks(L.self, job, row, share, scratch) { _, _, _ in nil }
+      writeInChunks(L.self, job, row, place, target, state, share, asked: 0, scratch)
     }
     if isHidden || asked.total == 0 { return }
     let value = factor * (asked.total * exponentialLess1(-loss) + ofLse * exponential(-loss))
@@ -147,13 +141,18 @@ extension Kernels {
     }
   }
 
-  /// The gradient of any row, chunk by chunk through scratch; `asked` gives s · c of a chunk in `low`, or nil.
-  @inline(__always)
-  static func inChunks<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeMutablePointer<smxk_row>, _ share: Share<L>,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>,
-    asked: (_ start: Int, _ length: Int, _ c: UnsafeMutablePointer<Double>) -> UnsafeMutablePointer<L.Scalar>?
+  /// The gradient of any row, chunk by chunk through scratch; where more than one class has a c_k, it is
+  /// multiplied by `factor` and taken off.
+  @inline(never)
+  static func writeInChunks<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeMutablePointer<smxk_row>,
+    _ place: UnsafePointer<smxk_row>, _ target: Int?, _ state: RowState, _ share: Share<L>, asked factor: Double,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
+    let asks = asks(job)
+    let c = smxk_low_of(scratch).assumingMemoryBound(to: Double.self)
+    // In the lanes' own type and the same memory: element i lies at or before the one that it comes from.
+    let asked = UnsafeMutableRawPointer(c).assumingMemoryBound(to: L.Scalar.self)
     let logits = smxk_logits_of(job)
     let cols = Int(logits.pointee.cols)
     var start = 0
@@ -161,12 +160,15 @@ extension Kernels {
       let length = Swift.min(chunkSize, cols &- start)
       let elements = elements(L.self, length, scratch)
       _ = gather(L.self, logits, row, elements, start, scratch)
-      let c = asked(start, length, smxk_low_of(scratch).assumingMemoryBound(to: Double.self))
+      if asks {
+        fillAsked(L.self, job, row, place, target, state, start, length, c)
+        for k in 0..<length { asked[k] = L.Scalar(c[k] * factor) }
+      }
       visit(L.self, 0, length) { i, first, last in
         let x = elements.high(at: i, first, last)
         let e = (share.isPlain ? share.plain(x) : share.scaled(x, L(0))).rounded()
         var value = e * share.factor
-        if let c { value = e.fma(share.factor, L(0) - load(c + i, first, last, fill: 0)) }
+        if asks { value = e.fma(share.factor, L(0) - load(asked + i, first, last, fill: 0)) }
         store(value, elements.high + i, first, last)
       }
       if row.pointee.mask != nil { clearHidden(L.self, logits, row, start, length, elements.high) }

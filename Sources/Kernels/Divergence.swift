@@ -25,7 +25,7 @@ extension Kernels {
   public static func divergenceRows<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_divergence>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) where L.Eight == F64 {
+  ) {
     var other = smxk_row()
     withUnsafeMutablePointer(to: &other) { other in
       for index in first..<first &+ count { divergenceRow(L.self, job, index, other, scratch) }
@@ -36,7 +36,7 @@ extension Kernels {
   static func divergenceRow<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_divergence>, _ index: Int, _ other: UnsafeMutablePointer<smxk_row>,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) where L.Eight == F64 {
+  ) {
     let hasQ = job.pointee.q.x != nil
     let ofQ = smxk_q_of(job)
     let ofP = smxk_p_of(job)
@@ -50,33 +50,11 @@ extension Kernels {
     var start = 0
     while start < cols {
       let length = Swift.min(chunkSize, cols &- start)
-      let high = smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
-      let low = smxk_low_of(scratch).assumingMemoryBound(to: L.Scalar.self)
+      let high = smxk_high_of(scratch).assumingMemoryBound(to: Double.self)
+      let low = smxk_low_of(scratch).assumingMemoryBound(to: Double.self)
       take(L.self, ofP, row, p, start, length, high, scratch)
       if hasQ { take(L.self, ofQ, other, q, start, length, low, scratch) }
-      // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after chunk.
-      var terms = F64(0)
-      var totals = (p: F64(0), q: F64(0))
-      var i = 0
-      while i < length {
-        let x = L(at: high + i).eight
-        let log = logarithm(x, p)
-        let probability = p.isLogits ? exponential(log) : x
-        totals.p = totals.p + probability
-        var distance = F64(0) - log
-        if hasQ {
-          let y = L(at: low + i).eight
-          let logOfQ = logarithm(y, q)
-          if !q.isLogits { totals.q = totals.q + y }
-          // Of -inf and -inf nothing is left, and p is 0 there.
-          distance = log - logOfQ
-        }
-        terms = terms + F64.pick(probability, equalTo: F64(0), probability, probability * distance)
-        i = i &+ 8
-      }
-      sum += lanesMet(terms)
-      p.total += lanesMet(totals.p)
-      q.total += lanesMet(totals.q)
+      sum += addTerms(high, hasQ ? low : nil, length, &p, &q)
       start = start &+ length
     }
     let normalised = p.isLogits ? sum : sum / p.total
@@ -84,6 +62,37 @@ extension Kernels {
     // Rounding may lead below 0, the values never do.
     let result = p.isSpecial || q.isSpecial ? .nan : value < 0 ? 0 : value
     writeScalar(job.pointee.dtype, row.pointee.out, result)
+  }
+
+  /// Sum of p · (-log p), or of p · (log p - log q), over a chunk; the totals of p and q grow by theirs.
+  @inline(never)
+  static func addTerms(
+    _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>?, _ length: Int, _ p: inout Distribution,
+    _ q: inout Distribution
+  ) -> Double {
+    // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after chunk.
+    var terms = F64(0)
+    var totalP = F64(0)
+    var totalQ = F64(0)
+    var i = 0
+    while i < length {
+      let x = F64(at: x + i)
+      let log = logarithm(x, p)
+      let probability = p.isLogits ? exponential(log) : x
+      totalP = totalP + probability
+      var distance = F64(0) - log
+      if let y {
+        let y = F64(at: y + i)
+        if !q.isLogits { totalQ = totalQ + y }
+        // Of -inf and -inf nothing is left, and p is 0 there.
+        distance = log - logarithm(y, q)
+      }
+      terms = terms + F64.pick(probability, equalTo: F64(0), probability, probability * distance)
+      i = i &+ 8
+    }
+    p.total += lanesMet(totalP)
+    q.total += lanesMet(totalQ)
+    return lanesMet(terms)
   }
 
   /// Points at the row; of logits, finds maximum and sum.
@@ -100,13 +109,22 @@ extension Kernels {
     distribution.relative = row.pointee.log_sum
   }
 
-  /// A chunk as numbers of the lanes; behind its end, of which nothing comes.
+  /// A chunk as float64; behind its end, of which nothing comes.
   @inline(__always)
   static func take<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ distribution: Distribution,
-    _ start: Int, _ length: Int, _ to: UnsafeMutablePointer<L.Scalar>, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _ start: Int, _ length: Int, _ to: UnsafeMutablePointer<Double>, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
-    _ = gather(L.self, job, row, Elements<L>(high: to, low: nil, from: 0, to: length), start, scratch)
+    let own = UnsafeMutableRawPointer(to).assumingMemoryBound(to: L.Scalar.self)
+    _ = gather(L.self, job, row, Elements<L>(high: own, low: nil, from: 0, to: length), start, scratch)
+    // In the same memory, from the end.
+    if L.isSingle {
+      var k = length &- 1
+      while k >= 0 {
+        to[k] = Double(own[k])
+        k = k &- 1
+      }
+    }
     for k in length..<(length &+ 7) & ~7 { to[k] = distribution.isLogits ? -.infinity : 0 }
   }
 

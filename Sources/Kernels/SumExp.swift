@@ -35,7 +35,7 @@ extension Kernels {
       let n = Kernels.exponent(maximum)
       shift = plain.shift
       floor = plain.floor
-      power = L(L.Scalar(powerOfTwo(Int(L.headroom) &- Int(n[0]))))
+      power = L(L.Scalar(powerOfTwo(Int(Double(L.headroom)) &- Int(Double(n[0])))))
     }
 
     @inline(__always) func widened() -> SumExp<Pair<Pair<L>>> {
@@ -46,6 +46,10 @@ extension Kernels {
     @inline(__always) func rest(_ n: L, _ x: L) -> L {
       let first = n.fma(L(-L.ln2High), x)
       return L.isSingle ? first : n.fma(L(-L.ln2Low), first)
+    }
+
+    @inline(__always) func callAsFunction<ByPower: Choice>(_: ByPower.Type, _ x: L) -> L {
+      ByPower.isTrue ? byPower(x) : withFloor(x)
     }
 
     @inline(__always) func withFloor(_ x: L) -> L {
@@ -90,21 +94,20 @@ extension Kernels {
     }
     let exp = SumExp<L>(maximum: L(maximum))
     if I.scalesByPowers && maximum.magnitude < L.powerLimit {
-      let wide = exp.widened()
-      let sum = sum(F.self, p, length, ahead: ahead) { exp.byPower($0) } four: { wide.byPower($0) }
+      let sum = sum(F.self, Yes.self, exp, p, length, ahead: ahead)
       if sum.high - sum.high == 0 { return ChunkSum(maximum: Double(maximum), sum: sum) }
     }
-    let wide = exp.widened()
-    let sum = sum(F.self, p, length, ahead: ahead) { exp.withFloor($0) } four: { wide.withFloor($0) }
-    return ChunkSum(maximum: Double(maximum), sum: sum)
+    return ChunkSum(maximum: Double(maximum), sum: sum(F.self, No.self, exp, p, length, ahead: ahead))
   }
 
   @inline(__always)
-  static func sum<F: Format>(
-    _: F.Type, _ p: UnsafeRawPointer, _ length: Int, ahead: Int, one: (F.L) -> F.L,
-    four: (Pair<Pair<F.L>>) -> Pair<Pair<F.L>>
+  static func sum<F: Format, ByPower: Choice>(
+    _: F.Type, _: ByPower.Type, _ exp: SumExp<F.L>, _ p: UnsafeRawPointer, _ length: Int, ahead: Int
   ) -> Sum {
     typealias L = F.L
+    let wide = exp.widened()
+    // Behind the end: as far down as `byPower` has a number for, and 0 either way.
+    let lowest = ByPower.isTrue ? L.Scalar(-4096) : -L.Scalar.infinity
     // Order is part of the contract: lane l takes elements l, l + L.count, …
     var sum = Accumulator<L>()
     var i = 0
@@ -115,7 +118,7 @@ extension Kernels {
       for vector in 0..<4 where F.size &* L.count == 64 || vector & 1 == 0 {
         I.prefetchAhead(p + ((i &+ vector &* L.count) &* F.size &+ ahead))
       }
-      let e = four(Pair(Pair(F.load(p, i), F.load(p, j)), Pair(F.load(p, k), F.load(p, l))))
+      let e = wide(ByPower.self, Pair(Pair(F.load(p, i), F.load(p, j)), Pair(F.load(p, k), F.load(p, l))))
       sum.add(e.a.a)
       sum.add(e.a.b)
       sum.add(e.b.a)
@@ -123,10 +126,10 @@ extension Kernels {
       i = l &+ L.count
     }
     while i &+ L.count <= length {
-      sum.add(one(F.load(p, i)))
+      sum.add(exp(ByPower.self, F.load(p, i)))
       i = i &+ L.count
     }
-    if i < length { sum.add(one(F.load(p, i, 0, length &- i, fill: -L.Scalar.infinity))) }
+    if i < length { sum.add(exp(ByPower.self, F.load(p, i, 0, length &- i, fill: lowest))) }
     return sum.total()
   }
 

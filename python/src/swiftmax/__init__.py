@@ -16,6 +16,13 @@ from swiftmax._core import (
     set_num_threads,
     softmax,
 )
+from swiftmax._losses import (
+    cross_entropy,
+    entropy,
+    kl_divergence,
+    nll_from_log_probs,
+    perplexity,
+)
 from swiftmax._mask import Mask
 from swiftmax._threads import num_threads
 
@@ -27,11 +34,16 @@ __all__ = [
     "Mask",
     "__version__",
     "attention",
+    "cross_entropy",
+    "entropy",
     "get_num_threads",
+    "kl_divergence",
     "log_softmax",
     "logsumexp",
     "merge_attention",
+    "nll_from_log_probs",
     "num_threads",
+    "perplexity",
     "set_num_threads",
     "show_config",
     "softmax",

@@ -136,6 +136,114 @@ typedef struct smx_linear_cross_entropy_options {
 smx_status smx_linear_cross_entropy(const smx_tensor *hidden, const smx_tensor *weight, const smx_tensor *targets,
                                     const smx_tensor *loss, const smx_linear_cross_entropy_options *options);
 
+/* -- cross-entropy -----------------------------------------------------------------------------------------
+ *
+ *   p      = softmax(logits / T) over the classes of a row
+ *   loss   = sum over classes k of c_k · (-log p_k)  +  z_loss · lse²,       c_k = weight_k · y_k
+ *   lse    = logsumexp(logits / T)
+ *   grad   = d (loss after reduction) / d logits, times grad_scale; for one row
+ *            ((sum of c + 2·z_loss·lse) · p_j - c_j) / T, which for one class, no weights and T = 1 is p - y
+ *
+ * A row is all logits that differ only along the class axis, K of them. y is the row's target: 1 at its class, or its
+ * probabilities; with label smoothing e it is (1 - e)·y + e/K. All as torch.nn.functional.cross_entropy has them;
+ * z_loss is PaLM's (Chowdhery et al. 2022, 5), which is not weighted. What is divided by T is the difference to the
+ * maximum, as in softmax.
+ *
+ * Reduction with L_i the rows' losses:
+ *   SMX_MEAN  sum of L_i / sum of weight[target_i] over the rows that are not ignored (their number without weights);
+ *             with probabilities as targets, sum of L_i / number of rows, whatever the weights.
+ *             Where no row counts, 0 (torch: NaN), and the gradient too.
+ *   SMX_SUM   sum of L_i; 0 where no row counts.
+ *   SMX_NONE  L_i, and 0 for an ignored row.
+ *
+ * Shapes    logits any rank from 1. targets: int32 or int64, the shape of logits without the class axis; or
+ *           probabilities of the shape of logits, of logits' dtype or float32 beside narrow logits; they need not
+ *           have the sum 1. loss: no axis, or with SMX_NONE the shape of logits without the class axis, which is
+ *           lse's too. weight: (K). mask broadcasts to logits, grad_scale to the rows. grad: as logits.
+ * Dtypes    loss, lse, weight and grad_scale: float64 for float64 logits, else float32. grad: as logits.
+ * Strides   Any. The class axis last and contiguous is fast; for other layouts rows go through scratch.
+ * Aliasing  grad may be logits itself; no other output may overlap an input or another output.
+ * Special   Ignored rows (target == ignore_index): loss 0, gradient 0, nothing in a mean; lse is theirs all the same.
+ *           A hidden class (mask false) has p 0, gradient 0 and no share of the smoothing, whose K counts visible classes.
+ *           Where the target asks for a hidden class, or for one of logit -inf, the loss is +inf; 0 · log 0 is 0.
+ *           A NaN in a row, +inf, or nothing but -inf: loss and gradient NaN, lse as logsumexp. A row with all
+ *           classes hidden: lse -inf, gradient 0.
+ * Accuracy  float32 and narrower, float64: loss of a row with one class, neither smoothing nor z_loss, 2 ulp, for any
+ *           offset common to the logits and however small the loss; lse 1 ulp of the larger of |lse| and
+ *           |max| / T at T = 1, 2 at others. With smoothing or probabilities the sums over the classes add K·2^-53 of their
+ *           terms. Gradient: 4 ulp of each of the two terms, and at a row's one class of the difference. Sums over rows
+ *           are made in float64 and rounded once.
+ * Bits      The order of the sums over classes and rows is in docs/numerics.md. One class as an index and as a row
+ *           of probabilities give the same loss and lse; the gradient at that class may differ in its last place.
+ * Threads   Rows are shared among threads.
+ * Memory    None is allocated.
+ * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _AXIS, _VALUE (a target that is no class: its row and
+ *           value are named), _OVERLAP, _OVERFLOW, _ISA, _THREADS. */
+
+/* Zero everything but size: that is the default. */
+typedef struct smx_cross_entropy_options {
+  size_t size;                  /* sizeof(smx_cross_entropy_options) */
+  const int32_t *axis;          /* the class axis, negative from the end; NULL: the last one */
+  smx_reduction reduction;
+  int32_t has_ignore_index;     /* not 0: ignore_index counts, else it is -100 */
+  int64_t ignore_index;         /* with probabilities as targets it must not be a class, and nothing is ignored */
+  double temperature;           /* 0: 1. From 2^-126 to 2^126 */
+  double label_smoothing;       /* 0 to 1 */
+  double z_loss;
+  const smx_tensor *weight;     /* each NULL for none */
+  const smx_tensor *mask;       /* bool, true takes part */
+  const smx_tensor *grad_scale; /* the gradient of what follows, one number or one for each row */
+  const smx_tensor *lse;        /* outputs */
+  const smx_tensor *grad;
+} smx_cross_entropy_options;
+
+/* options may be NULL. */
+smx_status smx_cross_entropy(const smx_tensor *logits, const smx_tensor *targets, const smx_tensor *loss,
+                             const smx_cross_entropy_options *options);
+
+/* The same of log-probabilities, which are taken as they are: loss = sum of c_k · (-log_probs_k), as
+ * torch.nn.functional.nll_loss. Of the options axis, ignore_index, reduction, label_smoothing and weight;
+ * SMX_ERROR_VALUE where another is set. */
+smx_status smx_nll(const smx_tensor *log_probs, const smx_tensor *targets, const smx_tensor *loss,
+                   const smx_cross_entropy_options *options);
+
+/* exp of the mean cross-entropy; out has no axis and the dtype of a loss. Of the options axis, ignore_index, temperature,
+ * weight and mask; SMX_ERROR_VALUE where another is set. 1 where no row counts. Accuracy: exp multiplies the mean's
+ * relative error, 2^-53, by the mean; rounded once. */
+smx_status smx_perplexity(const smx_tensor *logits, const smx_tensor *targets, const smx_tensor *out,
+                          const smx_cross_entropy_options *options);
+
+/* -- entropy and divergence ----------------------------------------------------------------------------------
+ *
+ *   smx_entropy        out = -sum of p · log p
+ *   smx_kl_divergence  out = sum of p · (log p - log q)         (Kullback and Leibler 1951)
+ *
+ * over a row along one axis, in natural units. Each operand is a row of probabilities, divided by their sum as
+ * scipy.stats.entropy does, or of logits, p = softmax(logits). Both are at least 0; of a row with itself the divergence
+ * is exactly 0. out divided by log 2 is in bits; the sum of the divergences by the number of rows is torch's "batchmean".
+ *
+ * Shapes    p and q of the same shape, any rank from 1; out that shape without the axis.
+ * Dtypes    p and q of one float dtype; out float64 for float64, else float32.
+ * Strides   Any, for every operand. Aliasing: out must not overlap p or q.
+ * Special   0 · log 0 is 0. A divergence is +inf where q is 0 and p is not. NaN: a NaN or a negative probability, a
+ *           row of sum 0 or inf, logits with +inf or nothing but -inf, an axis of length 0.
+ * Accuracy  Computed in float64 from the operands as they are and rounded once: a relative error of about 2^-50 of the sum
+ *           of the terms' magnitudes, which for near rows the divergence may be small against.
+ * Bits      The order is in docs/numerics.md. Threads: rows are shared. Memory: none is allocated.
+ * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _AXIS, _OVERLAP, _OVERFLOW, _ISA, _THREADS. */
+
+typedef struct smx_divergence_options {
+  size_t size;         /* sizeof(smx_divergence_options) */
+  const int32_t *axis; /* NULL: the last one */
+  int32_t p_is_logits; /* not 0: p holds logits */
+  int32_t q_is_logits;
+} smx_divergence_options;
+
+/* options may be NULL; q_is_logits is of no account to entropy. */
+smx_status smx_entropy(const smx_tensor *p, const smx_tensor *out, const smx_divergence_options *options);
+smx_status smx_kl_divergence(const smx_tensor *p, const smx_tensor *q, const smx_tensor *out,
+                             const smx_divergence_options *options);
+
 #ifdef __cplusplus
 }
 #endif

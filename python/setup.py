@@ -89,6 +89,7 @@ setup(
                 f"{PACKAGE}/_core_attention.c",
                 f"{PACKAGE}/_core_merge.c",
                 f"{PACKAGE}/_core_gradients.c",
+                f"{PACKAGE}/_core_losses.c",
                 f"{PACKAGE}/_core_arguments.c",
                 f"{PACKAGE}/_core_tensors.c",
                 f"{PACKAGE}/_core_mask.c",

@@ -246,6 +246,20 @@ extension Kernels {
     let maximumLow = L.Scalar(row.pointee.maximum_low)
     var second = -Double.infinity
     var ties: Int64 = 0
+    if e.low == nil {
+      // The distance does not fall where the score does not, so the largest score has the largest one.
+      var highest = L(-L.Scalar.infinity)
+      var equal = L(0)
+      visit(L.self, e.from, e.to) { i, first, last in
+        let x = e.high(at: i, first, last)
+        highest = L.max(highest, L.pick(x, equalTo: L(maximum), L(-L.Scalar.infinity), x))
+        equal = equal + L.pick(x, equalTo: L(maximum), L(1), L(0))
+      }
+      for lane in 0..<L.count { ties &+= Int64(Double(equal[lane])) }
+      partial.high = Double(highest.largest()) * 0.25 - Double(maximum) * 0.25
+      partial.count = ties
+      return
+    }
     for i in e.from..<e.to {
       let low = e.low == nil ? 0 : e.low![i]
       let quarter = Double(e.high[i]) * 0.25 - Double(maximum) * 0.25

@@ -75,6 +75,7 @@ extension Kernels {
     public static var plainLimit: Float { @inline(__always) get { 0x1p16 } }
     public static var sumOrigin: Float { @inline(__always) get { 0x1p66 } }
     public static var unit: Float { @inline(__always) get { 0x1p64 } }
+    public static var powerLimit: Float { @inline(__always) get { 40 } }
     public static var log2e: Float { @inline(__always) get { 0x1.715476p0 } }
     public static var ln2High: Float { @inline(__always) get { 0x1.62e430p-1 } }
     public static var ln2Low: Float { @inline(__always) get { -0x1.05c610p-29 } }

@@ -71,6 +71,7 @@ extension Kernels {
     public static var plainLimit: Double { @inline(__always) get { 0x1p30 } }
     public static var sumOrigin: Double { @inline(__always) get { 0x1p514 } }
     public static var unit: Double { @inline(__always) get { 0x1p512 } }
+    public static var powerLimit: Double { @inline(__always) get { 300 } }
     public static var log2e: Double { @inline(__always) get { 0x1.71547652b82fep0 } }
     public static var ln2High: Double { @inline(__always) get { 0x1.62e42fefa39efp-1 } }
     public static var ln2Low: Double { @inline(__always) get { 0x1.abc9e3b39803fp-56 } }

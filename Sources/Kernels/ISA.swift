@@ -16,6 +16,8 @@ public protocol ISA {
   static var hasFastPaths: Bool { get }
   /// Whether a tile of attention is three vectors wide (TileProduct.swift).
   static var hasWideTiles: Bool { get }
+  /// Whether a vector times powers of two, whatever they are, is one operation (SumExp.swift).
+  static var scalesByPowers: Bool { get }
   static func fma(_ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>) -> SIMD16<Float>
   static func fma(_ a: SIMD8<Double>, _ b: SIMD8<Double>, _ c: SIMD8<Double>) -> SIMD8<Double>
   static func max(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>

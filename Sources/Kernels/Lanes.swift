@@ -35,6 +35,10 @@ public protocol Lanes {
   /// The bits of each lane shifted into the exponent field: 2^(k - bias) from a k in the low bits.
   func shiftedIntoExponent() -> Self
 
+  /// self · 2^n for self from 1/2 to 2, rounded once where that is subnormal; n is d rounded to a whole number, 62 at
+  /// most. 0 where d is -inf.
+  func scaled(byPowerOf n: Self, from d: Self) -> Self
+
   /// The first eight lanes as float64, and eight float64 rounded into the first lanes.
   var eight: Eight { get }
   init(eight: Eight)
@@ -77,6 +81,8 @@ public protocol Lanes {
   static var sumOrigin: Scalar { get }
   /// 2^headroom.
   static var unit: Scalar { get }
+  /// Up to this magnitude of a maximum 2^(headroom - N) times a coefficient is a normal number.
+  static var powerLimit: Scalar { get }
 }
 
 extension Lanes {

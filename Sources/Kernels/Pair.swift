@@ -63,6 +63,9 @@ extension Kernels {
     @inline(__always) func shiftedIntoExponent() -> Self {
       Self(a.shiftedIntoExponent(), b.shiftedIntoExponent())
     }
+    @inline(__always) func scaled(byPowerOf n: Self, from d: Self) -> Self {
+      Self(a.scaled(byPowerOf: n.a, from: d.a), b.scaled(byPowerOf: n.b, from: d.b))
+    }
     @inline(__always) var eight: L.Eight { a.eight }
     @inline(__always) init(eight: L.Eight) { self.init(L(eight: eight), L(0)) }
     @inline(__always) var upperEight: L.Eight { a.upperEight }
@@ -85,6 +88,7 @@ extension Kernels {
     static var plainLimit: Scalar { @inline(__always) get { L.plainLimit } }
     static var sumOrigin: Scalar { @inline(__always) get { L.sumOrigin } }
     static var unit: Scalar { @inline(__always) get { L.unit } }
+    static var powerLimit: Scalar { @inline(__always) get { L.powerLimit } }
     static var log2e: Scalar { @inline(__always) get { L.log2e } }
     static var ln2High: Scalar { @inline(__always) get { L.ln2High } }
     static var ln2Low: Scalar { @inline(__always) get { L.ln2Low } }

@@ -8,9 +8,6 @@ public protocol TileLanes: Lanes {
   func floor() -> Self
   /// self less the nearest whole number.
   func rest() -> Self
-  /// self · 2^n for self from 1/2 to 2, rounded once where that is subnormal; n is d rounded to a whole number, 62 at
-  /// most. 0 where d is -inf.
-  func scaled(byPowerOf n: Self, from d: Self) -> Self
   /// 2^r = 1 + c1·r + … + cn·r^n for |r| <= 1/2: n, and each c.
   static var exp2Degree: Int { get }
   static func exp2Coefficient(_ k: Int) -> Scalar

@@ -145,6 +145,11 @@ extension smxk_kernels {
       attention_vjp_f32: { HereKernels.attentionVjp(HereKernels.F32.self, $0, Int($1), $2) },
       attention_vjp_f64: { HereKernels.attentionVjp(HereKernels.F64.self, $0, Int($1), $2) },
       linear_loss_f32: { HereKernels.linearLoss(HereKernels.F32.self, $0, Int($1), $2) },
-      linear_loss_f64: { HereKernels.linearLoss(HereKernels.F64.self, $0, Int($1), $2) })
+      linear_loss_f64: { HereKernels.linearLoss(HereKernels.F64.self, $0, Int($1), $2) },
+      cross_entropy_f32: { HereKernels.crossEntropyRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
+      cross_entropy_f64: { HereKernels.crossEntropyRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
+      divergence_f32: { HereKernels.divergenceRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
+      divergence_f64: { HereKernels.divergenceRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
+      exponential: { HereKernels.exponential($0) })
   }
 }

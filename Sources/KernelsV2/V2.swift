@@ -12,4 +12,5 @@ extension Here {
   static var interleaves: Bool { @inline(__always) get { false } }
   static var hasFastPaths: Bool { @inline(__always) get { false } }
   static var hasWideTiles: Bool { @inline(__always) get { false } }
+  static var scalesByPowers: Bool { @inline(__always) get { false } }
 }

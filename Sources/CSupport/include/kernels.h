@@ -132,6 +132,8 @@ static inline void *_Nonnull smxk_low_of(smxk_scratch *_Nonnull s) { return s->l
 static inline smxk_row *_Nonnull smxk_row_of(smxk_scratch *_Nonnull s) { return &s->row; }
 static inline int64_t *_Nonnull smxk_index_of(smxk_row *_Nonnull r) { return r->index; }
 
+#include "losses.h"
+
 /* Every kernel, once. KernelTable.swift fills one of these for each instruction set. */
 typedef struct smxk_kernels {
   /* Rows first ..< first + count, each on its own. */
@@ -168,6 +170,16 @@ typedef struct smxk_kernels {
   /* One task of a phase of linear_cross_entropy. */
   void (*_Nonnull linear_loss_f32)(const smxk_linear_loss *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
   void (*_Nonnull linear_loss_f64)(const smxk_linear_loss *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  /* Rows first ..< first + count of a cross-entropy, of entropies or divergences. */
+  void (*_Nonnull cross_entropy_f32)(const smxk_cross_entropy *_Nonnull, int64_t first, int64_t count,
+                                     smxk_scratch *_Nonnull);
+  void (*_Nonnull cross_entropy_f64)(const smxk_cross_entropy *_Nonnull, int64_t first, int64_t count,
+                                     smxk_scratch *_Nonnull);
+  void (*_Nonnull divergence_f32)(const smxk_divergence *_Nonnull, int64_t first, int64_t count,
+                                  smxk_scratch *_Nonnull);
+  void (*_Nonnull divergence_f64)(const smxk_divergence *_Nonnull, int64_t first, int64_t count,
+                                  smxk_scratch *_Nonnull);
+  double (*_Nonnull exponential)(double);
 } smxk_kernels;
 
 /* Each instruction set's getter, KernelTable.swift in its target. */

@@ -23,6 +23,13 @@ from swiftmax._gradients import (
     softmax_jvp,
     softmax_vjp,
 )
+from swiftmax._losses import (
+    cross_entropy,
+    entropy,
+    kl_divergence,
+    nll_from_log_probs,
+    perplexity,
+)
 from swiftmax._mask import Mask
 from swiftmax._threads import num_threads
 
@@ -34,13 +41,18 @@ __all__ = [
     "Mask",
     "__version__",
     "attention",
+    "cross_entropy",
+    "entropy",
     "get_num_threads",
+    "kl_divergence",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
     "merge_attention",
+    "nll_from_log_probs",
     "num_threads",
+    "perplexity",
     "set_num_threads",
     "show_config",
     "softmax",

@@ -1,6 +1,8 @@
 from types import TracebackType
 from typing import Any, Literal, SupportsIndex, overload
 
+from numpy.typing import ArrayLike, NDArray
+
 from swiftmax._core import (
     __version__,
     attention,
@@ -24,13 +26,18 @@ __all__ = [
     "Mask",
     "__version__",
     "attention",
+    "cross_entropy",
+    "entropy",
     "get_num_threads",
+    "kl_divergence",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
     "logsumexp_vjp",
     "merge_attention",
+    "nll_from_log_probs",
     "num_threads",
+    "perplexity",
     "set_num_threads",
     "show_config",
     "softmax",
@@ -53,3 +60,58 @@ class num_threads:  # noqa: N801
 def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
+
+_Reduction = Literal["mean", "sum", "none"]
+
+# The loss, or with return_lse or return_grad a tuple of two or three.
+def cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    temperature: float = 1.0,
+    weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    reduction: _Reduction = "mean",
+    mask: ArrayLike | None = None,
+    grad_scale: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+    return_lse: bool = False,
+    return_grad: bool = False,
+) -> Any: ...
+def nll_from_log_probs(
+    log_probs: ArrayLike,
+    targets: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+) -> Any: ...
+def perplexity(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    temperature: float = 1.0,
+    weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    mask: ArrayLike | None = None,
+) -> Any: ...
+def entropy(
+    p: ArrayLike | None = None,
+    *,
+    logits: ArrayLike | None = None,
+    axis: SupportsIndex = -1,
+) -> Any: ...
+def kl_divergence(
+    p: ArrayLike | None = None,
+    q: ArrayLike | None = None,
+    *,
+    p_logits: ArrayLike | None = None,
+    q_logits: ArrayLike | None = None,
+    axis: SupportsIndex = -1,
+) -> Any: ...

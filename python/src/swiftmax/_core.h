@@ -5,6 +5,7 @@
  *   _core_attention.c   attention
  *   _core_merge.c       merge_attention
  *   _core_gradients.c   their gradients, for _gradients.py
+ *   _core_losses.c      cross_entropy and its kin, entropy and divergence
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -194,6 +195,8 @@ PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t co
                           PyObject *names);
 PyObject *smxpy_merge_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
                                 PyObject *names);
+PyObject *smxpy_cross_entropy(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_divergence(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 /* Each takes all of its arguments, by place. */
 PyObject *smxpy_softmax_vjp(PyObject *module, PyObject *const *args, Py_ssize_t count);

@@ -90,6 +90,8 @@ static PyMethodDef methods[] = {
     {"_log_softmax_vjp", CAST(smxpy_log_softmax_vjp), METH_FASTCALL, NULL},
     {"_logsumexp_vjp", CAST(smxpy_logsumexp_vjp), METH_FASTCALL, NULL},
     {"_softmax_jacobian", CAST(smxpy_softmax_jacobian), METH_FASTCALL, NULL},
+    {"_cross_entropy", CAST(smxpy_cross_entropy), METH_FASTCALL, NULL},
+    {"_divergence", CAST(smxpy_divergence), METH_FASTCALL, NULL},
     {"set_num_threads", set_num_threads, METH_O, NULL},
     {"get_num_threads", get_num_threads, METH_NOARGS, NULL},
     {"_set_num_threads_local", set_num_threads_local, METH_O, NULL},

@@ -1,0 +1,272 @@
+// Cross-entropy of rows: the loss, the logarithm of the row's sum, the gradient. Read this file first.
+//
+//     relative = log(sum of exp((x - max) / T))                       >= 0
+//     lse      = max / T + relative
+//     loss     = sum over k of c_k · (relative + (max - x_k) / T) + z · lse²
+//     d loss / d x_j = ((C + 2·z·lse) · p_j - c_j) / T,   C = sum of c_k,   p_j = exp((x_j - max)/T - relative)
+//
+// where c_k is what a row asks of class k: the class's weight times its (smoothed) target. Nothing cancels: relative and
+// max - x_k are both at least 0, and for float32 both are kept in float64. With t = the sum of all but one
+// maximum, relative = log(1 + t), and log1p keeps the digits of t. The sum has every term with an error of
+// 1.31 · 2^-24 at most; taking the maximum's term off again leaves t that error, and what that does to log(1 + t)
+// is at most as much: with the last rounding, 2 ulp. Where t is below 2^-5, and where lse is so near 0 that one ulp of
+// it or of the maximum is narrower than that, a second pass adds the others alone, to 2^-27 (Chunk.swift).
+//
+// A row with one class as its target and nothing else to it needs x_k alone (`addClass`); smoothing and
+// probabilities take one more pass (CrossEntropyTargets.swift). CrossEntropyGradient.swift has the gradient.
+
+import CSupport
+
+extension Kernels {
+  /// A row's sum, from its chunks.
+  struct RowSum {
+    var maximum = -Double.infinity
+    /// N of the chunk with the maximum.
+    var exponent = 0.0
+    /// 2^headroom · exp(x) / 2^N over the chunks so far.
+    var sum = Sum(high: 0, low: 0)
+    /// Largest maximum of chunks that were not summed.
+    var leftOut = -Double.infinity
+    var visible = 0
+
+    @inline(__always)
+    mutating func add<L: Lanes>(_: L.Type, _ chunk: ChunkSum) {
+      if !(chunk.maximum.magnitude < Double(L.plainLimit)) {
+        leftOut = Swift.max(leftOut, chunk.maximum)
+        if maximum < chunk.maximum && chunk.maximum >= Double(L.plainLimit) {
+          maximum = chunk.maximum
+          exponent = 0x1p20
+        }
+        // Nothing or NaN.
+        sum.high += chunk.sum.high
+        return
+      }
+      let n = Double(Kernels.exponent(L(L.Scalar(chunk.maximum)))[0])
+      // Order is part of the contract: chunk after chunk. A change of scale is exact.
+      if maximum < chunk.maximum {
+        if maximum > -.infinity { scale(by: Kernels.powerOfTwo(Int(Swift.max(exponent - n, -2000)))) }
+        maximum = chunk.maximum
+        exponent = n
+        sum.add(chunk.sum)
+      } else {
+        let factor = Kernels.powerOfTwo(Int(Swift.max(n - exponent, -2000)))
+        sum.add(Sum(high: chunk.sum.high * factor, low: chunk.sum.low * factor))
+      }
+    }
+
+    @inline(__always) mutating func scale(by factor: Double) {
+      sum = Sum(high: sum.high * factor, low: sum.low * factor)
+    }
+  }
+
+  /// What a row's loss and gradient are made of.
+  struct RowState {
+    enum Kind {
+      case finite
+      /// No element is visible.
+      case empty
+      /// A NaN, +inf, or nothing but -inf.
+      case special
+    }
+    var kind: Kind
+    var maximum: Double
+    /// log(sum of exp((x - maximum) / T)).
+    var relative: Double
+    var lse: Double
+    var visible: Int
+  }
+
+  @inline(__always)
+  public static func crossEntropyRows<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) where L.Eight == F64 {
+    var place = smxk_row()
+    withUnsafeMutablePointer(to: &place) { place in
+      for index in first..<first &+ count { crossEntropyRow(L.self, job, index, place, scratch) }
+    }
+  }
+
+  @inline(never)
+  static func crossEntropyRow<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ index: Int, _ place: UnsafeMutablePointer<smxk_row>,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) where L.Eight == F64 {
+    let row = row(of: scratch)
+    beginRow(smxk_logits_of(job), row, index)
+    row.pointee.temperature = job.pointee.temperature
+    locate(smxk_rows_of(job), place, index)
+    let target = target(job, place)
+    let isIgnored = target == nil && job.pointee.is_classes != 0
+    var loss = 0.0
+    if !isIgnored || place.pointee.sign != nil {
+      let state = job.pointee.is_log != 0
+        ? RowState(kind: .finite, maximum: 0, relative: 0, lse: 0, visible: Int(job.pointee.logits.cols))
+        : state(L.self, job, row, scratch)
+      if let lse = place.pointee.sign { writeScalar(job.pointee.rows.dtype, lse, state.lse) }
+      if !isIgnored {
+        var asked = Asked()
+        if state.kind == .special {
+          loss = .nan
+        } else {
+          asked = asks(job) ? ask(L.self, job, row, place, target, state, scratch) : askOne(job, row, target!, state)
+          loss = asked.loss(state, job)
+        }
+        if job.pointee.has_grad != 0 { writeGradient(L.self, job, row, place, target, state, asked, scratch) }
+      }
+    }
+    if isIgnored && job.pointee.has_grad != 0 { fillGradient(L.self, job, row, 0, scratch) }
+    if job.pointee.has_loss != 0 { writeScalar(job.pointee.rows.dtype, place.pointee.out, loss) }
+    if let losses = job.pointee.losses {
+      losses[index &- Int(job.pointee.first)] = smxk_partial(high: loss, low: 0, count: isIgnored ? 0 : 1)
+    }
+  }
+
+  /// The row's class; nil where it is ignored, and where targets are probabilities.
+  @inline(__always)
+  static func target(_ job: UnsafePointer<smxk_cross_entropy>, _ place: UnsafePointer<smxk_row>) -> Int? {
+    if job.pointee.is_classes == 0 { return nil }
+    let p = UnsafeRawPointer(place.pointee.x!)
+    let number = Int(job.pointee.target_dtype) == SMX_INT32
+      ? Int(p.loadUnaligned(as: Int32.self)) : Int(p.loadUnaligned(as: Int64.self))
+    return number == Int(job.pointee.ignore_index) ? nil : number
+  }
+
+  // -- the sum ---------------------------------------------------------------------------------------
+
+  /// One chunk of the row, where it lies or gathered.
+  @inline(__always)
+  static func sumChunk<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ start: Int, _ length: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>, _ visible: inout Int
+  ) -> ChunkSum {
+    let x = UnsafeRawPointer(row.pointee.x!)
+    if job.pointee.direct == SMXK_DIRECT_PLAIN {
+      visible = visible &+ length
+      let size = MemoryLayout<L.Scalar>.stride
+      return sumChunk(Own<L>.self, x + start &* size, length, ahead: chunkSize &* size)
+    }
+    if I.hasFastPaths && L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW {
+      visible = visible &+ length
+      return Int(job.pointee.dtype) == SMX_FLOAT16
+        ? sumChunk(Narrow<Float16>.self, x + start &* 2, length, ahead: 2 &* chunkSize)
+        : sumChunk(Narrow<BFloat16>.self, x + start &* 2, length, ahead: 2 &* chunkSize)
+    }
+    let elements = elements(L.self, length, scratch)
+    visible = visible &+ Int(gather(L.self, job, row, elements, start, scratch))
+    return sumChunk(Own<L>.self, UnsafeRawPointer(elements.high), length, ahead: 0)
+  }
+
+  /// Room for a chunk's elements.
+  @inline(__always)
+  static func elements<L: Lanes>(
+    _: L.Type, _ length: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) -> Elements<L> {
+    Elements<L>(
+      high: smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self), low: nil, from: 0, to: length)
+  }
+
+  /// The row's maximum and the logarithm relative to it.
+  @inline(__always)
+  static func state<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeMutablePointer<smxk_row>,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) -> RowState {
+    let logits = smxk_logits_of(job)
+    let cols = Int(logits.pointee.cols)
+    var found = RowSum()
+    var start = 0
+    while start < cols {
+      let length = Swift.min(chunkSize, cols &- start)
+      var visible = 0
+      let chunk = sumChunk(L.self, logits, row, start, length, scratch, &visible)
+      if visible > 0 {
+        found.add(L.self, chunk)
+        found.visible = found.visible &+ visible
+      }
+      start = start &+ length
+    }
+    var state = RowState(kind: .finite, maximum: found.maximum, relative: 0, lse: 0, visible: found.visible)
+    if found.visible == 0 {
+      state.kind = .empty
+      state.maximum = 0
+      state.lse = -.infinity
+      return state
+    }
+    let leftOut = found.leftOut
+    if found.sum.high.isNaN || leftOut == .infinity || (found.maximum == -.infinity && leftOut == -.infinity) {
+      state.kind = .special
+      state.lse = found.sum.high.isNaN ? .nan : leftOut
+      return state
+    }
+    row.pointee.form = SMXK_PLAIN
+    row.pointee.maximum = found.maximum
+    // A chunk that was left out may matter unless it is so far below that its terms are 0.
+    let isPlain = row.pointee.temperature == 1 && found.maximum.magnitude < Double(L.plainLimit)
+      && !(leftOut + 2048 > found.maximum)
+    if !isPlain {
+      runStages(L.self, logits, row, from: SMXK_MAXIMUM, scratch)
+    } else {
+      let relative = logOfOthers(L.self, found)
+      let lse = LogSum<Double>.absolute(Sum(high: found.maximum, low: 0), relative)
+      if !isRough(maximum: found.maximum, relative.high, lse) {
+        state.relative = relative.high
+        state.lse = lse
+        return state
+      }
+      runStages(L.self, logits, row, from: SMXK_SECOND_MAXIMUM, scratch)
+    }
+    state.maximum = row.pointee.maximum
+    state.relative = row.pointee.log_sum
+    let top = row.pointee.temperature == 1 ? state.maximum : state.maximum / row.pointee.temperature
+    state.lse = LogSum<Double>.absolute(Sum(high: top, low: 0), Sum(high: state.relative, low: 0))
+    return state
+  }
+
+  /// log(1 + t), t the sum of all but one maximum relative to that.
+  @inline(__always)
+  static func logOfOthers<L: Lanes>(_: L.Type, _ found: RowSum) -> Sum {
+    let m = L(L.Scalar(found.maximum))
+    let exp = SumExp<L>(maximum: m)
+    let scale = 1 / Double(L.unit)
+    let others = Sum.exact(found.sum.high, -Double(exp.withFloor(m)[0]))
+    let t = Sum(high: others.high * scale, low: (others.low + found.sum.low) * scale)
+    if L.isSingle {
+      // The maximum's term by the same formula as the others, unrounded: both lack the same n·ln2Low.
+      let r = exp.rest(exponent(m), m)
+      let rest = Double(r[0])
+      let term = rest.fma(rest.fma(Double(r.expTail()[0]), 1), 1)
+      return log1p(Sum(high: (t.high + t.low) / term, low: 0))
+    }
+    return log1p(t.divided(by: Top<L>(plain: m).ofRow.exact))
+  }
+
+  /// Whether the sum's rounding could be seen (Log.swift explains both; here terms carry 1.45 · 2^-24 of the
+  /// others' share, which half an ulp of `larger`, at least 2^-25 of it, must hold).
+  @inline(__always)
+  static func isRough(maximum: Double, _ relative: Double, _ lse: Double) -> Bool {
+    // log(1 + 2^-5)
+    if relative < 0x1.f829b0e783300p-6 { return true }
+    let larger = Swift.max(maximum.magnitude, lse.magnitude)
+    // The share t/(1 + t) is below 1, and below relative.
+    return larger < 3 * Swift.min(relative, 1)
+  }
+
+  /// The row's stages (Softmax.swift) from one of them on, up to the logarithm.
+  @inline(never)
+  static func runStages<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, from stage: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    row.pointee.stage = stage
+    row.pointee.found = nothingFound
+    while row.pointee.stage != SMXK_FINISH && row.pointee.stage != SMXK_DONE {
+      for chunk in chunks(job, row) {
+        var partial = nothingFound
+        Self.chunk(L.self, job, row, chunk, scratch, &partial)
+        absorb(row, partial)
+      }
+      advance(L.self, job, row)
+    }
+  }
+}

@@ -1,0 +1,126 @@
+// What a row asks of its classes: c_k, and the two sums over them that the loss needs.
+//
+//     c_k = weight_k · ((1 - smoothing)·y_k + smoothing/K)
+//
+// y is 1 at the row's class or the row of probabilities; K counts the visible classes, and a hidden one has no share of
+// the smoothing. 0 · log 0 is 0, so a class that nothing is asked of adds nothing, whatever its logit.
+
+import CSupport
+
+extension Kernels {
+  struct Asked {
+    /// Sum of c_k.
+    var total = 0.0
+    /// Sum of c_k · (maximum - x_k).
+    var far = 0.0
+
+    @inline(__always) func loss(_ state: RowState, _ job: UnsafePointer<smxk_cross_entropy>) -> Double {
+      let loss = total * state.relative + far / job.pointee.temperature
+      return job.pointee.z_loss == 0 ? loss : loss + job.pointee.z_loss * (state.lse * state.lse)
+    }
+  }
+
+  /// Whether more than one class has a c_k.
+  @inline(__always) static func asks(_ job: UnsafePointer<smxk_cross_entropy>) -> Bool {
+    job.pointee.is_classes == 0 || job.pointee.smoothing != 0
+  }
+
+  @inline(__always)
+  static func weight(_ job: UnsafePointer<smxk_cross_entropy>, _ class: Int) -> Double {
+    guard let weights = job.pointee.weights else { return 1 }
+    return readScalar(job.pointee.rows.dtype, weights + `class` &* Int(job.pointee.weights_stride))
+  }
+
+  /// Whether a class of the row is hidden.
+  @inline(__always)
+  static func isHidden(_ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ class: Int) -> Bool {
+    guard let mask = row.pointee.mask else { return false }
+    return mask[`class` &* Int(job.pointee.inner![0].mask)] == 0
+  }
+
+  /// Of a row with one class: the same sums as `ask` makes, all other terms being 0.
+  @inline(__always)
+  static func askOne(
+    _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafePointer<smxk_row>, _ target: Int, _ state: RowState
+  ) -> Asked {
+    let logits = smxk_logits_of(job)
+    let weight = weight(job, target)
+    let x = isHidden(logits, row, target)
+      ? -.infinity
+      : readScalar(
+        logits.pointee.dtype, UnsafeRawPointer(row.pointee.x!) + target &* Int(logits.pointee.inner![0].x))
+    return Asked(total: weight, far: weight == 0 ? 0 : weight * (state.maximum - x))
+  }
+
+  /// Of any row: one pass over its chunks.
+  @inline(never)
+  static func ask<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafePointer<smxk_row>,
+    _ place: UnsafePointer<smxk_row>, _ target: Int?, _ state: RowState,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) -> Asked where L.Eight == F64 {
+    let logits = smxk_logits_of(job)
+    let cols = Int(logits.pointee.cols)
+    var asked = Asked()
+    var start = 0
+    while start < cols {
+      let length = Swift.min(chunkSize, cols &- start)
+      let elements = elements(L.self, length, scratch)
+      _ = gather(L.self, logits, row, elements, start, scratch)
+      let c = smxk_low_of(scratch).assumingMemoryBound(to: Double.self)
+      fillAsked(L.self, job, row, place, target, state, start, length, c)
+      // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after chunk.
+      var total = F64(0)
+      var far = F64(0)
+      var i = 0
+      while i < length {
+        let v = F64(at: c + i)
+        let distance = F64(state.maximum) - L(at: elements.high + i).eight
+        total = total + v
+        far = far + F64.pick(v, equalTo: F64(0), v, v * distance)
+        i = i &+ 8
+      }
+      asked.total += lanesMet(total)
+      asked.far += lanesMet(far)
+      start = start &+ length
+    }
+    return asked
+  }
+
+  /// Lanes l and l + 4, l and l + 2, and the last two. Infinities stay what they are.
+  @inline(__always) static func lanesMet(_ v: F64) -> Double {
+    let four = v + v.turned(by: 4)
+    let two = four + four.turned(by: 2)
+    return (two + two.turned(by: 1))[0]
+  }
+
+  /// c of the classes start ..< start + length, and 0 up to a whole vector.
+  @inline(never)
+  static func fillAsked<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafePointer<smxk_row>,
+    _ place: UnsafePointer<smxk_row>, _ target: Int?, _ state: RowState, _ start: Int, _ length: Int,
+    _ c: UnsafeMutablePointer<Double>
+  ) {
+    if let target {
+      for k in 0..<length { c[k] = 0 }
+      if target >= start && target < start &+ length { c[target &- start] = 1 }
+    } else {
+      let stride = Int(job.pointee.rows.inner![0].x)
+      let y = UnsafeRawPointer(place.pointee.x!) + start &* stride
+      for k in 0..<length { c[k] = readScalar(job.pointee.target_dtype, y + k &* stride) }
+    }
+    let smoothing = job.pointee.smoothing
+    if smoothing != 0 {
+      let share = smoothing / Double(Swift.max(state.visible, 1))
+      let hides = row.pointee.mask != nil
+      for k in 0..<length {
+        let isHidden = hides && isHidden(smxk_logits_of(job), row, start &+ k)
+        c[k] = c[k] * (1 - smoothing) + (isHidden ? 0 : share)
+      }
+    }
+    if job.pointee.weights != nil {
+      for k in 0..<length { c[k] = c[k] == 0 ? 0 : c[k] * weight(job, start &+ k) }
+    }
+    for k in length..<(length &+ 7) & ~7 { c[k] = 0 }
+  }
+}

@@ -1,0 +1,160 @@
+// Entropy of a row of probabilities or logits, and Kullback-Leibler divergence of two rows, in float64 throughout.
+//
+//     entropy     = log P - (sum of p · log p) / P
+//     divergence  = (sum of p · (log p - log q)) / P - (log P - log Q),       P = sum of p, Q = sum of q
+//
+// Probabilities are divided by their sum, which for logits is 1, log p being (x - max) - relative. 0 · log 0 is 0.
+
+import CSupport
+
+extension Kernels {
+  /// One operand of a row: what its logarithms are counted from, and the sums so far.
+  struct Distribution {
+    let isLogits: Bool
+    var isSpecial = false
+    var maximum = 0.0
+    var relative = 0.0
+    var total = 0.0
+    /// log of the total.
+    var logTotal: Double {
+      isLogits || total == 1 ? 0 : total > 0 && total < .infinity ? logarithm(F64(total))[0] : .nan
+    }
+  }
+
+  @inline(__always)
+  public static func divergenceRows<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_divergence>, first: Int, count: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    var other = smxk_row()
+    withUnsafeMutablePointer(to: &other) { other in
+      for index in first..<first &+ count { divergenceRow(L.self, job, index, other, scratch) }
+    }
+  }
+
+  @inline(never)
+  static func divergenceRow<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_divergence>, _ index: Int, _ other: UnsafeMutablePointer<smxk_row>,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    let hasQ = job.pointee.q.x != nil
+    let ofQ = smxk_q_of(job)
+    let ofP = smxk_p_of(job)
+    let row = row(of: scratch)
+    var q = Distribution(isLogits: job.pointee.q_is_logits != 0)
+    if hasQ { prepare(L.self, ofQ, index, other, scratch, &q) }
+    var p = Distribution(isLogits: job.pointee.p_is_logits != 0)
+    prepare(L.self, ofP, index, row, scratch, &p)
+    var sum = 0.0
+    let cols = Int(ofP.pointee.cols)
+    var start = 0
+    while start < cols {
+      let length = Swift.min(chunkSize, cols &- start)
+      let high = smxk_high_of(scratch).assumingMemoryBound(to: Double.self)
+      let low = smxk_low_of(scratch).assumingMemoryBound(to: Double.self)
+      take(L.self, ofP, row, p, start, length, high, scratch)
+      if hasQ { take(L.self, ofQ, other, q, start, length, low, scratch) }
+      sum += addTerms(high, hasQ ? low : nil, length, &p, &q)
+      start = start &+ length
+    }
+    let normalised = p.isLogits ? sum : sum / p.total
+    let value = hasQ ? normalised - (p.logTotal - q.logTotal) : normalised + p.logTotal
+    // Rounding may lead below 0, the values never do.
+    let result = p.isSpecial || q.isSpecial ? .nan : value < 0 ? 0 : value
+    writeScalar(job.pointee.dtype, row.pointee.out, result)
+  }
+
+  /// Sum of p · (-log p), or of p · (log p - log q), over a chunk; the totals of p and q grow by theirs.
+  @inline(never)
+  static func addTerms(
+    _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>?, _ length: Int, _ p: inout Distribution,
+    _ q: inout Distribution
+  ) -> Double {
+    // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after chunk.
+    var terms = F64(0)
+    var totalP = F64(0)
+    var totalQ = F64(0)
+    var i = 0
+    while i < length {
+      let x = F64(at: x + i)
+      let log = logarithm(x, p)
+      let probability = p.isLogits ? exponential(log) : x
+      totalP = totalP + probability
+      var distance = F64(0) - log
+      if let y {
+        let y = F64(at: y + i)
+        if !q.isLogits { totalQ = totalQ + y }
+        // Of -inf and -inf nothing is left, and p is 0 there.
+        distance = log - logarithm(y, q)
+      }
+      terms = terms + F64.pick(probability, equalTo: F64(0), probability, probability * distance)
+      i = i &+ 8
+    }
+    p.total += lanesMet(totalP)
+    q.total += lanesMet(totalQ)
+    return lanesMet(terms)
+  }
+
+  /// Points at the row; of logits, finds maximum and sum.
+  @inline(__always)
+  static func prepare<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ index: Int, _ row: UnsafeMutablePointer<smxk_row>,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>, _ distribution: inout Distribution
+  ) {
+    beginRow(job, row, index)
+    if !distribution.isLogits { return }
+    runStages(L.self, job, row, from: SMXK_MAXIMUM, scratch)
+    distribution.isSpecial = row.pointee.form == SMXK_CONSTANT
+    distribution.maximum = row.pointee.maximum
+    distribution.relative = row.pointee.log_sum
+  }
+
+  /// A chunk as float64; behind its end, of which nothing comes.
+  @inline(__always)
+  static func take<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ distribution: Distribution,
+    _ start: Int, _ length: Int, _ to: UnsafeMutablePointer<Double>, _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    let own = UnsafeMutableRawPointer(to).assumingMemoryBound(to: L.Scalar.self)
+    _ = gather(L.self, job, row, Elements<L>(high: own, low: nil, from: 0, to: length), start, scratch)
+    // In the same memory, from the end.
+    if L.isSingle {
+      var k = length &- 1
+      while k >= 0 {
+        to[k] = Double(own[k])
+        k = k &- 1
+      }
+    }
+    for k in length..<(length &+ 7) & ~7 { to[k] = distribution.isLogits ? -.infinity : 0 }
+  }
+
+  /// log of the probability, before it is divided by the total.
+  @inline(__always)
+  static func logarithm(_ x: F64, _ distribution: Distribution) -> F64 {
+    distribution.isLogits ? (x - F64(distribution.maximum)) - F64(distribution.relative) : logarithm(x)
+  }
+
+  /// log of any number: -inf of 0, NaN below.
+  @inline(never)
+  static func logarithm(_ x: F64) -> F64 {
+    let tiny = F64(0x1p-1000)
+    let isTiny = F64.pick(x, lessThan: tiny, F64(1), F64(0))
+    let normal = F64.pick(x, lessThan: tiny, x * F64(0x1p100), x)
+    // Anything will do where the result is none of its own.
+    let inRange = F64.pick(normal, lessThan: F64(0x1p1020), normal, F64(1))
+    let w = F64.pick(F64(0), lessThan: inRange, inRange, F64(1))
+    let scale = w.binaryScale()
+    let k = scale.k - isTiny * F64(100)
+    let log = logOfFraction(SumOf<F64>(high: w * scale.factor - F64(1), low: F64(0)), exponent: k)
+    let value = log.high + log.low
+    let ofZero = F64.pick(x, equalTo: F64(0), F64(-.infinity), value)
+    // NaN too is not below 2^1020.
+    let valid = F64.pick(x, lessThan: F64(0x1p1020), ofZero, F64(.nan))
+    return F64.pick(x, lessThan: F64(0), F64(.nan), valid)
+  }
+
+  /// exp(y) for y <= 0.
+  @inline(__always) static func exponential(_ y: F64) -> F64 {
+    PlainExp<F64>(maximum: F64(0))(y).rounded() * F64(1 / F64.unit)
+  }
+}

@@ -1,0 +1,139 @@
+// Cross-entropy, negative log-likelihood and perplexity: from the call to rows, and from rows to one number.
+
+import CSupport
+import CSwiftmax
+
+@implementation @_cdecl("smx_cross_entropy")
+public func smx_cross_entropy(
+  _ logits: UnsafePointer<smx_tensor>!, _ targets: UnsafePointer<smx_tensor>!, _ loss: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_cross_entropy_options>!
+) -> smx_status {
+  enter { (machine) throws(Failure) in
+    try crossEntropy(.crossEntropy, logits, targets, loss, options, machine)
+  }
+}
+
+@implementation @_cdecl("smx_nll")
+public func smx_nll(
+  _ logProbs: UnsafePointer<smx_tensor>!, _ targets: UnsafePointer<smx_tensor>!, _ loss: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_cross_entropy_options>!
+) -> smx_status {
+  enter { (machine) throws(Failure) in try crossEntropy(.nll, logProbs, targets, loss, options, machine) }
+}
+
+@implementation @_cdecl("smx_perplexity")
+public func smx_perplexity(
+  _ logits: UnsafePointer<smx_tensor>!, _ targets: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_cross_entropy_options>!
+) -> smx_status {
+  enter { (machine) throws(Failure) in try crossEntropy(.perplexity, logits, targets, out, options, machine) }
+}
+
+/// One call on its way through the room for its plan.
+private struct Call {
+  let operands: LossOperands
+  let machine: Machine
+  var job = smxk_cross_entropy()
+  var rows: Int64 = 0
+  /// The rows' sum so far, as a pair.
+  var sum = 0.0
+  var rest = 0.0
+}
+
+private func crossEntropy(
+  _ function: LossFunction, _ logits: UnsafePointer<smx_tensor>?, _ targets: UnsafePointer<smx_tensor>?,
+  _ loss: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_cross_entropy_options>?, _ machine: Machine
+) throws(Failure) {
+  let operands = try LossOperands(function, logits, targets, loss, options)
+  var call = Call(operands: operands, machine: machine)
+  let counted = try operands.countTargets()
+  call.job.factor = 1
+  let isMean = Int(operands.options.reduction) == SMX_MEAN
+  if isMean { call.job.factor = counted.rows == 0 ? 0 : 1 / counted.weight }
+  smxk_with_plan(
+    { context, plan in
+      let call = context.assumingMemoryBound(to: Call.self)
+      call.pointee.rows = call.pointee.operands.fill(&call.pointee.job, plan)
+      run(call)
+    }, &call)
+  if Int(operands.options.reduction) == SMX_NONE { return }
+  let sum = call.sum + call.rest
+  let mean = counted.rows == 0 ? 0 : isMean ? sum / counted.weight : sum
+  let value = function == .perplexity ? machine.kernels.pointee.exponential(mean) : mean
+  let quiet = value.isNaN ? Double.nan : value
+  let place = operands.loss.raw.pointee.data!
+  if Int(operands.loss.dtype) == SMX_FLOAT64 {
+    place.storeBytes(of: quiet, as: Double.self)
+  } else {
+    place.storeBytes(of: Float(quiet), as: Float.self)
+  }
+}
+
+// -- rows among threads ----------------------------------------------------------------------------------
+
+/// Elements of one task, and below which a call stays on its thread (Run.swift measured both).
+private let taskElements: Int64 = 32768
+private let parallelThreshold: Int64 = 4096
+private let wakingThreshold: Int64 = 65536
+
+private func run(_ call: UnsafeMutablePointer<Call>) {
+  let rows = call.pointee.rows
+  if rows == 0 { return }
+  if Int(call.pointee.operands.options.reduction) == SMX_NONE {
+    runRows(call, first: 0, count: rows)
+    return
+  }
+  // As many rows at a time as there is room for their losses.
+  smxk_with_partials(
+    { context, losses in
+      let call = context.assumingMemoryBound(to: Call.self)
+      call.pointee.job.losses = losses
+      var first: Int64 = 0
+      while first < call.pointee.rows {
+        let count = min(call.pointee.rows - first, Int64(SMXK_WAVE))
+        runRows(call, first: first, count: count)
+        // Order is part of the contract: row after row, in float64 by TwoSum.
+        for i in 0..<Int(count) where losses[i].count != 0 {
+          let a = call.pointee.sum
+          let b = losses[i].high
+          let s = a + b
+          let part = s - a
+          let lost = (a - (s - part)) + (b - part)
+          call.pointee.sum = s
+          if lost - lost == 0 { call.pointee.rest += lost }
+        }
+        first += count
+      }
+    }, call)
+}
+
+private struct Rows {
+  let job: UnsafePointer<smxk_cross_entropy>
+  let kernel: @convention(c) (
+    UnsafePointer<smxk_cross_entropy>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>
+  ) -> Void
+  let first: Int64
+  let count: Int64
+  let perTask: Int64
+}
+
+private func runRows(_ call: UnsafeMutablePointer<Call>, first: Int64, count: Int64) {
+  let kernels = call.pointee.machine.kernels.pointee
+  let isWide = Int(call.pointee.job.logits.dtype) == SMX_FLOAT64
+  let cols = max(call.pointee.job.logits.cols, 1)
+  let elements = count &* cols
+  let threads = elements < parallelThreshold ? 1 : call.pointee.machine.threads
+  call.pointee.job.first = first
+  withUnsafePointer(to: &call.pointee.job) { job in
+    var rows = Rows(
+      job: job, kernel: isWide ? kernels.cross_entropy_f64 : kernels.cross_entropy_f32, first: first, count: count,
+      perTask: max(1, min(taskElements, elements / Int64(threads)) / cols))
+    smxk_parallel(
+      threads, (count + rows.perTask - 1) / rows.perTask, elements < wakingThreshold ? 1 : 0,
+      { context, index, scratch in
+        let rows = context.assumingMemoryBound(to: Rows.self).pointee
+        let from = index &* rows.perTask
+        rows.kernel(rows.job, rows.first + from, min(rows.perTask, rows.count - from), scratch)
+      }, &rows)
+  }
+}

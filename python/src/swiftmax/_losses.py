@@ -1,0 +1,377 @@
+"""Losses: cross_entropy, nll_from_log_probs, perplexity, entropy, kl_divergence.
+
+The C module takes arrays of the right kinds by position; here their kinds, shapes and defaults are
+sorted out. Shapes, axes and values are the library's to judge.
+"""
+
+import operator
+
+import numpy as np
+
+from swiftmax import _core
+from swiftmax._arguments import _as_array, as_float, as_wide
+
+_REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
+
+
+def cross_entropy(
+    logits,
+    targets,
+    *,
+    axis=-1,
+    temperature=1.0,
+    weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    z_loss=0.0,
+    reduction="mean",
+    mask=None,
+    grad_scale=None,
+    out=None,
+    return_lse=False,
+    return_grad=False,
+):
+    """Cross-entropy of ``softmax(logits / temperature)``, and its gradient.
+
+    As ``torch.nn.functional.cross_entropy``, with masks, z-loss and the gradient by the logits in
+    one call that makes no second array of their size.
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., K, ...)
+        Any rank from 1. float16, bfloat16, float32 and float64 are read where they are, whatever
+        their strides; integers and bool become float64.
+    targets : array_like
+        Integers: a class from 0 to K - 1 for each row, the shape of `logits` without `axis`. Floats:
+        probabilities in the shape of `logits`, which need not have the sum 1.
+    axis : int, default -1
+        The axis of the classes.
+    temperature : float, default 1.0
+        From 2**-126 to 2**126.
+    weight : array_like, shape (K,), optional
+        Weight of each class. With classes as targets the mean is divided by the sum of the rows'
+        weights, with probabilities by the number of rows, as torch does.
+    ignore_index : int, default -100
+        Rows with this target have loss and gradient 0 and do not count in the mean.
+    label_smoothing : float, default 0.0
+        From 0 to 1: the target becomes ``(1 - e) * y + e / K``; K counts the classes that `mask`
+        leaves.
+    z_loss : float, default 0.0
+        ``z_loss * lse**2`` is added to the loss of each row that counts.
+    reduction : {"mean", "sum", "none"}
+    mask : array_like of bool, optional
+        True where a class takes part, broadcast to `logits`. A masked class has probability 0 and
+        gradient 0 and is not read; a row whose target is masked has loss inf.
+    grad_scale : array_like, optional
+        Factor of the gradient, such as the gradient of what follows: one number, or with
+        ``reduction="none"`` one for each row.
+    out : ndarray, optional
+        Where the gradient goes, with ``return_grad=True``: shape and dtype of `logits`, any
+        strides. May be `logits` itself.
+    return_lse, return_grad : bool, default False
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        float64 for float64 logits, else float32; with ``reduction="none"`` an array in the shape of
+        the rows.
+    lse : ndarray
+        With `return_lse`, ``logsumexp(logits / temperature)`` of each row.
+    grad : ndarray
+        With `return_grad`, the gradient of the (reduced) loss in the shape and dtype of `logits`.
+
+    Raises
+    ------
+    ValueError
+        A shape, an axis or a value does not fit; a target that is no class is named with its row.
+    TypeError
+        An argument has the wrong kind or dtype. `out` is untouched after any error.
+
+    See Also
+    --------
+    nll_from_log_probs : the same from log-probabilities.
+    perplexity : exp of the mean.
+
+    Notes
+    -----
+    The loss of a row with one class as its target is at most 2 ulp from the exact value in float32
+    and float64, however small it is and whatever offset the logits share. A NaN, +inf or nothing
+    but -inf among a row's logits gives NaN; a target of logit -inf gives inf; 0 * log 0 is 0. Where
+    no row counts, the mean is 0 (torch: NaN). Sums over rows have one order, in float64, so that
+    neither threads nor layout change a bit.
+
+    Examples
+    --------
+    The gradient by the logits is p - y:
+
+    >>> import numpy as np, swiftmax as smx
+    >>> x = np.array([[6.0, 3.0, 0.5, 0.5]])
+    >>> loss, grad = smx.cross_entropy(x, [0], return_grad=True)
+    >>> float(loss.round(6)), grad.round(6)
+    (0.05646, array([[-0.054896,  0.047053,  0.003921,  0.003921]]))
+
+    A loss that ``-log(softmax(x))`` rounds to 0:
+
+    >>> print(smx.cross_entropy(np.float32([[30, 0, 0]]), [0]))
+    1.8715246e-13
+    """
+    if out is not None and not return_grad:
+        raise ValueError("out receives the gradient, so it needs return_grad=True")
+    loss, lse, grad = _run(
+        0,
+        logits,
+        targets,
+        axis,
+        weight,
+        ignore_index,
+        reduction,
+        temperature=temperature,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        mask=mask,
+        grad_scale=grad_scale,
+        out=out,
+        return_lse=return_lse,
+        return_grad=return_grad,
+    )
+    if not (return_lse or return_grad):
+        return loss
+    return (loss, *([lse] if return_lse else []), *([grad] if return_grad else []))
+
+
+def nll_from_log_probs(
+    log_probs, targets, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0,
+    reduction="mean",
+):
+    """Negative log-likelihood of targets under log-probabilities, which are taken as they are.
+
+    As ``torch.nn.functional.nll_loss``. What `cross_entropy` says of `targets`, `axis`, `weight`,
+    `ignore_index`, `label_smoothing`, `reduction`, results and errors holds here too.
+
+    Parameters
+    ----------
+    log_probs : array_like, shape (..., K, ...)
+        Logarithms of probabilities, such as `log_softmax` returns.
+    targets : array_like
+    axis : int, default -1
+    weight : array_like, shape (K,), optional
+    ignore_index : int, default -100
+    label_smoothing : float, default 0.0
+    reduction : {"mean", "sum", "none"}
+
+    Returns
+    -------
+    scalar or ndarray
+
+    Examples
+    --------
+    >>> import numpy as np, swiftmax as smx
+    >>> log_probs = smx.log_softmax([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
+    >>> smx.nll_from_log_probs(log_probs, [0, 0], reduction="none").round(6)
+    array([0.407606, 2.407606])
+    """
+    return _run(1, log_probs, targets, axis, weight, ignore_index, reduction,
+                label_smoothing=label_smoothing)[0]
+
+
+def perplexity(logits, targets, *, axis=-1, temperature=1.0, weight=None, ignore_index=-100,
+               mask=None):
+    """Perplexity: exp of the mean cross-entropy of `targets` under `logits`.
+
+    Parameters
+    ----------
+    logits, targets : array_like
+    axis : int, default -1
+    temperature : float, default 1.0
+    weight : array_like, shape (K,), optional
+    ignore_index : int, default -100
+    mask : array_like of bool, optional
+        All as in `cross_entropy`.
+
+    Returns
+    -------
+    scalar
+        float64 for float64 logits, else float32. 1 where no row counts.
+
+    Examples
+    --------
+    Of equal logits the number of classes:
+
+    >>> import numpy as np, swiftmax as smx
+    >>> smx.perplexity(np.zeros((3, 50)), [0, 7, 49]).round(6)
+    np.float64(50.0)
+    """
+    return _run(2, logits, targets, axis, weight, ignore_index, "mean", temperature=temperature,
+                mask=mask)[0]
+
+
+def entropy(p=None, *, logits=None, axis=-1):
+    """Entropy of probabilities or of ``softmax(logits)`` along an axis, in natural units.
+
+    Parameters
+    ----------
+    p : array_like, optional
+        Probabilities; each row is divided by its sum, as ``scipy.stats.entropy`` does.
+    logits : array_like, optional
+        In place of `p`.
+    axis : int, default -1
+
+    Returns
+    -------
+    scalar or ndarray
+        At least 0, in the shape without `axis`; float64 for float64, else float32. 0 * log 0 is 0.
+        NaN where a row has NaN, a negative probability or sum 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Both or neither of `p` and `logits`; an axis out of range; a dtype that is none of numbers.
+
+    Examples
+    --------
+    A fair coin, in bits:
+
+    >>> import numpy as np, swiftmax as smx
+    >>> smx.entropy([0.5, 0.5]) / np.log(2)
+    np.float64(1.0)
+    """
+    is_logits = _one_of("p", p, "logits", logits)
+    x = as_float(logits if is_logits else p, "logits" if is_logits else "p")
+    return _core._divergence(x, None, _axis(axis), is_logits, False)
+
+
+def kl_divergence(p=None, q=None, *, p_logits=None, q_logits=None, axis=-1):
+    """Kullback-Leibler divergence of p from q along an axis: ``sum(p * log(p / q))``.
+
+    Parameters
+    ----------
+    p, q : array_like, optional
+        Probabilities; each row is divided by its sum, as ``scipy.stats.entropy(p, q)`` does.
+    p_logits, q_logits : array_like, optional
+        Logits in place of `p`, of `q`. The operands are broadcast against each other.
+    axis : int, default -1
+        Of the broadcast shape.
+
+    Returns
+    -------
+    scalar or ndarray
+        At least 0, and 0 for equal rows, in the shape without `axis`; float64 where an operand is,
+        else float32. inf where q is 0 and p is not. Its mean is torch's ``"batchmean"``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Both or neither of two operands for one; shapes that do not broadcast; an axis out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, swiftmax as smx
+    >>> smx.kl_divergence([0.5, 0.5], [0.25, 0.75]).round(6)
+    np.float64(0.143841)
+    """
+    p_is_logits = _one_of("p", p, "p_logits", p_logits)
+    q_is_logits = _one_of("q", q, "q_logits", q_logits)
+    a = as_float(p_logits if p_is_logits else p, "p_logits" if p_is_logits else "p")
+    b = as_float(q_logits if q_is_logits else q, "q_logits" if q_is_logits else "q")
+    if a.dtype != b.dtype:
+        wide = np.float64 if np.float64 in (a.dtype, b.dtype) else np.float32
+        a, b = a.astype(wide, copy=False), b.astype(wide, copy=False)
+    if a.shape != b.shape:
+        try:
+            shape = np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:
+            raise ValueError(
+                f"q of shape {b.shape} does not broadcast with p of shape {a.shape}"
+            ) from None
+        a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
+    return _core._divergence(a, b, _axis(axis), p_is_logits, q_is_logits)
+
+
+def _one_of(name, value, other_name, other):
+    """Whether the second of two arguments is the one given."""
+    if (value is None) == (other is None):
+        raise ValueError(f"one of {name} and {other_name} must be given, and only one")
+    return value is None
+
+
+def _axis(axis):
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, but is {axis!r}") from None
+    if not -(2**31) <= axis < 2**31:
+        raise ValueError(f"axis {axis} is out of range")
+    return axis
+
+
+def _number(value, name):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, but is {value!r}") from None
+
+
+def _targets(given, x):
+    """Classes as int32 or int64, probabilities in the dtype of x or of its sums."""
+    targets = _as_array(given, "targets")
+    kind = targets.dtype.kind
+    if kind == "f" or kind == "V":
+        targets = as_float(targets, "targets")
+        return targets if targets.dtype == x.dtype else as_wide(targets, "targets", _is_wide(x))
+    # An empty list is float64 to NumPy, but has no probabilities.
+    if kind in "iu":
+        if targets.dtype.itemsize in (4, 8) and kind == "i":
+            return targets
+        if targets.dtype == np.uint64 and targets.size and targets.max() > np.iinfo(np.int64).max:
+            raise ValueError("targets holds numbers beyond int64")
+        return targets.astype(np.int64)
+    raise TypeError(
+        f"targets has dtype {targets.dtype}, but must have integers for classes or floats for "
+        "probabilities"
+    )
+
+
+def _is_wide(x):
+    return x.dtype == np.float64
+
+
+def _run(function, logits, targets, axis, weight, ignore_index, reduction, *, temperature=1.0,
+         label_smoothing=0.0, z_loss=0.0, mask=None, grad_scale=None, out=None, return_lse=False,
+         return_grad=False):
+    """(loss, lse, grad), None where one is not wanted; `function` is the place in the C module."""
+    x = as_float(logits, "log_probs" if function == 1 else "logits")
+    if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', but is {reduction!r}")
+    temperature = _number(temperature, "temperature")
+    # To the library 0 is the default.
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, but is {temperature}")
+    try:
+        ignore_index = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(f"ignore_index must be an integer, but is {ignore_index!r}") from None
+    if not -(2**63) <= ignore_index < 2**63:
+        raise ValueError(f"ignore_index is {ignore_index}, which is no int64")
+    if mask is not None:
+        mask = _as_array(mask, "mask")
+        if mask.dtype.kind != "b":
+            raise TypeError(f"mask has dtype {mask.dtype}, but must be a boolean array")
+    wide = _is_wide(x)
+    return _core._cross_entropy(
+        function,
+        x,
+        _targets(targets, x),
+        _axis(axis),
+        ignore_index,
+        _REDUCTIONS[reduction],
+        # 1 is 0 there too: an option that is not set.
+        0.0 if temperature == 1 else temperature,
+        _number(label_smoothing, "label_smoothing"),
+        _number(z_loss, "z_loss"),
+        None if weight is None else as_wide(weight, "weight", wide),
+        mask,
+        None if grad_scale is None else as_wide(grad_scale, "grad_scale", wide),
+        out,
+        bool(return_lse),
+        bool(return_grad),
+    )

@@ -73,7 +73,7 @@ func markAxes(
 
 /// Stride of a tensor that has one element for each row: either all axes of x with the reduced ones of
 /// length 1, or the kept axes alone.
-private func rowStride(
+func rowStride(
   _ tensor: Tensor, _ axis: Int, of x: Tensor, _ isReduced: UnsafePointer<Int32>, kept: Int
 ) -> Int64 {
   if isReduced[axis] != 0 { return 0 }
@@ -88,7 +88,7 @@ private func rowStride(
 }
 
 /// Checks a tensor that has one element for each row; `broadcasts` where fewer elements will do.
-private func requireRows(
+func requireRows(
   _ tensor: Tensor, of x: Tensor, _ isReduced: UnsafePointer<Int32>, kept: Int, broadcasts: Bool
 ) throws(Failure) {
   var fits = tensor.rank == x.rank || tensor.rank == kept || (broadcasts && tensor.rank < kept)
@@ -110,7 +110,9 @@ private func requireRows(
     $0.add(" of shape ")
     $0.add(shapeOf: tensor.raw)
     $0.add(broadcasts ? " does not broadcast to" : " is not")
-    $0.add(" the rows of x of shape ")
+    $0.add(" the rows of ")
+    $0.add(x.name)
+    $0.add(" of shape ")
     $0.add(shapeOf: x.raw)
   }
 }
@@ -118,13 +120,7 @@ private func requireRows(
 /// Checks all operands against one another; nothing has been written when it fails.
 func check(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) throws(Failure) {
   let x = o.x
-  if !isFloat(x.dtype) {
-    throw failure(SMX_ERROR_DTYPE) {
-      $0.add("x has dtype ")
-      $0.add(dtypeName(x.dtype))
-      $0.add(", but must have float16, bfloat16, float32 or float64")
-    }
-  }
+  try requireFloat(x)
   try o.out.require(dtype: x.dtype)
   if o.operation == SMXK_LOGSUMEXP {
     try requireRows(o.out, of: x, isReduced, kept: kept, broadcasts: false)
@@ -167,7 +163,17 @@ func check(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) throws(F
   try checkStructure(o.structure, x)
 }
 
-private func requireSameShape(_ out: Tensor, _ x: Tensor) throws(Failure) {
+func requireFloat(_ x: Tensor) throws(Failure) {
+  if isFloat(x.dtype) { return }
+  throw failure(SMX_ERROR_DTYPE) {
+    $0.add(x.name)
+    $0.add(" has dtype ")
+    $0.add(dtypeName(x.dtype))
+    $0.add(", but must have float16, bfloat16, float32 or float64")
+  }
+}
+
+func requireSameShape(_ out: Tensor, _ x: Tensor) throws(Failure) {
   var fits = out.rank == x.rank
   if fits { for axis in 0..<x.rank { fits = fits && out.length(axis) == x.length(axis) } }
   if fits { return }

@@ -17,6 +17,7 @@ from swiftmax._core import (
     softmax,
 )
 from swiftmax._mask import Mask
+from swiftmax._sampling import filtered_softmax, gumbel_softmax, sample, top_k
 from swiftmax._threads import num_threads
 
 for _name, _text in (_docs.TEXTS | _docs_attention.TEXTS).items():
@@ -27,12 +28,16 @@ __all__ = [
     "Mask",
     "__version__",
     "attention",
+    "filtered_softmax",
     "get_num_threads",
+    "gumbel_softmax",
     "log_softmax",
     "logsumexp",
     "merge_attention",
     "num_threads",
+    "sample",
     "set_num_threads",
     "show_config",
     "softmax",
+    "top_k",
 ]

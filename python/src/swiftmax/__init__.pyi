@@ -12,19 +12,24 @@ from swiftmax._core import (
     softmax,
 )
 from swiftmax._mask import Mask as Mask
+from swiftmax._sampling import filtered_softmax, gumbel_softmax, sample, top_k
 
 __all__ = [
     "Mask",
     "__version__",
     "attention",
+    "filtered_softmax",
     "get_num_threads",
+    "gumbel_softmax",
     "log_softmax",
     "logsumexp",
     "merge_attention",
     "num_threads",
+    "sample",
     "set_num_threads",
     "show_config",
     "softmax",
+    "top_k",
 ]
 
 class num_threads:  # noqa: N801

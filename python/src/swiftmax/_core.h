@@ -4,6 +4,7 @@
  *   _core_operations.c  softmax, log_softmax, logsumexp
  *   _core_attention.c   attention
  *   _core_merge.c       merge_attention
+ *   _core_sampling.c    sample, filtered_softmax, top_k, gumbel_softmax
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -193,5 +194,9 @@ PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t co
                           PyObject *names);
 PyObject *smxpy_merge_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
                                 PyObject *names);
+PyObject *smxpy_sample(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_filtered_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_top_k(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_gumbel_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

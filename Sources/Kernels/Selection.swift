@@ -11,6 +11,8 @@ public protocol SamplingLanes: TileLanes {
   static func above(_ v: Self, _ bound: Self) -> UInt32
   /// The eight numbers at p as float64.
   static func wideEight(at p: UnsafePointer<Scalar>) -> SIMD8<Double>
+  /// Eight float64, rounded, in the first lanes.
+  init(narrowing eight: SIMD8<Double>)
 }
 
 extension Kernels.F32: SamplingLanes {
@@ -18,6 +20,7 @@ extension Kernels.F32: SamplingLanes {
   @inline(__always) public static func wideEight(at p: UnsafePointer<Float>) -> SIMD8<Double> {
     I.widen(UnsafeRawPointer(p).loadUnaligned(as: SIMD8<Float>.self))
   }
+  @inline(__always) public init(narrowing eight: SIMD8<Double>) { self.init(eight: Kernels.F64(v: eight)) }
 }
 
 extension Kernels.F64: SamplingLanes {
@@ -25,6 +28,7 @@ extension Kernels.F64: SamplingLanes {
   @inline(__always) public static func wideEight(at p: UnsafePointer<Double>) -> SIMD8<Double> {
     UnsafeRawPointer(p).loadUnaligned(as: SIMD8<Double>.self)
   }
+  @inline(__always) public init(narrowing eight: SIMD8<Double>) { self.init(v: eight) }
 }
 
 extension Kernels {

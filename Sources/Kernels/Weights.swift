@@ -37,7 +37,7 @@ extension Kernels {
     let exponent = exponent.pointee
     let bound = F64(block.pointee.threshold)
     var sum = SIMD8<UInt64>(repeating: 0)
-    func ofEight(_ x: SIMD8<Double>) -> SIMD8<UInt64> {
+    @inline(__always) func ofEight(_ x: SIMD8<Double>) -> SIMD8<UInt64> {
       let w = F64(v: unsafeBitCast(Self.weights(x, exponent), to: SIMD8<Double>.self))
       return unsafeBitCast(F64.pick(bound, lessThan: F64(v: x), w, F64(0)).v, to: SIMD8<UInt64>.self)
     }
@@ -49,10 +49,12 @@ extension Kernels {
       i = i &+ 8
     }
     if i < count {
-      var rest = SIMD8<Double>(repeating: -.infinity)
-      for lane in 0..<count &- i { rest[lane] = Double(p[i &+ lane]) }
-      let w = ofEight(rest)
-      for lane in 0..<count &- i { weights[i &+ lane] = w[lane] }
+      var rest: L = load(p + i, 0, count &- i, fill: -L.Scalar.infinity)
+      let w = withUnsafePointer(to: &rest) {
+        ofEight(L.wideEight(at: UnsafeRawPointer($0).assumingMemoryBound(to: L.Scalar.self)))
+      }
+      let to = UnsafeMutableRawPointer(weights + i).assumingMemoryBound(to: Double.self)
+      F64(v: unsafeBitCast(w, to: SIMD8<Double>.self)).store(at: to, from: 0, to: count &- i)
       sum = sum &+ w
     }
     var total: UInt64 = 0
@@ -94,15 +96,15 @@ extension Kernels {
     var i = 0
     while i < count {
       let lanes = Swift.min(8, count &- i)
-      var words = SIMD8<UInt64>(repeating: 1 &<< 63)
-      for lane in 0..<lanes { words[lane] = bits[i &+ lane] }
+      let p = UnsafeRawPointer(bits + i).assumingMemoryBound(to: Double.self)
+      let words = unsafeBitCast(F64(at: p, from: 0, to: lanes, fill: 0).v, to: SIMD8<UInt64>.self)
       // n in the low bits of a number from 1 to 2, less 1 - 2^-53.
       let one = (words &>> SIMD8(repeating: 12)) | SIMD8(repeating: (1.0).bitPattern)
       let u = F64(v: unsafeBitCast(one, to: SIMD8<Double>.self)) - F64(0x1.fffffffffffffp-1)
       let first = log(SumOf<F64>(high: u, low: F64(0)))
       let second = log(SumOf<F64>(high: F64(0) - first.high, low: F64(0) - first.low))
       let g = F64(0) - (second.high + second.low)
-      for lane in 0..<lanes { out[i &+ lane] = L.Scalar(g[lane]) }
+      L(narrowing: g.v).store(at: out + i, from: 0, to: lanes)
       i = i &+ lanes
     }
   }

@@ -190,7 +190,11 @@ struct RowChoice {
     if isListed {
       if filter.topP < 1 { _ = trim(to: listMass().share(filter.topP)) }
     } else {
-      if limit < cols { cut = rankCut(limit) }
+      if limit < cols {
+        cut = rankCut(limit)
+        // The histograms have taken the list's room.
+        _ = select(firstLook)
+      }
       if filter.topP < 1 {
         let total = mass()
         let need = total.share(filter.topP)

@@ -176,13 +176,7 @@ func requireFloat(_ x: Tensor) throws(Failure) {
 func requireSameShape(_ out: Tensor, _ x: Tensor) throws(Failure) {
   var fits = out.rank == x.rank
   if fits { for axis in 0..<x.rank { fits = fits && out.length(axis) == x.length(axis) } }
-  if fits { return }
-  throw failure(SMX_ERROR_SHAPE) {
-    $0.add("out of shape ")
-    $0.add(shapeOf: out.raw)
-    $0.add(" differs from x of shape ")
-    $0.add(shapeOf: x.raw)
-  }
+  if !fits { throw disagree(out, x, " differs from ") }
 }
 
 /// The job over a plan's axes; `isReduced` and the operands are checked.

@@ -1,5 +1,5 @@
-/* Golden cases of sampling. Logits are uniform(e, number i of stream 0 of seed 500 + case), tokens and log_probs those of
- * seed 1234567890123456789. Every filter takes the ways through the library that its row's length and values lead it. */
+/* Golden cases of sampling. Logits are uniform(e, number i of stream 0 of the case's seed), tokens and log_probs
+ * those of seed 1234567890123456789. The cases take all ways through the library that a row may take. */
 #include "operations.h"
 
 #include <stdlib.h>
@@ -143,7 +143,8 @@ SAMPLING(plain_f16, SMX_FLOAT16, 5, 3000, 3, 501, NONE, .size = 3)
 SAMPLING(plain_bf16, SMX_BFLOAT16, 5, 700, 3, 502, NONE, .size = 3, .has_mask = 1)
 SAMPLING(plain_f64, SMX_FLOAT64, 5, 3000, 3, 503, NONE, .size = 3, .has_mask = 1)
 SAMPLING(usual, SMX_FLOAT32, 7, 9000, 4, 504, .temperature = 0.8, .top_k = 50, .top_p = 0.9, .size = 4)
-SAMPLING(usual_f64, SMX_FLOAT64, 3, 2000, 4, 505, .temperature = 0.8, .top_k = 50, .top_p = 0.9, .size = 4, .has_mask = 1)
+SAMPLING(usual_f64, SMX_FLOAT64, 3, 2000, 4, 505, .temperature = 0.8, .top_k = 50, .top_p = 0.9, .size = 4,
+         .has_mask = 1)
 SAMPLING(nucleus, SMX_FLOAT32, 3, 9000, 5, 506, .temperature = 1.3, .top_p = 0.95, .size = 4)
 SAMPLING(wide_nucleus, SMX_FLOAT32, 3, 9000, 1, 507, .temperature = 1, .top_p = 0.9, .size = 4)
 SAMPLING(wide_nucleus_f64, SMX_FLOAT64, 3, 5000, 1, 508, .temperature = 0.5, .top_p = 0.7, .size = 4, .has_mask = 1)

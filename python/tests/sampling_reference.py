@@ -1,8 +1,17 @@
 """What `sample` and its kin are defined to be, in Python integers and plain NumPy, row by row."""
 
+import itertools
+import math
+from fractions import Fraction
+
 import numpy as np
 
 LOG2E = float.fromhex("0x1.71547652b82fep0")
+
+
+def normal(shape, seed, scale=3.0, dtype=np.float32):
+    """Logits for tests."""
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(dtype)
 
 
 def philox(counter, key):
@@ -39,11 +48,10 @@ def left(x, temperature=1.0, top_k=None, top_p=None, min_p=None, mask=None):
     y = (x[order] - x[order[0]]) * (LOG2E / temperature)
     weights = [int(w) for w in np.rint(np.exp2(y) * 2.0**52)]
     if top_p is not None and top_p < 1:
-        total, sum_ = sum(weights), 0
-        for count, weight in enumerate(weights, 1):
-            sum_ += weight
-            if sum_ * 2**1074 >= int(top_p * 2.0**537) * 2**537 * total:
-                break
+        # As a multiple of 2^-64, rounded up.
+        need = math.ceil(Fraction(float(top_p)) * 2**64) * sum(weights)
+        sums = itertools.accumulate(weights)
+        count = next(i for i, s in enumerate(sums, 1) if s * 2**64 >= need)
         order, weights = order[:count], weights[:count]
     if min_p:
         keep = y[: len(order)] >= np.log(min_p) * LOG2E

@@ -3,15 +3,12 @@
 import numpy as np
 import pytest
 from reference import BF16, DTYPES, assert_same_bits
-from sampling_reference import gumbel_noise
+from sampling_reference import gumbel_noise, normal
 
 import swiftmax as smx
 
 INF, NAN = np.inf, np.nan
 
-
-def normal(shape, seed, scale=3.0, dtype=np.float32):
-    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(dtype)
 
 
 def ranked(x, k):
@@ -19,11 +16,13 @@ def ranked(x, k):
     return np.argsort(-x.astype(float), axis=-1, kind="stable")[..., :k]
 
 
-# -- top_k ---------------------------------------------------------------------------------------------
+# -- top_k -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("n", "k"), [(1, 1), (10, 10), (50, 7), (5000, 3), (5000, 1024), (5000, 2500)])
+@pytest.mark.parametrize(
+    ("n", "k"), [(1, 1), (10, 10), (50, 7), (5000, 3), (5000, 1024), (5000, 2500)]
+)
 def test_top_k(dtype, n, k):
     x = normal((3, n), 1, dtype=dtype)
     for log, function in ((False, smx.softmax), (True, smx.log_softmax)):
@@ -51,7 +50,9 @@ def test_top_k_of_special_rows(bad):
     x[1] = -INF
     found, indices = smx.top_k(x, 2)
     assert indices.tolist() == [[-1, -1], [-1, -1], [0, 1]]
-    assert np.isnan(found[0]).all() and (found[1] == 0).all() and (found[2] == np.float32(0.2)).all()
+    assert np.isnan(found[0]).all()
+    assert (found[1] == 0).all()
+    assert (found[2] == np.float32(0.2)).all()
     assert (smx.top_k(x, 2, log=True)[0][1] == -INF).all()
 
 
@@ -80,13 +81,13 @@ def test_top_k_errors():
         smx.top_k(1.0, 1)
 
 
-# -- gumbel_softmax --------------------------------------------------------------------------------------
+# -- gumbel_softmax --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 1023, 1025, 5000])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=str)
 def test_noise_is_the_defined_one(n, dtype):
-    """softmax with NumPy's own noise as bias; two logarithms of NumPy may differ in the last place."""
+    """softmax with NumPy's own noise as bias; its logarithms may differ in the last place."""
     x = normal(n, 3, dtype=dtype)
     g = gumbel_noise(n, 11, 5, draw=2).astype(dtype)
     want = smx.softmax(x, temperature=0.5, bias=g)

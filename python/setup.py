@@ -90,6 +90,7 @@ setup(
                 f"{PACKAGE}/_core_merge.c",
                 f"{PACKAGE}/_core_gradients.c",
                 f"{PACKAGE}/_core_losses.c",
+                f"{PACKAGE}/_core_sampling.c",
                 f"{PACKAGE}/_core_arguments.c",
                 f"{PACKAGE}/_core_tensors.c",
                 f"{PACKAGE}/_core_mask.c",

@@ -26,6 +26,9 @@ public protocol ISA {
   static func max(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
   static func pick(_ a: SIMD8<Double>, lessThan b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
   static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
+  /// A bit for each lane that is not <= bound, a NaN among them.
+  static func above(_ v: SIMD16<Float>, _ bound: SIMD16<Float>) -> UInt32
+  static func above(_ v: SIMD8<Double>, _ bound: SIMD8<Double>) -> UInt32
   static func widen(_ v: SIMD8<Float>) -> SIMD8<Double>
   static func narrow(_ v: SIMD8<Double>) -> SIMD8<Float>
   static func floor(_ v: SIMD16<Float>) -> SIMD16<Float>

@@ -38,6 +38,12 @@ enum Here: ISA {
   static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double> {
     smxk_pick_equal_f64(a, b, yes, no)
   }
+  @inline(__always) static func above(_ v: SIMD16<Float>, _ bound: SIMD16<Float>) -> UInt32 {
+    smxk_above_f32(v, bound)
+  }
+  @inline(__always) static func above(_ v: SIMD8<Double>, _ bound: SIMD8<Double>) -> UInt32 {
+    smxk_above_f64(v, bound)
+  }
   @inline(__always) static func widen(_ v: SIMD8<Float>) -> SIMD8<Double> { smxk_widen(v) }
   @inline(__always) static func narrow(_ v: SIMD8<Double>) -> SIMD8<Float> { smxk_narrow(v) }
   @inline(__always) static func floor(_ v: SIMD16<Float>) -> SIMD16<Float> { smxk_floor_f32(v) }
@@ -150,6 +156,16 @@ extension smxk_kernels {
       cross_entropy_f64: { HereKernels.crossEntropyRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
       divergence_f32: { HereKernels.divergenceRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
       divergence_f64: { HereKernels.divergenceRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
-      exponential: { HereKernels.exponential($0) })
+      exponential: { HereKernels.exponential($0) },
+      select_f32: { HereKernels.select(HereKernels.F32.self, $0, $1, $2) },
+      select_f64: { HereKernels.select(HereKernels.F64.self, $0, $1, $2) },
+      weigh_f32: { HereKernels.weigh(HereKernels.F32.self, $0, $1, $2, $3, $4) },
+      weigh_f64: { HereKernels.weigh(HereKernels.F64.self, $0, $1, $2, $3, $4) },
+      keep_f32: { HereKernels.keep(HereKernels.F32.self, $0, $1, $2) },
+      keep_f64: { HereKernels.keep(HereKernels.F64.self, $0, $1, $2) },
+      weigh_list: { HereKernels.weighList($0, Int($1), $2, $3) },
+      gumbel_f32: { HereKernels.gumbel(HereKernels.F32.self, $0, Int($1), $2) },
+      gumbel_f64: { HereKernels.gumbel(HereKernels.F64.self, $0, Int($1), $2) },
+      log: { HereKernels.log($0) })
   }
 }

@@ -140,13 +140,7 @@ struct AttentionTensors {
   /// Checks all operands against one another; nothing has been written when it fails.
   func check(_ plan: UnsafeMutablePointer<smxk_attention_plan>, _ options: smx_attention_options) throws(Failure) {
     try checkNumbers(options)
-    if !isFloat(query.dtype) {
-      throw failure(SMX_ERROR_DTYPE) {
-        $0.add("query has dtype ")
-        $0.add(dtypeName(query.dtype))
-        $0.add(", but must have float16, bfloat16, float32 or float64")
-      }
-    }
+    try requireFloat(query)
     if query.rank < 2 || query.rank > 4 {
       throw failure(SMX_ERROR_SHAPE) {
         $0.add("query must have 2, 3 or 4 axes, but has shape ")

@@ -28,13 +28,7 @@ private struct LinearOperands {
   var isWide: Bool { Int(hidden.dtype) == SMX_FLOAT64 }
 
   func check(_ options: smx_linear_cross_entropy_options) throws(Failure) {
-    if !isFloat(hidden.dtype) {
-      throw failure(SMX_ERROR_DTYPE) {
-        $0.add("hidden has dtype ")
-        $0.add(dtypeName(hidden.dtype))
-        $0.add(", but must have float16, bfloat16, float32 or float64")
-      }
-    }
+    try requireFloat(hidden)
     try requireRank(hidden, 2, "hidden must have 2 axes, tokens and columns, but has shape ")
     try requireRank(weight, 2, "weight must have 2 axes, classes and columns, but has shape ")
     try weight.require(dtype: hidden.dtype)

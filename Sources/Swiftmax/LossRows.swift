@@ -8,16 +8,6 @@ func wideDtype(_ dtype: smx_dtype) -> smx_dtype {
   smx_dtype(Int(dtype) == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32)
 }
 
-func requireFloat(_ tensor: Tensor) throws(Failure) {
-  if isFloat(tensor.dtype) { return }
-  throw failure(SMX_ERROR_DTYPE) {
-    $0.add(tensor.name)
-    $0.add(" has dtype ")
-    $0.add(dtypeName(tensor.dtype))
-    $0.add(", but must have float16, bfloat16, float32 or float64")
-  }
-}
-
 /// The axis that the rows of a tensor lie along.
 func classAxis(_ given: UnsafePointer<Int32>?, of tensor: Tensor) throws(Failure) -> Int {
   let value = given.map { Int64($0.pointee) } ?? -1

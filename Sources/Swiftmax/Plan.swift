@@ -93,7 +93,7 @@ func markAxes(
 
 /// Stride of a tensor that has one element for each row: either all axes of x with the reduced ones of
 /// length 1, or the kept axes alone.
-private func rowStride(
+func rowStride(
   _ tensor: Tensor, _ axis: Int, of x: Tensor, _ isReduced: UnsafePointer<Int32>, kept: Int
 ) -> Int64 {
   if isReduced[axis] != 0 { return 0 }
@@ -108,7 +108,7 @@ private func rowStride(
 }
 
 /// Checks a tensor that has one element for each row; `broadcasts` where fewer elements will do.
-private func requireRows(
+func requireRows(
   _ tensor: Tensor, of x: Tensor, _ isReduced: UnsafePointer<Int32>, kept: Int, broadcasts: Bool
 ) throws(Failure) {
   var fits = tensor.rank == x.rank || tensor.rank == kept || (broadcasts && tensor.rank < kept)
@@ -173,14 +173,7 @@ func checkPlaces(_ o: Operands, mayBeInput: Bool) throws(Failure) {
 /// Checks all that is read, and the dtype of out.
 func checkInputs(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) throws(Failure) {
   let x = o.x
-  if !isFloat(x.dtype) {
-    throw failure(SMX_ERROR_DTYPE) {
-      $0.add(x.name)
-      $0.add(" has dtype ")
-      $0.add(dtypeName(x.dtype))
-      $0.add(", but must have float16, bfloat16, float32 or float64")
-    }
-  }
+  try requireFloat(x)
   try o.out.require(dtype: x.dtype)
   if let mask = o.mask {
     try mask.require(dtype: smx_dtype(SMX_BOOL))
@@ -209,19 +202,10 @@ func checkInputs(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) th
 /// Whether an operation takes y and dy.
 func isGradient(_ operation: Int) -> Bool { operation >= SMXK_SOFTMAX_VJP }
 
-private func requireSameShape(_ out: Tensor, _ x: Tensor) throws(Failure) {
+func requireSameShape(_ out: Tensor, _ x: Tensor) throws(Failure) {
   var fits = out.rank == x.rank
   if fits { for axis in 0..<x.rank { fits = fits && out.length(axis) == x.length(axis) } }
-  if fits { return }
-  throw failure(SMX_ERROR_SHAPE) {
-    $0.add(out.name)
-    $0.add(" of shape ")
-    $0.add(shapeOf: out.raw)
-    $0.add(" differs from ")
-    $0.add(x.name)
-    $0.add(" of shape ")
-    $0.add(shapeOf: x.raw)
-  }
+  if !fits { throw disagree(out, x, " differs from ") }
 }
 
 /// The job over a plan's axes; `isReduced` and the operands are checked.

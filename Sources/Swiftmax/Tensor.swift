@@ -216,6 +216,17 @@ struct Tensor {
   }
 }
 
+/// Refuses what has no float dtype.
+func requireFloat(_ x: Tensor) throws(Failure) {
+  if isFloat(x.dtype) { return }
+  throw failure(SMX_ERROR_DTYPE) {
+    $0.add(x.name)
+    $0.add(" has dtype ")
+    $0.add(dtypeName(x.dtype))
+    $0.add(", but must have float16, bfloat16, float32 or float64")
+  }
+}
+
 /// Two shapes that do not belong together: "a of shape … <why> b of shape …".
 func disagree(_ a: Tensor, _ b: Tensor, _ why: StaticString) -> Failure {
   failure(SMX_ERROR_SHAPE) {

@@ -55,10 +55,14 @@ array new_array(smx_dtype dtype, int rank, const int64_t *shape) {
 double get(const array *a, int64_t i) {
   const unsigned char *p = a->data + i * item_size(a->dtype);
   uint16_t half;
+  int32_t narrow;
+  int64_t wide;
   float f;
   double d;
   switch (a->dtype) {
     case SMX_BOOL: return *p;
+    case SMX_INT32: memcpy(&narrow, p, 4); return narrow;
+    case SMX_INT64: memcpy(&wide, p, 8); return (double)wide;
     case SMX_FLOAT32: memcpy(&f, p, 4); return f;
     case SMX_FLOAT64: memcpy(&d, p, 8); return d;
     default: memcpy(&half, p, 2);
@@ -90,10 +94,14 @@ static uint16_t float16_of(double value) {
 void set(array *a, int64_t i, double value) {
   unsigned char *p = a->data + i * item_size(a->dtype);
   float f = (float)value;
+  int32_t narrow;
+  int64_t wide;
   uint32_t bits;
   uint16_t half;
   switch (a->dtype) {
     case SMX_BOOL: *p = value != 0; return;
+    case SMX_INT32: narrow = (int32_t)value; memcpy(p, &narrow, 4); return;
+    case SMX_INT64: wide = (int64_t)value; memcpy(p, &wide, 8); return;
     case SMX_FLOAT32: memcpy(p, &f, 4); return;
     case SMX_FLOAT64: memcpy(p, &value, 8); return;
     case SMX_BFLOAT16:

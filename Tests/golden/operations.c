@@ -6,9 +6,14 @@
 
 enum { MOST_RESULTS = 8 };
 
-/* Add a file's list here. */
+/* Add a file's list here, twice. */
 extern const operation_case operations_gradients[];
-const operation_case *const operation_files[] = {operations_gradients, NULL};
+extern const operation_case operations_sampling[];
+const operation_case *const operation_files[] = {
+    operations_gradients,
+    operations_sampling,
+    NULL,
+};
 
 struct operation_run {
   const char *name;

@@ -8,6 +8,7 @@
 #include "attention.h"
 #include "attention_vjp.h"
 #include "linear_loss.h"
+#include "sampling.h"
 
 /* Swift sees an unmarked pointer as one that may be NULL, as those are. */
 #pragma clang diagnostic ignored "-Wnullability-completeness"
@@ -180,6 +181,24 @@ typedef struct smxk_kernels {
   void (*_Nonnull divergence_f64)(const smxk_divergence *_Nonnull, int64_t first, int64_t count,
                                   smxk_scratch *_Nonnull);
   double (*_Nonnull exponential)(double);
+  /* Sampling, of the row in a scratch: elements above a threshold; the weights of a block, and their sum; a block with
+   * only what is above the threshold left. */
+  void (*_Nonnull select_f32)(const smxk_job *_Nonnull, smxk_selection *_Nonnull, smxk_scratch *_Nonnull);
+  void (*_Nonnull select_f64)(const smxk_job *_Nonnull, smxk_selection *_Nonnull, smxk_scratch *_Nonnull);
+  uint64_t (*_Nonnull weigh_f32)(const smxk_job *_Nonnull, const smxk_block *_Nonnull, const smxk_exponent *_Nonnull,
+                                 uint64_t *_Nonnull weights, smxk_scratch *_Nonnull);
+  uint64_t (*_Nonnull weigh_f64)(const smxk_job *_Nonnull, const smxk_block *_Nonnull, const smxk_exponent *_Nonnull,
+                                 uint64_t *_Nonnull weights, smxk_scratch *_Nonnull);
+  void (*_Nonnull keep_f32)(const smxk_job *_Nonnull, const smxk_block *_Nonnull, smxk_scratch *_Nonnull);
+  void (*_Nonnull keep_f64)(const smxk_job *_Nonnull, const smxk_block *_Nonnull, smxk_scratch *_Nonnull);
+  /* The weights of numbers that lie side by side. */
+  void (*_Nonnull weigh_list)(const double *_Nonnull values, int64_t count, const smxk_exponent *_Nonnull,
+                              uint64_t *_Nonnull weights);
+  /* -log(-log(u)) of the uniform u in each of up to SMXK_BLOCK 64-bit numbers, as float32 or float64. */
+  void (*_Nonnull gumbel_f32)(const uint64_t *_Nonnull bits, int64_t count, void *_Nonnull noise);
+  void (*_Nonnull gumbel_f64)(const uint64_t *_Nonnull bits, int64_t count, void *_Nonnull noise);
+  /* log(x), x a positive normal number. */
+  double (*_Nonnull log)(double x);
 } smxk_kernels;
 
 /* Each instruction set's getter, KernelTable.swift in its target. */

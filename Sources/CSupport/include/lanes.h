@@ -75,6 +75,16 @@ SMXK_INLINE smxk_f64x8 smxk_pick_equal_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x
   return a == b ? yes : no;
 }
 
+/* A bit for each lane that is not <= bound, a NaN among them. */
+typedef _Bool smxk_bool16 __attribute__((ext_vector_type(16)));
+typedef _Bool smxk_bool8 __attribute__((ext_vector_type(8)));
+SMXK_INLINE uint32_t smxk_above_f32(smxk_f32x16 v, smxk_f32x16 bound) {
+  return (uint16_t)~__builtin_bit_cast(uint16_t, __builtin_convertvector(v <= bound, smxk_bool16));
+}
+SMXK_INLINE uint32_t smxk_above_f64(smxk_f64x8 v, smxk_f64x8 bound) {
+  return (uint8_t)~__builtin_bit_cast(uint8_t, __builtin_convertvector(v <= bound, smxk_bool8));
+}
+
 /* -- powers of two ------------------------------------------------------------------------------- */
 
 SMXK_INLINE smxk_f32x16 smxk_floor_f32(smxk_f32x16 v) {

@@ -31,6 +31,7 @@ from swiftmax._losses import (
     perplexity,
 )
 from swiftmax._mask import Mask
+from swiftmax._sampling import filtered_softmax, gumbel_softmax, sample, top_k
 from swiftmax._threads import num_threads
 
 for _name, _text in (_docs.TEXTS | _docs_attention.TEXTS).items():
@@ -43,7 +44,9 @@ __all__ = [
     "attention",
     "cross_entropy",
     "entropy",
+    "filtered_softmax",
     "get_num_threads",
+    "gumbel_softmax",
     "kl_divergence",
     "log_softmax",
     "log_softmax_vjp",
@@ -53,10 +56,12 @@ __all__ = [
     "nll_from_log_probs",
     "num_threads",
     "perplexity",
+    "sample",
     "set_num_threads",
     "show_config",
     "softmax",
     "softmax_jacobian",
     "softmax_jvp",
     "softmax_vjp",
+    "top_k",
 ]

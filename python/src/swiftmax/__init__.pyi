@@ -21,6 +21,7 @@ from swiftmax._gradients import (
     softmax_vjp,
 )
 from swiftmax._mask import Mask as Mask
+from swiftmax._sampling import filtered_softmax, gumbel_softmax, sample, top_k
 
 __all__ = [
     "Mask",
@@ -30,6 +31,9 @@ __all__ = [
     "entropy",
     "get_num_threads",
     "kl_divergence",
+    "filtered_softmax",
+    "get_num_threads",
+    "gumbel_softmax",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
@@ -44,6 +48,11 @@ __all__ = [
     "softmax_jacobian",
     "softmax_jvp",
     "softmax_vjp",
+    "sample",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+    "top_k",
 ]
 
 class num_threads:  # noqa: N801

@@ -6,6 +6,7 @@
  *   _core_merge.c       merge_attention
  *   _core_gradients.c   their gradients, for _gradients.py
  *   _core_losses.c      cross_entropy and its kin, entropy and divergence
+ *   _core_sampling.c    sample, filtered_softmax, top_k, gumbel_softmax
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -204,5 +205,9 @@ PyObject *smxpy_softmax_jvp(PyObject *module, PyObject *const *args, Py_ssize_t 
 PyObject *smxpy_log_softmax_vjp(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *smxpy_logsumexp_vjp(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *smxpy_softmax_jacobian(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_sample(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_filtered_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_top_k(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_gumbel_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

@@ -1,5 +1,6 @@
 from typing import Any, Literal, SupportsIndex, overload
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from swiftmax._mask import Mask
@@ -134,6 +135,50 @@ def _softmax_jacobian(
 ) -> Any: ...
 def _cross_entropy(*args: Any) -> tuple[Any, Any, Any]: ...
 def _divergence(*args: Any) -> Any: ...
+def _sample(
+    logits: NDArray[Any],
+    out: NDArray[np.int64],
+    log_probs: NDArray[np.float64] | None,
+    temperature: NDArray[Any] | None,
+    top_k: NDArray[Any] | None,
+    top_p: NDArray[Any] | None,
+    min_p: NDArray[Any] | None,
+    mask: NDArray[np.bool_] | None,
+    counter: NDArray[Any] | None,
+    draw: NDArray[Any] | None,
+    seed: int,
+    /,
+) -> None: ...
+def _filtered_softmax(
+    logits: NDArray[Any],
+    out: NDArray[Any],
+    temperature: NDArray[Any] | None,
+    top_k: NDArray[Any] | None,
+    top_p: NDArray[Any] | None,
+    min_p: NDArray[Any] | None,
+    mask: NDArray[np.bool_] | None,
+    /,
+) -> None: ...
+def _top_k(
+    logits: NDArray[Any],
+    probabilities: NDArray[Any],
+    indices: NDArray[np.int64],
+    temperature: NDArray[Any] | None,
+    mask: NDArray[np.bool_] | None,
+    log: bool,
+    /,
+) -> None: ...
+def _gumbel_softmax(
+    logits: NDArray[Any],
+    out: NDArray[Any],
+    temperature: NDArray[Any] | None,
+    mask: NDArray[np.bool_] | None,
+    counter: NDArray[Any] | None,
+    draw: NDArray[Any] | None,
+    seed: int,
+    hard: bool,
+    /,
+) -> None: ...
 def set_num_threads(n: SupportsIndex, /) -> None: ...
 def get_num_threads() -> int: ...
 def _set_num_threads_local(n: SupportsIndex, /) -> int: ...

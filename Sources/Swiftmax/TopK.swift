@@ -1,0 +1,153 @@
+// smx_top_k: the largest of each row, with the probabilities that softmax gives them.
+
+import CSupport
+import CSwiftmax
+
+@implementation @_cdecl("smx_top_k")
+public func smx_top_k(
+  _ logits: UnsafePointer<smx_tensor>!, _ probabilities: UnsafePointer<smx_tensor>!, _ indices: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_top_k_options>!
+) -> smx_status {
+  enter { (machine) throws(Failure) in
+    var given = smx_top_k_options()
+    if let options {
+      if options.pointee.size != MemoryLayout<smx_top_k_options>.size {
+        throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_top_k_options>.size)
+      }
+      given = options.pointee
+    }
+    var call = try Decoding(.topK, machine, logits, probabilities, outName: "probabilities")
+    call.beside = try Tensor(indices, "indices")
+    call.temperature = try Tensor.optional(given.temperature, "temperature")
+    call.mask = try Tensor.optional(given.mask, "mask")
+    call.flag = given.log != 0
+    try execute(call)
+  }
+}
+
+private struct Ranking {
+  let call: Decoding
+  let indices: Tensor
+  let job: smxk_job
+  let k: Int
+  /// Room for a list of each thread, where their scratch has too little.
+  let room: UnsafeMutableRawPointer?
+
+  var capacity: Int { 2 * k + Int(SMXK_SELECTED_AT_ONCE) }
+  var roomBytes: Int { capacity * 24 }
+}
+
+func topK(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
+  guard let indices = call.beside else { return }
+  try call.out.require(dtype: call.x.dtype)
+  try indices.require(dtype: smx_dtype(SMX_INT64))
+  var fits = call.out.rank == call.x.rank
+  if fits { for axis in 0..<call.x.rank - 1 { fits = fits && call.out.length(axis) == call.x.length(axis) } }
+  if !fits { throw disagree(call.out, call.x, " has not the rows of ") }
+  let k = call.out.length(call.out.rank - 1)
+  if k > call.cols { throw disagree(call.out, call.x, " asks for more elements than there are in a row of ") }
+  try requireSameShape(indices, call.out)
+  try call.checkPlaces(call.out, mayBeX: false)
+  try call.checkPlaces(indices, mayBeX: false)
+  try indices.requireDistinct(from: call.out, orSame: false)
+  if call.out.count == 0 { return }
+  var job = call.job(call.flag ? SMXK_LOG_SOFTMAX : SMXK_SOFTMAX, out: call.x, plan)
+  // Gathered, so that no term is written where the results of a plain softmax would go.
+  job.direct = SMXK_DIRECT_NONE
+  var ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: nil)
+  var room: UnsafeMutableRawPointer? = nil
+  if k > Int64(listedAtMost) {
+    let (bytes, isTooLarge) = ranking.roomBytes.multipliedReportingOverflow(by: Int(call.machine.threads))
+    room = isTooLarge ? nil : smxk_allocate(bytes)
+    if room == nil { throw failure(SMX_ERROR_MEMORY, "out of memory for the lists of smx_top_k") }
+    ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: room)
+  }
+  shareRows(call, &ranking) { context, index, scratch in
+    let ranking = context.assumingMemoryBound(to: Ranking.self)
+    for row in ranking.pointee.call.rows(ofTask: index) { rankRow(ranking, row, scratch) }
+  }
+  smxk_release(room)
+}
+
+private func rankRow(
+  _ ranking: UnsafePointer<Ranking>, _ number: Int64, _ scratch: UnsafeMutablePointer<smxk_scratch>
+) {
+  let call = ranking.pointee.call
+  let kernels = call.machine.kernels
+  let indices = ranking.pointee.indices
+  let k = ranking.pointee.k
+  let to = call.rowOf(call.out, number)
+  let step = Int(call.out.stride(call.out.rank - 1))
+  let toIndices = call.rowOf(indices, number)
+  let stepIndices = Int(indices.stride(indices.rank - 1))
+  var job = ranking.pointee.job
+  var found = 0
+  var isInvalid = false
+  withUnsafePointer(to: ranking.pointee.job) { job in
+    var choice = RowChoice(kernels, job, scratch, number, list: list(ranking, scratch))
+    isInvalid = !choice.select(k)
+    if !isInvalid {
+      found = choice.list.count
+      sortDescending(choice.list.values, choice.list.places, found)
+    }
+    // Now, for the passes of softmax need the scratch in which the list may lie.
+    for i in 0..<k {
+      let index = i < found ? choice.list.places[i] : -1
+      (toIndices + i * stepIndices).storeBytes(of: index, as: Int64.self)
+    }
+  }
+  let isWide = choosesWide(call)
+  let row = smxk_row_of(scratch)
+  runStages(kernels, &job, scratch, number, isWide)
+  // Each result is that of a row of one element under this row's sum.
+  let inner = job.inner[0]
+  let x = row.pointee.x
+  job.cols = 1
+  row.pointee.mask = nil
+  row.pointee.lower = 0
+  row.pointee.upper = 1
+  row.pointee.resident = 0
+  for i in 0..<k {
+    let index = (toIndices + i * stepIndices).loadUnaligned(as: Int64.self)
+    row.pointee.x = x! + Int(index < 0 ? 0 : index &* inner.x)
+    row.pointee.out = (to + i * step).assumingMemoryBound(to: CChar.self)
+    if index < 0 {
+      row.pointee.form = SMXK_CONSTANT
+      row.pointee.constant = isInvalid ? .nan : call.flag ? -.infinity : 0
+    }
+    var partial = smxk_partial(high: 0, low: 0, count: 0)
+    let chunk = isWide ? kernels.pointee.chunk_f64 : kernels.pointee.chunk_f32
+    chunk(&job, row, 0, scratch, &partial)
+  }
+}
+
+/// The stages of softmax up to the results.
+private func runStages(
+  _ kernels: UnsafePointer<smxk_kernels>, _ job: UnsafePointer<smxk_job>,
+  _ scratch: UnsafeMutablePointer<smxk_scratch>, _ number: Int64, _ isWide: Bool
+) {
+  let row = smxk_row_of(scratch)
+  let chunk = isWide ? kernels.pointee.chunk_f64 : kernels.pointee.chunk_f32
+  let chunks = (job.pointee.cols + Int64(SMXK_CHUNK) - 1) / Int64(SMXK_CHUNK)
+  kernels.pointee.begin_row(job, row, number)
+  while row.pointee.stage != SMXK_FINISH {
+    for i in 0..<chunks {
+      var partial = smxk_partial(high: -.infinity, low: 0, count: 0)
+      chunk(job, row, i, scratch, &partial)
+      kernels.pointee.absorb(row, &partial)
+    }
+    isWide ? kernels.pointee.advance_f64(job, row) : kernels.pointee.advance_f32(job, row)
+  }
+}
+
+/// The list of this thread, nil for the one in its scratch.
+private func list(
+  _ ranking: UnsafePointer<Ranking>, _ scratch: UnsafeMutablePointer<smxk_scratch>
+) -> CandidateList? {
+  guard let room = ranking.pointee.room else { return nil }
+  let capacity = ranking.pointee.capacity
+  let own = room + Int(scratch.pointee.worker) * ranking.pointee.roomBytes
+  return CandidateList(
+    values: own.assumingMemoryBound(to: Double.self), places: (own + 8 * capacity).assumingMemoryBound(to: Int64.self),
+    copy: (own + 16 * capacity).assumingMemoryBound(to: Double.self), capacity: capacity)
+}

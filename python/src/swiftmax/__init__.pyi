@@ -11,6 +11,7 @@ from swiftmax._core import (
     set_num_threads,
     softmax,
 )
+from swiftmax._linear import linear_cross_entropy
 from swiftmax._mask import Mask as Mask
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "__version__",
     "attention",
     "get_num_threads",
+    "linear_cross_entropy",
     "log_softmax",
     "logsumexp",
     "merge_attention",

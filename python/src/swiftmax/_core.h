@@ -4,6 +4,7 @@
  *   _core_operations.c  softmax, log_softmax, logsumexp
  *   _core_attention.c   attention
  *   _core_merge.c       merge_attention
+ *   _core_linear.c      cross-entropy of a linear layer, for _linear.py
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -193,5 +194,6 @@ PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t co
                           PyObject *names);
 PyObject *smxpy_merge_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
                                 PyObject *names);
+PyObject *smxpy_linear_cross_entropy(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

@@ -117,6 +117,23 @@ def merge_attention(
     layout: Literal["BHLD", "BLHD"] = "BHLD",
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def _linear_cross_entropy(
+    hidden: Any,
+    weight: Any,
+    targets: Any,
+    bias: Any,
+    loss: Any,
+    lse: Any,
+    d_hidden: Any,
+    d_weight: Any,
+    d_bias: Any,
+    reduction: int,
+    ignore_index: int,
+    label_smoothing: Any,
+    z_loss: Any,
+    grad_scale: Any,
+    /,
+) -> None: ...
 def set_num_threads(n: SupportsIndex, /) -> None: ...
 def get_num_threads() -> int: ...
 def _set_num_threads_local(n: SupportsIndex, /) -> int: ...

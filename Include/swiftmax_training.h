@@ -107,13 +107,16 @@ enum {
  * Strides   Any.
  * Aliasing  No output may overlap an input or another output.
  * Special   A token whose target is ignore_index has loss 0, lse 0, gradient 0, and its hidden state is not read. All ignored:
- *           mean and sum are 0. Logits are taken to be below 2^20 in magnitude, or infinite: -inf through the bias shuts a class
- *           out, and is +inf as the target's loss. A NaN makes NaN what depends on it.
+ *           mean and sum are 0, and so are all gradients, whatever the weights. Logits are taken to be below 2^20 in
+ *           magnitude, or -inf: that, through the bias, shuts a class out, and is +inf as the target's loss or, smoothed, as
+ *           any loss. A NaN, or a logit of +inf, makes NaN what depends on it.
  * Accuracy  float32: of a logit, the sum's: chains of 128 products, added in order. Of lse, that and a relative error of the
  *           sum of 2^-20 as an absolute one.
  * Threads   By spans of 2048 classes.
- * Memory    At most 64 MB and what one group of 48 tokens needs (about 48 · V numbers), for the call; and V · D numbers where
- *           d_weight is not contiguous float32 or float64 rows of whole vectors (16 or 8 numbers).
+ * Memory    For the call, in one piece. Of T tokens worked on together, 192, or as many 48s as leave their logits within
+ *           32 MB, but at least 48: T · V numbers, and T · D for each 2048 classes if d_hidden is given; V · D where d_weight is
+ *           not contiguous float32 or float64 rows of whole vectors (16 or 8 numbers); and little else. The length N adds 8
+ *           bytes a token.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE (a target out of range), _OVERLAP, _OVERFLOW, _ISA,
  *           _THREADS, _MEMORY.
  * Source    Wijmans et al., Cut Your Losses in Large-Vocabulary Language Models, 2024, has the idea. */

@@ -55,7 +55,7 @@ extension Kernels {
   }
 
   /// Logits of a block of classes to their gradients: what the weights count, less the smoothed part of all classes, less
-  /// the target's.
+  /// the target's. 0 for an ignored token, whose logits of a row with a NaN or an infinity are NaN.
   @inline(never)
   private static func subtractTargets<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ from: Int, _ to: Int) {
     let job = rooms.job
@@ -71,7 +71,8 @@ extension Kernels {
       let smoothed = L(0) - L(at: rooms.state(SMXK_LOSS_TARGET, block) + lane) * each
       for j in 0..<(to &- from) {
         let p = logits + (j &* tokens &+ lane)
-        (L(at: p).fma(L(L.log2e), high) - low).exp2().fma(weight, smoothed).store(at: p)
+        let gradient = (L(at: p).fma(L(L.log2e), high) - low).exp2().fma(weight, smoothed)
+        L.pick(high, equalTo: L(-.infinity), L(0), gradient).store(at: p)
       }
       lane = lane &+ L.count
     }
@@ -122,7 +123,7 @@ extension Kernels {
     let padded = rooms.padded
     for tile in 0..<LossRooms<L>.tiles {
       let sums = rooms.part(0, block, tile)
-      for span in 1..<Swift.max(1, Int(job.pointee.span_count)) {
+      for span in 1..<Int(job.pointee.span_count) {
         let part = rooms.part(span, block, tile)
         var i = 0
         while i < padded &* lanes {
@@ -141,6 +142,8 @@ extension Kernels {
         for l in 0..<L.count {
           let token = block &* Int(SMXK_QUERY_BLOCK) &+ tile &* lanes &+ lane &+ l
           if token >= Int(job.pointee.count) { break }
+          // 0 times a weight that is NaN or infinite is NaN.
+          if rooms.target(Int(job.pointee.first) &+ token) < 0 { clear(L.self, own + l &* padded, padded) }
           write(
             L.self, job.pointee.dtype,
             UnsafeMutableRawPointer(job.pointee.d_hidden.data! + (Int(job.pointee.first) &+ token) &* Int(job.pointee.d_hidden.row)),

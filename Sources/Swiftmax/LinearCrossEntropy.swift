@@ -164,7 +164,8 @@ private func plan(_ job: inout smxk_linear_loss, _ machine: Machine) -> Int? {
   let vector: Int64 = isWide ? 8 : 16
   let tokens = Int64(SMXK_QUERY_BLOCK)
   job.padded = (job.columns + vector - 1) / vector * vector
-  job.span_count = (job.classes + Int64(SMXK_CLASS_SPAN) - 1) / Int64(SMXK_CLASS_SPAN)
+  // Without classes too there is a part of the tokens' gradients, which is 0.
+  job.span_count = max(1, (job.classes + Int64(SMXK_CLASS_SPAN) - 1) / Int64(SMXK_CLASS_SPAN))
   let isOwn = Int(job.dtype) >= SMX_FLOAT32
   job.is_weight_direct = isOwn && job.weight.column == size ? 1 : 0
   job.is_gradient_direct =

@@ -6,11 +6,14 @@
 
 enum { MOST_RESULTS = 8 };
 
+<<<<<<< HEAD
 /* Add a file's list here, twice. */
 extern const operation_case operations_gradients[];
+extern const operation_case operations_linear[];
 extern const operation_case operations_sampling[];
 const operation_case *const operation_files[] = {
     operations_gradients,
+    operations_linear,
     operations_sampling,
     NULL,
 };

@@ -30,6 +30,7 @@ from swiftmax._losses import (
     nll_from_log_probs,
     perplexity,
 )
+from swiftmax._linear import linear_cross_entropy
 from swiftmax._mask import Mask
 from swiftmax._sampling import filtered_softmax, gumbel_softmax, sample, top_k
 from swiftmax._threads import num_threads
@@ -48,6 +49,7 @@ __all__ = [
     "get_num_threads",
     "gumbel_softmax",
     "kl_divergence",
+    "linear_cross_entropy",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",

@@ -20,6 +20,7 @@ from swiftmax._gradients import (
     softmax_jvp,
     softmax_vjp,
 )
+from swiftmax._linear import linear_cross_entropy
 from swiftmax._mask import Mask as Mask
 from swiftmax._sampling import filtered_softmax, gumbel_softmax, sample, top_k
 
@@ -33,6 +34,7 @@ __all__ = [
     "get_num_threads",
     "gumbel_softmax",
     "kl_divergence",
+    "linear_cross_entropy",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",

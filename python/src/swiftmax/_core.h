@@ -7,6 +7,7 @@
  *   _core_gradients.c   their gradients, for _gradients.py
  *   _core_losses.c      cross_entropy and its kin, entropy and divergence
  *   _core_sampling.c    sample, filtered_softmax, top_k, gumbel_softmax
+ *   _core_linear.c      cross-entropy of a linear layer, for _linear.py
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -209,5 +210,6 @@ PyObject *smxpy_sample(PyObject *module, PyObject *const *args, Py_ssize_t count
 PyObject *smxpy_filtered_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *smxpy_top_k(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *smxpy_gumbel_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_linear_cross_entropy(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

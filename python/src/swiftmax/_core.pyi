@@ -177,6 +177,21 @@ def _gumbel_softmax(
     draw: NDArray[Any] | None,
     seed: int,
     hard: bool,
+def _linear_cross_entropy(
+    hidden: Any,
+    weight: Any,
+    targets: Any,
+    bias: Any,
+    loss: Any,
+    lse: Any,
+    d_hidden: Any,
+    d_weight: Any,
+    d_bias: Any,
+    reduction: int,
+    ignore_index: int,
+    label_smoothing: Any,
+    z_loss: Any,
+    grad_scale: Any,
     /,
 ) -> None: ...
 def set_num_threads(n: SupportsIndex, /) -> None: ...

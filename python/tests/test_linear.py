@@ -1,0 +1,417 @@
+"""Cross-entropy of a linear layer: its formula, its gradients by differences, special values,
+arguments, memory."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from linear_reference import everything, reference
+from reference import BF16, DTYPES, WIDE, assert_same_bits, sample
+
+import swiftmax as smx
+
+NAN, INF = np.nan, np.inf
+RESULTS = ["loss", "lse", "d_hidden", "d_weight", "d_bias"]
+
+
+def problem(tokens=50, columns=20, classes=300, dtype=np.float32, seed=0, ignored=0.2):
+    """hidden, weight, bias and targets, of which a share is ignored, though not the first."""
+    random = np.random.default_rng(seed)
+    targets = random.integers(0, classes, tokens)
+    targets[1:][random.random(max(tokens - 1, 0)) < ignored] = -100
+    hidden = sample((tokens, columns), dtype, seed + 1, 2.0)
+    weight = sample((classes, columns), dtype, seed + 2, 0.5)
+    return hidden, weight, sample((classes,), dtype, seed + 3, 1.0), targets
+
+
+# -- the formula -----------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(DTYPES), st.integers(1, 200), st.integers(1, 150),
+    st.sampled_from([1, 2, 7, 128, 129, 300, 2048, 2500]), st.booleans(),
+    st.sampled_from([0.0, 0.1, 1.0]), st.sampled_from([0.0, 1e-2]),
+    st.sampled_from(["mean", "sum", "none"]), st.sampled_from([0.0, 0.3, 1.0]),
+    st.sampled_from([1.0, -3.0]), st.integers(0, 2**32 - 1),
+)
+def test_formula(dtype, tokens, columns, classes, biased, smoothing, z, reduction, ignored, scale,
+                 seed):
+    hidden, weight, bias, targets = problem(tokens, columns, classes, dtype, seed, ignored)
+    options = {"bias": bias if biased else None, "label_smoothing": smoothing, "z_loss": z,
+               "reduction": reduction, "grad_scale": scale}
+    got = everything(hidden, weight, targets, **options)
+    expected = reference(hidden, weight, targets, **options)
+    assert len(got) == 4 + biased
+    # Of a logit the error is that of a sum of D products, each below 10; of a gradient that much of
+    # what its terms come to without their signs.
+    unit = (2.0**-52 if dtype == np.float64 else 2.0**-23) * (10 + columns**0.5)
+    largest = 1 + abs(expected[1]).max()
+    weights = abs(weight.astype(float)).max(initial=1), abs(hidden.astype(float)).max(initial=1)
+    sizes = [largest**2 * (tokens if reduction == "sum" else 1), largest,
+             2 * abs(scale) * largest * weights[0],
+             2 * abs(scale) * largest * weights[1] * tokens**0.5, 2 * abs(scale) * tokens**0.5]
+    for name, x, y, size in zip(RESULTS, got, expected, sizes, strict=False):
+        narrow = name in RESULTS[2:4] and dtype.itemsize == 2
+        assert x.dtype == (dtype if name in RESULTS[2:4] else single(dtype)), name
+        assert x.shape == np.shape(y), name
+        np.testing.assert_allclose(
+            np.asarray(x, float), y, rtol=unit + 2.0**-8 * narrow, err_msg=name,
+            atol=unit * size + 2.0**-24 * narrow)
+
+
+def single(dtype):
+    return np.float64 if dtype == np.float64 else np.float32
+
+
+def test_gradients_by_differences():
+    # Central differences of the package's own loss: an error of h**2 and of 2**-52 / h.
+    hidden, weight, bias, targets = problem(7, 4, 6, np.float64, 1)
+    options = {"label_smoothing": 0.2, "z_loss": 0.05}
+    _, _, *gradients = everything(hidden, weight, targets, bias=bias, **options)
+    h = 1e-5
+    for array, gradient in zip((hidden, weight, bias), gradients, strict=True):
+        for at in np.ndindex(array.shape):
+            value, losses = array[at], []
+            for step in h, -h:
+                array[at] = value + step
+                losses.append(
+                    smx.linear_cross_entropy(hidden, weight, targets, bias=bias, **options))
+            array[at] = value
+            np.testing.assert_allclose(
+                (losses[0] - losses[1]) / (2 * h), gradient[at], atol=1e-9, rtol=1e-7)
+
+
+def test_textbook():
+    # Equal logits: the loss is the logarithm of the number of classes.
+    for classes in 2, 10, 5000:
+        weight = np.ones((classes, 3))
+        loss, lse, gradients = smx.linear_cross_entropy(
+            np.ones((4, 3)), weight, [0, 1, 0, 1], return_lse=True, return_grad=True)
+        np.testing.assert_allclose(loss, np.log(classes), rtol=1e-15)
+        np.testing.assert_allclose(lse, 3 + np.log(classes), rtol=1e-15)
+        np.testing.assert_allclose(gradients[1].sum(axis=0), 0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", WIDE, ids=str)
+def test_a_sure_class_keeps_its_digits(dtype):
+    # The other class counts exp(-12) = 6.14e-6, far below an ulp of lse.
+    loss = smx.linear_cross_entropy(np.array([[12.0]], dtype), np.array([[1.0], [0.0]], dtype), [0])
+    np.testing.assert_allclose(loss, np.log1p(np.exp(-12.0)), rtol=1e-1 if dtype == "f4" else 1e-9)
+
+
+# -- special values ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("index", [-100, 3, 2**40, -(2**63)])
+def test_ignored_tokens_are_not_read(dtype, index):
+    hidden, weight, bias, targets = problem(60, 20, 200, dtype, 2)
+    targets[targets == 3] = 4
+    ignored = targets == -100
+    targets[ignored] = index
+    options = {"bias": bias, "ignore_index": index, "label_smoothing": 0.1, "z_loss": 0.01}
+    expected = everything(hidden, weight, targets, **options)
+    for poison in NAN, INF:
+        hidden[ignored] = poison
+        got = everything(hidden, weight, targets, **options)
+        for name, x, y in zip(RESULTS, got, expected, strict=True):
+            assert_same_bits(x, y, name)
+    assert ignored.any() and (got[1][ignored] == 0).all() and (got[2][ignored] == 0).all()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("tokens", [0, 1, 60])
+def test_nothing_to_learn_is_0(reduction, tokens):
+    for poison in 1.0, NAN, -INF:
+        hidden, weight, bias, targets = problem(tokens, 20, 200, np.float32, 3)
+        targets[:] = -100
+        weight[7], bias[8] = poison, poison
+        got = everything(hidden, weight, targets, bias=bias, reduction=reduction)
+        for name, x in zip(RESULTS, got, strict=True):
+            assert_same_bits(x, np.zeros_like(x), name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_shut_class(dtype):
+    hidden, weight, bias, targets = problem(60, 20, 2200, dtype, 4)
+    targets[targets % 5 == 0] = 1
+    bias[::5] = -INF
+    loss, lse, d_hidden, d_weight, d_bias = everything(
+        hidden, weight, targets, bias=bias, reduction="none")
+    assert np.isfinite(loss).all() and (d_weight[::5] == 0).all() and (d_bias[::5] == 0).all()
+    # As if it were not there, but for the order of the sums.
+    open_ = np.arange(2200) % 5 != 0
+    place = np.cumsum(open_) - 1
+    targets = np.where(targets >= 0, place[targets], -100)
+    expected = reference(hidden, weight[open_], targets, bias[open_], reduction="none")
+    unit = 2.0**-7 if dtype.itemsize == 2 else 1e-5
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(lse, expected[1], rtol=1e-5)
+    np.testing.assert_allclose(d_hidden.astype(float), expected[2], rtol=unit, atol=1e-6)
+    np.testing.assert_allclose(d_weight[open_].astype(float), expected[3], rtol=unit, atol=1e-6)
+
+
+def test_a_shut_target():
+    loss, (d_hidden, _, d_bias) = smx.linear_cross_entropy(
+        np.ones((2, 1)), np.ones((3, 1)), [1, 0], bias=[0, -INF, 0.0], reduction="none",
+        return_grad=True)
+    np.testing.assert_array_equal(loss[0], INF)
+    np.testing.assert_allclose(loss[1], np.log(2))
+    np.testing.assert_allclose(d_bias, [0.5 - 0.5, -1, 0.5 + 0.5], atol=1e-15)
+    np.testing.assert_allclose(d_hidden, 0, atol=1e-15)
+    # With every class shut there is no distribution.
+    loss, lse = smx.linear_cross_entropy(
+        [[1.0]], [[1.0], [2.0]], [0], bias=[-INF, -INF], return_lse=True)
+    assert np.isnan(loss) and lse == -INF
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_nan_reaches_what_depends_on_it(dtype):
+    hidden, weight, bias, targets = problem(120, 20, 2200, dtype, 5)
+    options = {"bias": bias, "reduction": "none"}
+    clean = everything(hidden, weight, targets, **options)
+    counted = targets != -100
+    bad = hidden.copy()
+    bad[0, 3] = NAN
+    got = everything(bad, weight, targets, **options)
+    for name, x, y in zip(RESULTS[:3], got, clean, strict=False):
+        assert np.isnan(x[0].astype(float)).all(), name
+        assert_same_bits(x[1:].copy(), y[1:].copy(), name)
+    assert np.isnan(got[3].astype(float)).all() and np.isnan(got[4]).all()
+    assert np.isnan(smx.linear_cross_entropy(bad, weight, targets))
+    for row in 0, 2199:
+        for array in weight, bias:
+            kept = array[row].copy()
+            array[row] = NAN
+            got = everything(hidden, weight, targets, **options)
+            array[row] = kept
+            for name, x in zip(RESULTS[:3], got, strict=False):
+                assert np.isnan(x[counted].astype(float)).all(), name
+                assert (x[~counted] == 0).all(), name
+            assert np.isnan(got[3].astype(float)).all() and np.isnan(got[4]).all()
+
+
+def test_large_logits():
+    weight = np.float32([[1], [-1], [0]])
+    loss, lse = smx.linear_cross_entropy(
+        np.float32([[2.0**19], [-(2.0**19)]]), weight, [0, 0], reduction="none", return_lse=True)
+    assert loss.tolist() == [0, 2.0**20] and lse.tolist() == [2.0**19] * 2
+
+
+# -- the same bits -----------------------------------------------------------------------------
+
+
+def run_all(**options):
+    """Every result of problems over two groups, three spans, the dtypes."""
+    for n, dtype in enumerate(DTYPES):
+        hidden, weight, bias, targets = problem(211, 18, 4200, dtype, 20 + n)
+        for reduction in "mean", "none":
+            yield from everything(hidden, weight, targets, bias=bias, label_smoothing=0.1,
+                                  z_loss=1e-3, reduction=reduction, **options)
+
+
+def digest(results):
+    text = hashlib.sha256()
+    for x in results:
+        text.update(np.ascontiguousarray(x).tobytes())
+    return text.hexdigest()
+
+
+def test_threads():
+    with smx.num_threads(1):
+        expected = list(run_all())
+    for count in 2, 3, 7:
+        with smx.num_threads(count):
+            for i, (x, y) in enumerate(zip(run_all(), expected, strict=True)):
+                assert_same_bits(x, y, f"{count} threads, result {i}")
+
+
+def test_instruction_sets():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_linear import digest, run_all\n"
+        "print(digest(run_all()))"
+    )
+    expected = digest(run_all())
+    for isa in smx.show_config("dicts")["supported"]:
+        run = subprocess.run(
+            [sys.executable, "-c", code, os.path.dirname(__file__)],
+            env={**os.environ, "SWIFTMAX_ISA": isa}, capture_output=True, text=True, check=False)
+        assert run.stdout.strip() == expected, f"{isa}: {run.stdout}{run.stderr}"
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_token_alone(dtype):
+    hidden, weight, bias, targets = problem(230, 18, 2100, dtype, 6)
+    options = {"bias": bias, "label_smoothing": 0.1, "z_loss": 1e-3, "reduction": "none"}
+    whole = everything(hidden, weight, targets, **options)
+    for part in [slice(i, i + 1) for i in (0, 1, 47, 48, 191, 192, 229)] + [slice(5, 200)]:
+        got = everything(hidden[part], weight, targets[part], **options)
+        for name, x, y in zip(RESULTS[:3], got, whole, strict=False):
+            assert_same_bits(x, y[part].copy(), f"{name} of {part}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_leading_axes_and_strides(dtype):
+    hidden, weight, bias, targets = problem(60, 18, 210, dtype, 7)
+    options = {"bias": bias, "reduction": "none"}
+    expected = everything(hidden, weight, targets, **options)
+    shaped = everything(hidden.reshape(3, 4, 5, 18), weight, targets.reshape(3, 4, 5), **options)
+    spread = np.zeros((60, 40), dtype)[:, 3:39:2]
+    spread[:] = hidden
+    turned = np.ascontiguousarray(hidden.reshape(4, 15, 18).swapaxes(0, 1)).swapaxes(0, 1)
+    backwards = np.ascontiguousarray(weight[::-1, ::-1])[::-1, ::-1]
+    strided = everything(spread, backwards, targets.astype(np.int32), **options)
+    copied = everything(turned, weight, targets.reshape(4, 15).astype("u2"), ignore_index=65436,
+                        **options)
+    for other in shaped, strided, copied:
+        for name, x, y in zip(RESULTS, other, expected, strict=True):
+            assert_same_bits(x.reshape(y.shape), y, name)
+    assert [x.shape for x in shaped[:3]] == [(3, 4, 5), (3, 4, 5), (3, 4, 5, 18)]
+    assert copied[2].shape == (4, 15, 18)
+
+
+def test_one_token_without_leading_axes():
+    hidden, weight, _, targets = problem(1, 8, 5, np.float32, 8)
+    whole = everything(hidden, weight, targets, reduction="none")
+    loss, lse, d_hidden, d_weight = everything(hidden[0], weight, targets[0], reduction="none")
+    assert type(loss) is np.float32 and type(lse) is np.float32 and d_hidden.shape == (8,)
+    for x, y in zip((loss, lse, d_hidden, d_weight), whole, strict=True):
+        assert_same_bits(np.reshape(x, y.shape), y)
+
+
+# -- arguments ---------------------------------------------------------------------------------
+
+
+def test_what_is_returned():
+    hidden, weight, bias, targets = problem(6, 4, 5)
+    plain = smx.linear_cross_entropy(hidden, weight, targets)
+    assert type(plain) is np.float32
+    loss, lse = smx.linear_cross_entropy(hidden, weight, targets, return_lse=True)
+    assert loss == plain and lse.shape == (6,)
+    loss, gradients = smx.linear_cross_entropy(hidden, weight, targets, return_grad=True)
+    assert loss == plain and [g.shape for g in gradients] == [(6, 4), (5, 4)]
+    _, _, gradients = smx.linear_cross_entropy(
+        hidden, weight, targets, bias=bias, return_lse=True, return_grad=True)
+    assert [g.shape for g in gradients] == [(6, 4), (5, 4), (5,)]
+
+
+def test_array_likes():
+    loss = smx.linear_cross_entropy([[1, 0], [0, 2]], [[2, 0], [0, 1], [0, 0]], [0, 2])
+    assert type(loss) is np.float64
+    np.testing.assert_allclose(loss, reference(np.eye(2) * [1, 2], np.array(
+        [[2, 0], [0, 1], [0, 0]]), np.array([0, 2]))[0], rtol=1e-15)
+    hidden = np.float32([[1, 0]])
+    assert smx.linear_cross_entropy(hidden, [[2, 0], [0, 1]], [0], bias=[0, 1]).dtype == np.float32
+    narrow = smx.linear_cross_entropy(
+        hidden.astype(BF16), [[2, 0], [0, 1]], [0], return_grad=True)[1]
+    assert [g.dtype for g in narrow] == [BF16, BF16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_scale_of_the_gradients(dtype):
+    arguments = problem(20, 8, 30, dtype, 9)
+    hidden, weight, bias, targets = arguments
+    plain = everything(hidden, weight, targets, bias=bias, reduction="sum")
+    for scale in 1024.0, -0.5, 0.0:
+        got = everything(hidden, weight, targets, bias=bias, reduction="sum", grad_scale=scale)
+        assert_same_bits(got[0], plain[0])
+        for name, x, y in zip(RESULTS[2:], got[2:], plain[2:], strict=True):
+            # Powers of two are exact where nothing is subnormal.
+            np.testing.assert_allclose(
+                x.astype(float), y.astype(float) * scale, err_msg=name, rtol=1e-6,
+                atol=2.0**-15 * abs(scale) if dtype == np.float16 else 0)
+
+
+ERRORS = [
+    (ValueError, {"targets": np.zeros(5, int)}, r"targets of shape \(5,\).*hidden of shape \(4, 3\)"),
+    (ValueError, {"targets": 0}, r"targets of shape \(\).*hidden"),
+    (ValueError, {"hidden": 1.0}, r"hidden.*\(\)"),
+    (ValueError, {"weight": np.ones((5, 4))}, r"weight of shape \(5, 4\).*hidden of shape \(4, 3\)"),
+    (ValueError, {"weight": np.ones(3)}, r"weight.*\(3,\)"),
+    (ValueError, {"weight": 1.0}, r"weight.*\(\)"),
+    (ValueError, {"bias": np.ones(4)}, r"bias of shape \(4,\).*weight of shape \(5, 3\)"),
+    (ValueError, {"targets": [0, 1, 5, 0]}, "targets holds 5 at 2, but there are 5 classes"),
+    (ValueError, {"targets": [0, -1, 2, 0]}, "targets holds -1 at 1"),
+    (ValueError, {"targets": [0, -100, 2, 0], "ignore_index": 2}, "targets holds -100 at 1"),
+    (ValueError, {"targets": np.full(4, 2**64 - 1, "u8")}, "targets holds 18446744073709551615"),
+    (ValueError, {"ignore_index": 2**63}, "ignore_index"),
+    (ValueError, {"reduction": "average"}, "'mean', 'sum' or 'none'.*'average'"),
+    (ValueError, {"label_smoothing": 1.5}, "label_smoothing must be from 0 to 1"),
+    (ValueError, {"label_smoothing": NAN}, "label_smoothing"),
+    (ValueError, {"z_loss": -1.0}, "z_loss"),
+    (ValueError, {"grad_scale": INF}, "grad_scale"),
+    (TypeError, {"z_loss": "1"}, "z_loss must be a real number"),
+    (TypeError, {"ignore_index": 1.0}, "float"),
+    (TypeError, {"targets": np.zeros(4)}, "targets has dtype float64.*integers"),
+    (TypeError, {"targets": [True] * 4}, "targets has dtype bool"),
+    (TypeError, {"hidden": np.ones((4, 3), complex)}, "hidden has dtype complex128"),
+    (TypeError, {"weight": np.ones((5, 3), np.float32)}, "weight has dtype float32.*float64"),
+    (TypeError, {"bias": np.ones(5, np.float16)}, "bias has dtype float16.*float64"),
+    (TypeError, {"hidden": np.ma.array(np.ones((4, 3)))}, "hidden is a masked array"),
+]
+
+
+@pytest.mark.parametrize("error, change, sentence", ERRORS, ids=[e[2][:40] for e in ERRORS])
+def test_errors(error, change, sentence):
+    arguments = {"hidden": np.ones((4, 3)), "weight": np.ones((5, 3)), "targets": [0, 1, 2, 4]}
+    arguments |= change
+    hidden, weight, targets = (arguments.pop(k) for k in ("hidden", "weight", "targets"))
+    with pytest.raises(error, match=sentence):
+        smx.linear_cross_entropy(hidden, weight, targets, return_grad=True, **arguments)
+
+
+def test_the_gil_is_released():
+    hidden, weight, _, targets = problem(400, 64, 5000)
+    ticks, stop = [], threading.Event()
+
+    def count():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        start = time.perf_counter()
+        smx.linear_cross_entropy(hidden, weight, targets, return_grad=True)
+        end = time.perf_counter()
+    finally:
+        stop.set()
+        thread.join()
+    # Within the middle half, where neither entering nor leaving gives the GIL away.
+    quarter = (end - start) / 4
+    assert any(start + quarter < t < end - quarter for t in ticks)
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_the_logits_are_never_in_memory():
+    # All logits are 128 MiB; a group of 192 tokens has 12.
+    code = """
+import numpy as np, swiftmax as smx
+def peak():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) >> 10
+smx.set_num_threads(2)
+hidden, weight = np.ones((2048, 16), np.float32), np.ones((16384, 16), np.float32)
+targets = np.arange(2048)
+smx.linear_cross_entropy(hidden[:1], weight[:64], targets[:1], return_grad=True)
+before = peak()
+smx.linear_cross_entropy(hidden, weight, targets, return_grad=True)
+print(peak() - before)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 8 <= int(run.stdout) < 32, f"{run.stdout} MiB"

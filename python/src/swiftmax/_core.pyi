@@ -177,6 +177,8 @@ def _gumbel_softmax(
     draw: NDArray[Any] | None,
     seed: int,
     hard: bool,
+    /,
+) -> None: ...
 def _linear_cross_entropy(
     hidden: Any,
     weight: Any,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_reference import RESULTS, everything, problem, reference
-from reference import BF16, DTYPES, WIDE, assert_same_bits, sample
+from reference import BF16, DTYPES, WIDE, assert_same_bits
 
 import swiftmax as smx
 
@@ -126,6 +126,13 @@ def test_nothing_to_learn_is_0(reduction, tokens):
             assert_same_bits(x, np.zeros_like(x), name)
 
 
+def test_no_classes():
+    got = everything(
+        np.ones((60, 5)), np.ones((0, 5)), np.full(60, -100), bias=np.ones(0), reduction="none")
+    for x, shape in zip(got, [(60,), (60,), (60, 5), (0, 5), (0,)], strict=True):
+        assert_same_bits(x, np.zeros(shape))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_shut_class(dtype):
     hidden, weight, bias, targets = problem(60, 20, 2200, dtype, 4)
@@ -237,10 +244,10 @@ def test_scale_of_the_gradients(dtype):
 
 
 ERRORS = [
-    (ValueError, {"targets": np.zeros(5, int)}, r"targets of shape \(5,\).*hidden of shape \(4, 3\)"),
+    (ValueError, {"targets": [0] * 5}, r"targets of shape \(5,\).*hidden of shape \(4, 3\)"),
     (ValueError, {"targets": 0}, r"targets of shape \(\).*hidden"),
     (ValueError, {"hidden": 1.0}, r"hidden.*\(\)"),
-    (ValueError, {"weight": np.ones((5, 4))}, r"weight of shape \(5, 4\).*hidden of shape \(4, 3\)"),
+    (ValueError, {"weight": [[1] * 4]}, r"weight of shape \(1, 4\).*hidden of shape \(4, 3\)"),
     (ValueError, {"weight": np.ones(3)}, r"weight.*\(3,\)"),
     (ValueError, {"weight": 1.0}, r"weight.*\(\)"),
     (ValueError, {"bias": np.ones(4)}, r"bias of shape \(4,\).*weight of shape \(5, 3\)"),

@@ -14,7 +14,6 @@ from reference import DTYPES, assert_same_bits
 
 import swiftmax as smx
 
-
 # -- the same bits -----------------------------------------------------------------------------
 
 

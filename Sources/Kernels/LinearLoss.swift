@@ -252,7 +252,7 @@ extension Kernels {
         loss += job.pointee.z_loss * exact * exact
         weight = job.pointee.factor * (1 + 2 * job.pointee.z_loss * exact)
         high = lse * L.log2e
-        low = L.Scalar(exact.fma(0x1.71547652b82fep0, -Double(high)))
+        low = L.Scalar(exact.fma(Double(L.log2e), -Double(high)))
         if high != high || high - high != 0 { low = 0 }
         if let data = job.pointee.lse.data {
           UnsafeMutableRawPointer(data + token &* Int(job.pointee.lse.row)).storeBytes(of: lse, as: L.Scalar.self)
@@ -286,7 +286,8 @@ extension Kernels {
       total += Double(rooms.span(span, SMXK_SPAN_LOGITS, block)[i])
     }
     guard sum > 0 && sum < .infinity else { return (sum == 0 ? -.infinity : .nan, total) }
-    if L.isSingle { return (exponent.fma(0x1.62e42fefa39efp-1, logOfSingle(sum)), total) }
+    // The exponents are of x·log2e, and float32's log2e is off by 2^-26: by its own inverse the error does not grow with x.
+    if L.isSingle { return (exponent.fma(1 / Double(L.log2e), logOfSingle(sum)), total) }
     let scale = sum.binaryScale()
     let log = logOfFraction(fraction(SumOf<Double>(high: sum, low: 0), scale.factor), exponent: scale.k + exponent)
     return (log.high + log.low, total)

@@ -1,8 +1,21 @@
 """The cross-entropy of a linear layer and its gradients from their formulas, in float64."""
 
 import numpy as np
+from reference import sample
 
 import swiftmax as smx
+
+RESULTS = ["loss", "lse", "d_hidden", "d_weight", "d_bias"]
+
+
+def problem(tokens=50, columns=20, classes=300, dtype=np.float32, seed=0, ignored=0.2):
+    """hidden, weight, bias and targets, of which a share is ignored, though not the first."""
+    random = np.random.default_rng(seed)
+    targets = random.integers(0, classes, tokens)
+    targets[1:][random.random(max(tokens - 1, 0)) < ignored] = -100
+    hidden = sample((tokens, columns), dtype, seed + 1, 2.0)
+    weight = sample((classes, columns), dtype, seed + 2, 0.5)
+    return hidden, weight, sample((classes,), dtype, seed + 3, 1.0), targets
 
 
 def reference(hidden, weight, targets, bias=None, ignore_index=-100, label_smoothing=0.0,

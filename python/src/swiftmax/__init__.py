@@ -23,6 +23,7 @@ from swiftmax._gradients import (
     softmax_jvp,
     softmax_vjp,
 )
+from swiftmax._linear import linear_cross_entropy
 from swiftmax._losses import (
     cross_entropy,
     entropy,
@@ -30,7 +31,6 @@ from swiftmax._losses import (
     nll_from_log_probs,
     perplexity,
 )
-from swiftmax._linear import linear_cross_entropy
 from swiftmax._mask import Mask
 from swiftmax._sampling import filtered_softmax, gumbel_softmax, sample, top_k
 from swiftmax._threads import num_threads

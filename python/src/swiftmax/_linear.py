@@ -92,8 +92,8 @@ def linear_cross_entropy(
     lse : scalar or ndarray
         With `return_lse`: the shape of `targets`, the dtype of the loss.
     gradients : tuple of ndarray
-        With `return_grad`: ``(d_hidden, d_weight)``, and ``d_bias`` third if `bias` is given. Shapes
-        and dtypes are those of the arguments; ``d_bias`` has the dtype of the loss.
+        With `return_grad`: ``(d_hidden, d_weight)``, and ``d_bias`` third if `bias` is given.
+        Shapes and dtypes are those of the arguments; ``d_bias`` has the dtype of the loss.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def linear_cross_entropy(
 
     See Also
     --------
-    log_softmax, logsumexp
+    cross_entropy : of logits that are in memory.
 
     Notes
     -----
@@ -119,12 +119,12 @@ def linear_cross_entropy(
     call needs tens of megabytes, and not tokens × V numbers; computing the gradients in the same
     call computes them once. Use it where V is large; for a few hundred classes any way is good.
 
-    Logits are taken to be below 2**20 in magnitude, or -inf. A target that is shut out has loss inf.
-    A NaN makes NaN what depends on it: in a hidden state that token's results and what sums over
-    tokens, in `weight` or `bias` everything but ignored tokens. A logit is a sum of chains of 128
-    products, in the precision of float32 (float64 for float64). A token's loss, lse and d_hidden
-    have the same bits alone and in any batch; threads, strides and the instruction set never
-    change a bit of any result.
+    Logits are taken to be below 2**20 in magnitude, or -inf. A target that is shut out has loss
+    inf. A NaN makes NaN what depends on it: in a hidden state that token's results and what sums
+    over tokens, in `weight` or `bias` everything but ignored tokens. A logit is a sum of chains of
+    128 products, in the precision of float32 (float64 for float64). A token's loss, lse and
+    d_hidden have the same bits alone and in any batch; threads, strides and the instruction set
+    never change a bit of any result.
 
     The idea is of Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", 2024.
 

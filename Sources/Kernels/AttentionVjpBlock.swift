@@ -39,6 +39,11 @@ extension Kernels {
         tile.header.pointee.has_base = 0
         tile.header.pointee.lanes = Int64((used &+ L.count &- 1) / L.count &* L.count)
         Kernels.findLanes(tile, query &+ t &* lanes)
+        // Attention throws away what it computes for a query that sees no key. Here that would reach keys and values: no
+        // block is whole, so that its scores are masked too.
+        for lane in 0..<used where tile.places(SMXK_LAST)[lane] <= tile.places(SMXK_FIRST)[lane] {
+          tile.header.pointee.all_to = 0
+        }
         Kernels.loadColumns(
           tile, bench.job.pointee.query, headSize, times: L.Scalar(bench.job.pointee.scale), to: tile.query)
         Kernels.loadColumns(tile, job.pointee.d_out, valueSize, times: 1, to: tile.totals)

@@ -92,9 +92,11 @@ private func execute(
   }
   try refuse(given.lse, "lse")
   try refuse(given.weights, "weights")
-  try refuse(given.past_key ?? given.past_value, "past_key")
+  try refuse(given.past_key, "past_key")
+  try refuse(given.past_value, "past_value")
   try refuse(given.block_table, "block_table")
-  try refuse(given.query_starts ?? given.key_starts, "query_starts")
+  try refuse(given.query_starts, "query_starts")
+  try refuse(given.key_starts, "key_starts")
   let logarithms = try Tensor(lse, "lse")
   given.lse = lse
   var call = Call(

@@ -87,6 +87,8 @@ setup(
                 f"{PACKAGE}/_core_module.c",
                 f"{PACKAGE}/_core_operations.c",
                 f"{PACKAGE}/_core_attention.c",
+                f"{PACKAGE}/_core_attention_vjp.c",
+                f"{PACKAGE}/_core_scores.c",
                 f"{PACKAGE}/_core_merge.c",
                 f"{PACKAGE}/_core_gradients.c",
                 f"{PACKAGE}/_core_losses.c",

@@ -254,7 +254,9 @@ extension Kernels {
           let tile = v.bench.tile(t)
           var lane = 0
           while lane < tile.lanes {
-            let part = VjpBlock<L>.weight(of: L(sink), tile, lane) * L(at: tile.state(SMXK_TOTAL_WEIGHT) + lane)
+            let weight = VjpBlock<L>.weight(of: L(sink), tile, lane)
+            let part = L.pick(
+              weight, equalTo: L(0), weight, weight * L(at: tile.state(SMXK_TOTAL_WEIGHT) + lane))
             for l in 0..<Swift.min(L.count, Int(tile.header.pointee.count) &- lane) { sum -= Double(part[l]) }
             lane = lane &+ L.count
           }

@@ -39,6 +39,11 @@ extension Kernels {
         tile.header.pointee.has_base = 0
         tile.header.pointee.lanes = Int64((used &+ L.count &- 1) / L.count &* L.count)
         Kernels.findLanes(tile, query &+ t &* lanes)
+        // Attention throws away what it computes for a query that sees no key. Here that would reach keys and values: no
+        // block is whole, so that its scores are masked too.
+        for lane in 0..<used where tile.places(SMXK_LAST)[lane] <= tile.places(SMXK_FIRST)[lane] {
+          tile.header.pointee.all_to = 0
+        }
         Kernels.loadColumns(
           tile, bench.job.pointee.query, headSize, times: L.Scalar(bench.job.pointee.scale), to: tile.query)
         Kernels.loadColumns(tile, job.pointee.d_out, valueSize, times: 1, to: tile.totals)
@@ -79,19 +84,22 @@ extension Kernels {
         var delta = L(0)
         for e in 0..<valueSize {
           let place = e &* tile.lanes &+ lane
-          delta = L(at: tile.totals + place).fma(L(at: tile.sums + place), delta)
+          // A query that sees no key has out 0, and dO may hold anything there.
+          let out = L(at: tile.sums + place)
+          delta = L.pick(out, equalTo: L(0), delta, L(at: tile.totals + place).fma(out, delta))
         }
         delta.store(at: tile.state(SMXK_TOTAL_WEIGHT) + lane)
         lane = lane &+ L.count
       }
     }
 
-    /// exp(score - lse) in a vector of lanes.
+    /// exp(score - lse) in a vector of lanes; 0 for -inf, also where lse is NaN.
     @inline(__always)
     static func weight(of score: L, _ tile: Tile<L>, _ lane: Int) -> L {
       let high = L(at: tile.state(SMXK_EXPONENT) + lane)
       let low = L(at: tile.state(SMXK_WEIGHT) + lane)
-      return (score.fma(L(L.log2e), L(0) - high) - low).exp2()
+      return L.pick(
+        score, equalTo: L(-.infinity), L(0), (score.fma(L(L.log2e), L(0) - high) - low).exp2())
     }
 
     /// The weights of keys first..<last and the gradients of their scores, (keys, SMXK_QUERY_BLOCK); with them, if they
@@ -100,6 +108,9 @@ extension Kernels {
     func findGradients(_ v: VjpBench<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) -> Bool {
       let bench = v.bench
       let job = bench.job
+      // Of the whole block: which keys a tile sees of it depends on its width, and so on the instruction set.
+      let keysAreFinite = !v.wantsQueries
+        || block.hasFiniteKeys(first, last, columns: Int(job.pointee.head_size))
       var sees = false
       for t in 0..<tiles {
         let tile = bench.tile(t)
@@ -108,7 +119,7 @@ extension Kernels {
           && Kernels.seesAny(tile, first, last)
         if isSeen {
           sees = true
-          findGradients(v, tile, block, first, last, place)
+          findGradients(v, tile, block, first, last, place, keysAreFinite: keysAreFinite)
         } else if v.wantsKeys || v.job.pointee.d_bias.data != nil {
           clear(v, place, tile.lanes, last &- first)
         }
@@ -127,7 +138,8 @@ extension Kernels {
 
     @inline(__always)
     private func findGradients(
-      _ v: VjpBench<L>, _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, _ place: Int
+      _ v: VjpBench<L>, _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, _ place: Int,
+      keysAreFinite: Bool
     ) {
       let bench = v.bench
       let job = bench.job
@@ -142,8 +154,7 @@ extension Kernels {
       subtract(v, tile, count, place)
       if !v.wantsQueries { return }
       let size = Int(job.pointee.head_size)
-      let hides = !Kernels.isWhole(tile, first, last) || job.pointee.mask.data != nil || job.pointee.has_segments != 0
-      if hides && !block.hasFiniteKeys(first, last, columns: size) {
+      if !keysAreFinite {
         addShownKeys(tile, block, first, last)
       } else {
         Kernels.product(
@@ -210,7 +221,7 @@ extension Kernels {
       }
     }
 
-    /// The keys' part of the queries' gradients where some hidden key is not finite: no product is formed with those.
+    /// The keys' part of the queries' gradients where some key is not finite: no product is formed with a gradient of 0.
     @inline(never)
     private func addShownKeys(_ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) {
       for column in 0..<Int(tile.bench.job.pointee.head_size) {

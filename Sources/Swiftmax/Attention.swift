@@ -42,6 +42,7 @@ private func execute(
 private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attention_plan>) throws(Failure) {
   let tensors = call.tensors
   try tensors.check(plan, call.options)
+  try tensors.checkOutputs()
   let job = smxk_job_of(plan)
   tensors.fill(job, call.options)
   let isWide = Int(job.pointee.dtype) == SMX_FLOAT64

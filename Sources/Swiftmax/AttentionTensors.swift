@@ -157,7 +157,6 @@ struct AttentionTensors {
     try checkStructure(options.structure, scores)
     try checkTable(options)
     try checkOptional(scores)
-    try checkOutputs()
   }
 
   private func checkNumbers(_ options: smx_attention_options) throws(Failure) {
@@ -305,7 +304,8 @@ struct AttentionTensors {
     }
   }
 
-  private func checkOutputs() throws(Failure) {
+  /// Not of a gradient, where `out` and `lse` are inputs.
+  func checkOutputs() throws(Failure) {
     // Inline: an array of Swift's own would allocate, and trap where there is no memory.
     let inputs: InlineArray<12, Tensor?> = [
       query, key, value, mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts, keyStarts,

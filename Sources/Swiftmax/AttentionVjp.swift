@@ -46,6 +46,18 @@ private struct Gradients {
     }
   }
 
+  /// What gradients are where there is no score.
+  func clear() throws(Failure) {
+    let outputs: InlineArray<5, Tensor?> = [query, key, value, bias, sinks]
+    for o in 0..<5 {
+      guard let output = outputs[o] else { continue }
+      try forEach(output) { (p) throws(Failure) in
+        let p = UnsafeMutableRawPointer(mutating: p)
+        for i in 0..<Int(itemSize(output.dtype)) { p.storeBytes(of: 0, toByteOffset: i, as: UInt8.self) }
+      }
+    }
+  }
+
   private func require(_ gradient: Tensor?, _ dtype: smx_dtype, _ of: Tensor?) throws(Failure) {
     guard let gradient, let of else { return }
     try gradient.require(dtype: dtype)
@@ -80,9 +92,11 @@ private func execute(
   }
   try refuse(given.lse, "lse")
   try refuse(given.weights, "weights")
-  try refuse(given.past_key ?? given.past_value, "past_key")
+  try refuse(given.past_key, "past_key")
+  try refuse(given.past_value, "past_value")
   try refuse(given.block_table, "block_table")
-  try refuse(given.query_starts ?? given.key_starts, "query_starts")
+  try refuse(given.query_starts, "query_starts")
+  try refuse(given.key_starts, "key_starts")
   let logarithms = try Tensor(lse, "lse")
   given.lse = lse
   var call = Call(
@@ -109,38 +123,50 @@ private func refuse(_ tensor: UnsafePointer<smx_tensor>?, _ name: StaticString) 
   }
 }
 
+/// The sums of a key head, for each thread, must be countable: rows are filled up to whole vectors.
+private func checkSums(_ forward: AttentionTensors, threads: Int32) throws(Failure) {
+  let columns = forward.headSize + forward.valueSize + 32
+  let (numbers, overflow) = max(forward.keys, 1).multipliedReportingOverflow(by: columns)
+  if !overflow && numbers <= Int64.max / 32 / Int64(threads) { return }
+  throw failure(SMX_ERROR_OVERFLOW) {
+    $0.add("key of shape ")
+    $0.add(shapeOf: forward.key.raw)
+    $0.add(" and value of shape ")
+    $0.add(shapeOf: forward.value.raw)
+    $0.add(" make sums that are larger than memory can be")
+  }
+}
+
 private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attention_vjp_plan>) throws(Failure) {
   let forward = call.forward
   try forward.check(smxk_forward_of(plan), call.options)
   try call.gradients.check(forward, call.lse)
+  try checkSums(forward, threads: call.machine.threads)
   let job = smxk_vjp_job_of(plan)
   fill(job, call)
   let isWide = Int(job.pointee.forward.dtype) == SMX_FLOAT64
   let kernels = call.machine.kernels.pointee
   let isTogether = planGradient(
     job, lanes: isWide ? kernels.tile_f64 : kernels.tile_f32, isWide: isWide, threads: call.machine.threads)
-  let needed = Int(job.pointee.rooms.bytes) * Int(call.machine.threads)
+  let batch = forward.batch
+  let heads = forward.heads
+  let hasScores = batch > 0 && heads > 0 && forward.queries > 0 && forward.keys > 0
+  let needed = hasScores ? Int(job.pointee.rooms.bytes) * Int(call.machine.threads) : 0
   if let size = call.size {
     size.pointee = needed
     return
   }
   let own = try workspace(needed, call.options)
   defer { smxk_release(own) }
+  if !hasScores {
+    try call.gradients.clear()
+    return
+  }
   job.pointee.forward.workspace = (own ?? call.options.workspace)!.assumingMemoryBound(to: CChar.self)
-  let batch = job.pointee.forward.batch
-  let heads = job.pointee.forward.heads
   let isShared = job.pointee.shares_keys != 0 || job.pointee.shares_values != 0
   let entries = (isShared ? 1 : batch) * job.pointee.forward.key_heads
   let task = isWide ? kernels.attention_vjp_f64 : kernels.attention_vjp_f32
   let share = Share(job: job, task: task, threads: call.machine.threads)
-  // Shared keys of no batch entry: nothing is added to them.
-  if batch == 0 {
-    try clear(call.gradients.key)
-    try clear(call.gradients.value)
-    try clear(call.gradients.bias)
-    try clear(call.gradients.sinks)
-    return
-  }
   if isTogether { share.run(SMXK_VJP_ALL, entries) }
   if !isTogether && job.pointee.d_query.data != nil { share.run(SMXK_VJP_QUERIES, batch * heads * job.pointee.query_tasks) }
   if !isTogether && (job.pointee.d_key.data != nil || job.pointee.d_value.data != nil) {

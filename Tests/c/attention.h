@@ -48,12 +48,12 @@ static inline int axes_of(const call *c, int v, int *axes) {
   return rank;
 }
 
-/* Lays numbers out as operand v. Where `expands` is not 0 some axes 1 long become the scores' with
- * stride 0. */
-static inline const smx_tensor *lay(call *c, int v, const grid *g, smx_dtype dtype, int expands) {
-  view *to = &c->views[v];
+/* Lays numbers out in the axes of operand v. Where `expands` is not 0 some axes 1 long become the
+ * scores' with stride 0. */
+static inline const smx_tensor *lay_as(const call *c, int v, view *to, const grid *g,
+                                       smx_dtype dtype, int expands) {
   const problem *p = c->problem;
-  int64_t shape[AXES], index[AXES], from[AXES] = {0};
+  int64_t shape[AXES] = {0}, index[AXES], from[AXES] = {0};
   const int64_t whole[] = {p->batch, p->heads, p->queries, p->keys};
   int axes[AXES], rank = axes_of(c, v, axes);
   uint64_t layout = c->choice.strides ? c->choice.strides + 2 * (uint64_t)v : 0, random = layout;
@@ -70,6 +70,10 @@ static inline const smx_tensor *lay(call *c, int v, const grid *g, smx_dtype dty
     to->count = count_of(rank, to->shape);
   }
   return &to->tensor;
+}
+
+static inline const smx_tensor *lay(call *c, int v, const grid *g, smx_dtype dtype, int expands) {
+  return lay_as(c, v, &c->views[v], g, dtype, expands);
 }
 
 /* How many keys a batch entry has at most, by the key lengths of all parts. */
@@ -247,9 +251,8 @@ static inline smx_status call_run(call *c) {
   return status;
 }
 
-/* Elements of an output in the order of the problem's axes, however they lie; their number. */
-static inline int64_t call_read(const call *c, int v, void *to) {
-  const view *from = &c->views[v];
+/* Elements of a view with the axes of operand v, in the order of the problem's axes; their number. */
+static inline int64_t read_as(const call *c, int v, const view *from, void *to) {
   int axes[AXES], rank = axes_of(c, v, axes);
   int64_t shape[AXES] = {1, 1, 1, 1}, index[AXES], own[AXES];
   size_t size = size_of(from->tensor.dtype);
@@ -260,6 +263,10 @@ static inline int64_t call_read(const call *c, int v, void *to) {
     memcpy((unsigned char *)to + n * (int64_t)size, place_of(&from->tensor, own), size);
   }
   return from->count;
+}
+
+static inline int64_t call_read(const call *c, int v, void *to) {
+  return read_as(c, v, &c->views[v], to);
 }
 
 #endif

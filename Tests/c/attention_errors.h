@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "values.h"
+#include "errors.h"
 
 enum { BYTES = 8192, ANY_SIZE = 12345 };
 enum { B = 2, HQ = 4, HKV = 2, LQ = 3, LK = 5, D = 6, DV = 7 };
@@ -89,24 +89,13 @@ static inline void give(int k) {
   tensors[WEIGHTS].shape = paged;
 }
 
-static inline int outputs_untouched(void) {
+static int outputs_untouched(void) {
   for (int k = OUT; k < OPERANDS; k++) {
     for (int i = 0; i < BYTES; i++) {
       if (bytes[k][i] != canary) return 0;
     }
   }
   return 1;
-}
-
-static inline void expect_one(const char *place, smx_status got, smx_status want,
-                              const char *const *words, const char *function) {
-  const char *sentence = smx_last_error();
-  check(got == want, place, "%s: status %d (%s), not %d: %s", function, got, smx_status_string(got),
-        want, sentence);
-  for (; got == want && *words; words++)
-    check(strstr(sentence, *words) != NULL, place, "%s: \"%s\" does not say \"%s\"", function,
-          sentence, *words);
-  check(outputs_untouched(), place, "%s: an output was written: %s", function, sentence);
 }
 
 /* Both tensor functions say the same of tensors and options, `given` of the four pointers. */
@@ -122,9 +111,6 @@ static inline void expect(const char *place, smx_status want, const char *const 
   check(size == ANY_SIZE, place, "size was written");
 }
 
-#define PLACE __FILE__ ":" CHECK_TEXT(__LINE__)
-#define WORDS(...) \
-  (const char *const[]) { __VA_ARGS__, NULL }
 /* A change to the good call, and the error that it must give. */
 #define BAD(change, want, ...) (reset(dtype), change, expect(PLACE, want, WORDS(__VA_ARGS__)))
 #define SHAPE(k, rank, ...) \

@@ -3,90 +3,27 @@
  * and of blocks of keys. Then keys that no query sees lie in such memory themselves. Inputs are
  * given through a mapping that cannot be written. Results are those of plain memory, bit for bit.
  */
-#include <signal.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "attention_random.h"
+#include "guard.h"
 
-enum { WORKSPACE = VIEWS, BUFFERS, SPACE = 2 << 20, GUARD = 512 << 10, NEAR = 256 };
-
-/* SPACE bytes between guards: `given` to the library, `ours` to fill and to read. */
-typedef struct guarded {
-  unsigned char *given, *ours;
-} guarded;
+enum { WORKSPACE = VIEWS, BUFFERS };
 
 static guarded buffers[BUFFERS];
 static int64_t calls;
-
-static void fault(int number) {
-  (void)number;
-  static const char text[] = "FAILED: a guard page was touched\n  ";
-  ssize_t ignored = write(1, text, sizeof text - 1);
-  ignored = write(1, context, strlen(context));
-  ignored = write(1, "\n", 1);
-  (void)ignored;
-  _exit(1);
-}
-
-static void map_buffers(void) {
-  for (int i = 0; i < BUFFERS; i++) {
-    int file = memfd_create("guard", 0);
-    if (file < 0 || ftruncate(file, SPACE) != 0) abort();
-    unsigned char *space =
-        mmap(NULL, SPACE + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int rights = PROT_READ | (i >= OUT ? PROT_WRITE : 0);
-    buffers[i].given = mmap(space + GUARD, SPACE, rights, MAP_SHARED | MAP_FIXED, file, 0);
-    buffers[i].ours = mmap(NULL, SPACE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    if (buffers[i].given != space + GUARD || buffers[i].ours == MAP_FAILED) abort();
-    close(file);
-  }
-}
 
 /* -- a call against the guards
  * ---------------------------------------------------------------------
  */
 
-/* Where a tensor's bytes begin and end, counted from its first element. */
-static void find_extent(const view *v, int64_t *lower, int64_t *upper) {
-  *lower = 0;
-  *upper = v->count > 0 ? (int64_t)size_of(v->tensor.dtype) : 0;
-  for (int a = 0; v->count > 0 && a < v->tensor.ndim; a++) {
-    int64_t reach = v->strides[a] * (v->shape[a] - 1);
-    *(reach < 0 ? lower : upper) += reach;
-  }
-}
-
 /* Moves operand k against the end (or start) of its buffer, `shift` bytes away. */
 static void move(call *c, int k, int atEnd, int64_t shift) {
-  view *v = &c->views[k];
-  int64_t lower, upper;
-  find_extent(v, &lower, &upper);
-  int64_t from = atEnd ? SPACE - (upper - lower) - shift : shift;
-  if (upper - lower + 2 * NEAR + shift > SPACE) abort();
-  if (k >= OUT) {
-    int64_t first = from > NEAR ? from - NEAR : 0, last = from + upper - lower + NEAR;
-    memset(buffers[k].ours + first, CANARY, (size_t)((last < SPACE ? last : SPACE) - first));
-  }
-  memcpy(buffers[k].ours + from, (unsigned char *)v->tensor.data + lower, (size_t)(upper - lower));
-  v->tensor.data = buffers[k].given + from - lower;
+  guard_move(&buffers[k], &c->views[k], k >= OUT, atEnd, shift);
 }
 
 /* Reads an output back in the problem's order and checks the bytes beside its elements. */
 static int64_t read_moved(call *c, int k, unsigned char *to) {
-  view *v = &c->views[k];
-  int64_t lower, upper, spoilt = 0, index[AXES];
-  find_extent(v, &lower, &upper);
-  unsigned char *given = v->tensor.data, *ours = buffers[k].ours + (given - buffers[k].given);
-  v->tensor.data = ours;
-  int64_t count = call_read(c, k, to);
-  for (int64_t n = 0; n < count; n++) {
-    unravel(n, v->tensor.ndim, v->shape, index);
-    memset(place_of(&v->tensor, index), CANARY, size_of(v->tensor.dtype));
-  }
-  for (unsigned char *p = ours + lower - NEAR; p < ours + upper + NEAR; p++) {
-    if (p >= buffers[k].ours && p < buffers[k].ours + SPACE) spoilt += *p != CANARY;
-  }
+  guard_turn(&buffers[k], &c->views[k]);
+  int64_t count = call_read(c, k, to), spoilt = guard_spoilt(&buffers[k], &c->views[k]);
   CHECK(spoilt == 0, "%" PRId64 " bytes beside output %d were written", spoilt, k);
   return count;
 }
@@ -247,10 +184,8 @@ static void check_hidden(smx_dtype dtype, int64_t queries, int64_t keys, int64_t
 int main(void) {
   static const int64_t lengths[] = {1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 130};
   static const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 64, 65};
-  struct sigaction action = {.sa_handler = fault};
-  sigaction(SIGSEGV, &action, NULL);
-  sigaction(SIGBUS, &action, NULL);
-  map_buffers();
+  guard_begin();
+  for (int i = 0; i < BUFFERS; i++) guard_map(&buffers[i], i >= OUT);
   int isLight = is_light();
   int64_t number = 0;
   for (int round = 0; round < (isLight ? 1 : 2); round++) {

@@ -3,6 +3,7 @@ from typing import Any, Literal, SupportsIndex, overload
 
 from numpy.typing import ArrayLike, NDArray
 
+from swiftmax._attention_vjp import attention_vjp as attention_vjp
 from swiftmax._core import (
     __version__,
     attention,
@@ -28,6 +29,7 @@ __all__ = [
     "Mask",
     "__version__",
     "attention",
+    "attention_vjp",
     "cross_entropy",
     "entropy",
     "filtered_softmax",

@@ -3,6 +3,8 @@
  *   _core_module.c      the table of functions, threads, configuration, initialisation
  *   _core_operations.c  softmax, log_softmax, logsumexp
  *   _core_attention.c   attention
+ *   _core_attention_vjp.c   its gradient
+ *   _core_scores.c      what these two share
  *   _core_merge.c       merge_attention
  *   _core_gradients.c   their gradients, for _gradients.py
  *   _core_losses.c      cross_entropy and its kin, entropy and divergence
@@ -150,6 +152,8 @@ int smxpy_wide_floats(smxpy_operand *operand, PyObject *given, const char *name,
 /* out=, which must have the dtype of the input called x. */
 int smxpy_out(smxpy_operand *operand, PyObject *given, const char *x);
 int smxpy_bias(smxpy_operand *operand, PyObject *given, smx_dtype x);
+/* lse= of an attention call, of which None is not the default. */
+int smxpy_lse(smxpy_operand *operand, PyObject *given, const char *name, smx_dtype out);
 /* An int32 or int64 array as it is; any other integers become int64. */
 int smxpy_starts(smxpy_operand *operand, PyObject *given, const char *name);
 /* The longest entry between starts of one axis; some length if they fall, which the library
@@ -186,6 +190,36 @@ int smxpy_structure_of(smxpy_mask *mask, PyObject *const given[SMXPY_NAMES], int
                        const npy_intp *scores);
 void smxpy_mask_clear(smxpy_mask *mask);
 
+/* -- what attention and its gradient share ---------------------------------------------------- */
+
+typedef struct smxpy_scores {
+  smxpy_operand query, key, value, bias, alibi_slopes, sinks;
+  smxpy_mask mask; /* left to the caller: smxpy_structure_of, when the shape is known */
+  smx_layout layout;
+  int has_scale;
+  double scale, softcap;
+  int rank;
+  npy_intp shape[4]; /* heads before lengths, whatever the layout */
+} smxpy_scores;
+
+/* Fills all but the mask from the arguments; the keys are those of `key`. */
+int smxpy_scores_take(smxpy_scores *s, PyObject *const given[SMXPY_NAMES]);
+void smxpy_scores_clear(smxpy_scores *s);
+/* The options of the library's calls, as far as they are known here. */
+smx_attention_options smxpy_scores_options(const smxpy_scores *s);
+/* Whether the GIL is kept. */
+int smxpy_scores_are_short(const smxpy_scores *s);
+int smxpy_is_short(double scores, double width, double value_width);
+
+/* Where queries, keys and values have their lengths. */
+static inline int smxpy_length_axis(const smxpy_scores *s) {
+  int rank = s->query.tensor.ndim;
+  return s->layout == SMX_BLHD && rank > 2 ? rank - 3 : rank - 2;
+}
+
+/* Raises a ValueError of a format that has %S for two shapes (of which it may use one). Returns -1. */
+int smxpy_refuse(const char *format, const smxpy_operand *a, const smxpy_operand *b);
+
 /* -- operations ------------------------------------------------------------------------------ */
 
 PyObject *smxpy_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count, PyObject *names);
@@ -195,6 +229,7 @@ PyObject *smxpy_logsumexp(PyObject *module, PyObject *const *args, Py_ssize_t co
                           PyObject *names);
 PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
                           PyObject *names);
+PyObject *smxpy_attention_vjp(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *smxpy_merge_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
                                 PyObject *names);
 PyObject *smxpy_cross_entropy(PyObject *module, PyObject *const *args, Py_ssize_t count);

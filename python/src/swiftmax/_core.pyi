@@ -109,6 +109,7 @@ def attention(
     return_lse: bool = False,
     return_weights: bool = False,
 ) -> Any: ...
+def _attention_vjp(*args: Any) -> tuple[NDArray[Any], ...]: ...
 def merge_attention(
     out_a: ArrayLike,
     lse_a: ArrayLike,

@@ -16,12 +16,6 @@ static void clear(call *c) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) smxpy_operand_clear(all[i]);
 }
 
-static int take_lse(smxpy_operand *operand, PyObject *given, const char *name, smx_dtype out) {
-  /* None is no default here; smxpy_floats refuses it. */
-  if (given == Py_None) return smxpy_floats(operand, given, name);
-  return smxpy_wide_floats(operand, given, name, out);
-}
-
 static int take_arguments(call *c, PyObject *const given[SMXPY_NAMES]) {
   int layout = smxpy_choice(given[SMXPY_LAYOUT], "layout", "BHLD", "BLHD");
   if (layout < 0) return -1;
@@ -30,8 +24,8 @@ static int take_arguments(call *c, PyObject *const given[SMXPY_NAMES]) {
       smxpy_floats(&c->out_b, given[SMXPY_OUT_B], "out_b") < 0)
     return -1;
   smx_dtype dtype = c->out_a.tensor.dtype;
-  if (take_lse(&c->lse_a, given[SMXPY_LSE_A], "lse_a", dtype) < 0 ||
-      take_lse(&c->lse_b, given[SMXPY_LSE_B], "lse_b", dtype) < 0)
+  if (smxpy_lse(&c->lse_a, given[SMXPY_LSE_A], "lse_a", dtype) < 0 ||
+      smxpy_lse(&c->lse_b, given[SMXPY_LSE_B], "lse_b", dtype) < 0)
     return -1;
   return smxpy_out(&c->out, given[SMXPY_OUT], "out_a");
 }

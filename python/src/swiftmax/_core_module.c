@@ -84,6 +84,7 @@ static PyMethodDef methods[] = {
     {"log_softmax", CAST(smxpy_log_softmax), FAST, NULL},
     {"logsumexp", CAST(smxpy_logsumexp), FAST, NULL},
     {"attention", CAST(smxpy_attention), FAST, NULL},
+    {"_attention_vjp", CAST(smxpy_attention_vjp), METH_FASTCALL, NULL},
     {"merge_attention", CAST(smxpy_merge_attention), FAST, NULL},
     {"_softmax_vjp", CAST(smxpy_softmax_vjp), METH_FASTCALL, NULL},
     {"_softmax_jvp", CAST(smxpy_softmax_jvp), METH_FASTCALL, NULL},

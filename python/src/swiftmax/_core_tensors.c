@@ -132,6 +132,12 @@ int smxpy_bias(smxpy_operand *operand, PyObject *given, smx_dtype x) {
   return smxpy_operand_take(operand, array);
 }
 
+int smxpy_lse(smxpy_operand *operand, PyObject *given, const char *name, smx_dtype out) {
+  /* smxpy_floats refuses None, of which smxpy_wide_floats would make nothing. */
+  if (given == Py_None) return smxpy_floats(operand, given, name);
+  return smxpy_wide_floats(operand, given, name, out);
+}
+
 int smxpy_starts(smxpy_operand *operand, PyObject *given, const char *name) {
   if (smxpy_is_absent(given)) return 0;
   smx_dtype dtype = ready_dtype(given);

@@ -5,6 +5,10 @@ public protocol TileLanes: Lanes {
   static func / (a: Self, b: Self) -> Self
   /// The lanes of a and b by turns: of their lower halves, and of their upper ones.
   static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self)
+  /// Without its sign.
+  func magnitude() -> Self
+  /// With the sign of another; self has none.
+  func signed(as other: Self) -> Self
   func floor() -> Self
   /// self less the nearest whole number.
   func rest() -> Self
@@ -43,6 +47,13 @@ extension Kernels.F32: TileLanes {
   @inline(__always) public static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
     (Self(v: I.zipLower(a.v, b.v)), Self(v: I.zipUpper(a.v, b.v)))
   }
+  @inline(__always) public func magnitude() -> Self {
+    Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD16<UInt32>.self) & 0x7fff_ffff, to: SIMD16<Float>.self))
+  }
+  @inline(__always) public func signed(as other: Self) -> Self {
+    let sign = unsafeBitCast(other.v, to: SIMD16<UInt32>.self) & ~0x7fff_ffff
+    return Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD16<UInt32>.self) | sign, to: SIMD16<Float>.self))
+  }
   @inline(__always) public func floor() -> Self { Self(v: I.floor(v)) }
   @inline(__always) public func rest() -> Self { Self(v: I.rest(v)) }
   @inline(__always) public func scaled(byPowerOf n: Self, from d: Self) -> Self {
@@ -67,6 +78,13 @@ extension Kernels.F32: TileLanes {
 extension Kernels.F64: TileLanes {
   @inline(__always) public static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
     (Self(v: I.zipLower(a.v, b.v)), Self(v: I.zipUpper(a.v, b.v)))
+  }
+  @inline(__always) public func magnitude() -> Self {
+    Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD8<UInt64>.self) & 0x7fff_ffff_ffff_ffff, to: SIMD8<Double>.self))
+  }
+  @inline(__always) public func signed(as other: Self) -> Self {
+    let sign = unsafeBitCast(other.v, to: SIMD8<UInt64>.self) & ~0x7fff_ffff_ffff_ffff
+    return Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD8<UInt64>.self) | sign, to: SIMD8<Double>.self))
   }
   @inline(__always) public func floor() -> Self { Self(v: I.floor(v)) }
   @inline(__always) public func rest() -> Self { Self(v: I.rest(v)) }

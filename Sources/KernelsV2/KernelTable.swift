@@ -132,6 +132,8 @@ extension smxk_kernels {
       absorb: { HereKernels.absorb($0, $1.pointee) },
       advance_f32: { HereKernels.advance(HereKernels.F32.self, $0, $1) },
       advance_f64: { HereKernels.advance(HereKernels.F64.self, $0, $1) },
+      project_f32: { HereKernels.project(HereKernels.F32.self, $0, Int($1), $2) },
+      project_f64: { HereKernels.project(HereKernels.F64.self, $0, Int($1), $2) },
       attention_f32: { HereKernels.attention(HereKernels.F32.self, $0, Int($1), $2) },
       attention_f64: { HereKernels.attention(HereKernels.F64.self, $0, Int($1), $2) },
       attention_join_f32: { HereKernels.joinSpans(HereKernels.F32.self, $0, Int($1), $2) },

@@ -140,6 +140,9 @@ typedef struct smxk_kernels {
   void (*_Nonnull absorb)(smxk_row *_Nonnull, const smxk_partial *_Nonnull);
   void (*_Nonnull advance_f32)(const smxk_job *_Nonnull, smxk_row *_Nonnull);
   void (*_Nonnull advance_f64)(const smxk_job *_Nonnull, smxk_row *_Nonnull);
+  /* One task of a projection. */
+  void (*_Nonnull project_f32)(const smxk_projection *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  void (*_Nonnull project_f64)(const smxk_projection *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
   /* One task of an attention call, and how many lanes its tiles have at most. */
   void (*_Nonnull attention_f32)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
   void (*_Nonnull attention_f64)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);

@@ -1,5 +1,5 @@
-// Scores of a block: the product of keys and queries, or their additive scores (AdditiveScores.swift), then what changes them, in the order of the contract:
-// softcap, bias, ALiBi, masks.
+// Scores of a block: the product of keys and queries, or what AdditiveScores.swift makes of them, then what changes
+// them, in the order of the contract: softcap, bias, ALiBi, masks.
 //
 // The plain case, a block that all queries of the tile see and no option, ends with the product. Everything else
 // takes one more pass over the block, in which masked scores become -inf by selection.

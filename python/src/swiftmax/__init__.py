@@ -5,6 +5,7 @@ every batch and memory layout, and whatever floating-point mode the caller is in
 """
 
 from swiftmax import _core, _docs, _docs_attention
+from swiftmax._additive import additive_attention
 from swiftmax._config import show_config
 from swiftmax._core import (
     __version__,
@@ -26,6 +27,7 @@ del _name, _text
 __all__ = [
     "Mask",
     "__version__",
+    "additive_attention",
     "attention",
     "get_num_threads",
     "log_softmax",

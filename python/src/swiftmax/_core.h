@@ -4,6 +4,7 @@
  *   _core_operations.c  softmax, log_softmax, logsumexp
  *   _core_attention.c   attention
  *   _core_merge.c       merge_attention
+ *   _core_additive.c    additive_attention
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -182,6 +183,17 @@ int smxpy_structure_of(smxpy_mask *mask, PyObject *const given[SMXPY_NAMES], int
                        const npy_intp *scores);
 void smxpy_mask_clear(smxpy_mask *mask);
 
+/* -- results of attention ---------------------------------------------------------------------- */
+
+/* An array of the shape of query but for its last axis, which is value's. */
+PyObject *smxpy_attention_out(PyArrayObject *query, PyArrayObject *value);
+/* out alone, or a tuple of it and what else is there. */
+PyObject *smxpy_attention_results(const smxpy_operand *out, const smxpy_operand *lse,
+                                  const smxpy_operand *weights);
+/* Raises a ValueError of a format that has %S for two shapes (of which it may use one). Returns -1.
+ */
+int smxpy_refuse(const char *format, const smxpy_operand *a, const smxpy_operand *b);
+
 /* -- operations ------------------------------------------------------------------------------ */
 
 PyObject *smxpy_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count, PyObject *names);
@@ -193,5 +205,6 @@ PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t co
                           PyObject *names);
 PyObject *smxpy_merge_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
                                 PyObject *names);
+PyObject *smxpy_additive_attention(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

@@ -85,8 +85,7 @@ static int keeps_gil(double scores, double width, double value_width) {
   return scores * (width + value_width) <= GIL_THRESHOLD;
 }
 
-/* An array of the shape of query but for its last axis, which is value's. */
-static PyObject *new_out(PyArrayObject *query, PyArrayObject *value) {
+PyObject *smxpy_attention_out(PyArrayObject *query, PyArrayObject *value) {
   int rank = PyArray_NDIM(query);
   npy_intp shape[4];
   for (int axis = 0; axis < rank; axis++) shape[axis] = PyArray_DIM(query, axis);
@@ -118,7 +117,8 @@ static PyObject *plain(PyObject *const given[SMXPY_NAMES]) {
   if (causal < 0) return NULL;
   PyObject *out = given[SMXPY_OUT];
   if (smxpy_is_absent(out))
-    out = new_out((PyArrayObject *)given[SMXPY_QUERY], (PyArrayObject *)given[SMXPY_VALUE]);
+    out = smxpy_attention_out((PyArrayObject *)given[SMXPY_QUERY],
+                              (PyArrayObject *)given[SMXPY_VALUE]);
   else
     Py_INCREF(out);
   if (!out) return NULL;
@@ -201,8 +201,7 @@ static int take_arrays(call *c, PyObject *const given[SMXPY_NAMES]) {
 
 /* -- general: shapes ------------------------------------------------------------------------- */
 
-/* Raises a ValueError of a format that has %S for two shapes (of which it may use one). */
-static int refuse(const char *format, const smxpy_operand *a, const smxpy_operand *b) {
+int smxpy_refuse(const char *format, const smxpy_operand *a, const smxpy_operand *b) {
   PyObject *first = PyArray_IntTupleFromIntp(a->tensor.ndim, PyArray_DIMS(a->array));
   PyObject *second = PyArray_IntTupleFromIntp(b->tensor.ndim, PyArray_DIMS(b->array));
   if (first && second) PyErr_Format(PyExc_ValueError, format, first, second);
@@ -219,10 +218,10 @@ static int check_starts(const call *c) {
     return -1;
   }
   if (of_queries->tensor.ndim != 1 || of_keys->tensor.ndim != 1)
-    return refuse("query_starts and key_starts of shapes %S and %S must have 1 axis each",
+    return smxpy_refuse("query_starts and key_starts of shapes %S and %S must have 1 axis each",
                   of_queries, of_keys);
   if (c->query.tensor.ndim != 3)
-    return refuse("query_starts needs 3 axes, those of packed entries, but query has shape %S",
+    return smxpy_refuse("query_starts needs 3 axes, those of packed entries, but query has shape %S",
                   &c->query, &c->query);
   return 0;
 }
@@ -232,17 +231,17 @@ static int check_ranks(const call *c) {
   const smxpy_operand *query = &c->query;
   int rank = query->tensor.ndim;
   if (rank < 2 || rank > 4)
-    return refuse("query of shape %S must have 2, 3 or 4 axes", query, query);
+    return smxpy_refuse("query of shape %S must have 2, 3 or 4 axes", query, query);
   if (c->key.tensor.ndim != rank)
-    return refuse("key of shape %S must have as many axes as query of shape %S", &c->key, query);
+    return smxpy_refuse("key of shape %S must have as many axes as query of shape %S", &c->key, query);
   if (c->value.tensor.ndim != rank)
-    return refuse("value of shape %S must have as many axes as query of shape %S", &c->value,
+    return smxpy_refuse("value of shape %S must have as many axes as query of shape %S", &c->value,
                   query);
   if (c->past_key.array && c->past_key.tensor.ndim != rank)
-    return refuse("past_key of shape %S must have as many axes as query of shape %S", &c->past_key,
+    return smxpy_refuse("past_key of shape %S must have as many axes as query of shape %S", &c->past_key,
                   query);
   if (c->block_table.array && c->block_table.tensor.ndim != 2)
-    return refuse("block_table of shape %S must have 2 axes, of batch entries and of blocks",
+    return smxpy_refuse("block_table of shape %S must have 2 axes, of batch entries and of blocks",
                   &c->block_table, query);
   return check_starts(c);
 }
@@ -300,7 +299,7 @@ static int make_results(call *c, int with_lse, int with_weights) {
   int rank = c->query.tensor.ndim;
   int sums = c->query.tensor.dtype == SMX_FLOAT64 ? NPY_DOUBLE : NPY_FLOAT;
   int is_fresh = !c->out.array;
-  if (is_fresh && smxpy_operand_take(&c->out, new_out(c->query.array, c->value.array)) < 0)
+  if (is_fresh && smxpy_operand_take(&c->out, smxpy_attention_out(c->query.array, c->value.array)) < 0)
     return -1;
   if (with_lse && smxpy_operand_take(&c->lse, PyArray_SimpleNew(rank - 1, c->rows, sums)) < 0)
     return -1;
@@ -359,14 +358,14 @@ static int execute(const call *c) {
   return smxpy_execute(run, c, &c->out, inputs, sizeof inputs / sizeof *inputs);
 }
 
-/* out alone, or a tuple of it and what else was asked for. */
-static PyObject *results(const call *c) {
-  PyObject *out = (PyObject *)c->out.array;
-  PyObject *lse = (PyObject *)c->lse.array, *weights = (PyObject *)c->weights.array;
-  if (lse && weights) return PyTuple_Pack(3, out, lse, weights);
-  if (lse || weights) return PyTuple_Pack(2, out, lse ? lse : weights);
-  Py_INCREF(out);
-  return out;
+PyObject *smxpy_attention_results(const smxpy_operand *out, const smxpy_operand *lse,
+                                  const smxpy_operand *weights) {
+  if (lse->array && weights->array)
+    return PyTuple_Pack(3, (PyObject *)out->array, lse->array, weights->array);
+  if (lse->array || weights->array)
+    return PyTuple_Pack(2, (PyObject *)out->array, lse->array ? lse->array : weights->array);
+  Py_INCREF(out->array);
+  return (PyObject *)out->array;
 }
 
 static PyObject *general(PyObject *const given[SMXPY_NAMES]) {
@@ -380,7 +379,7 @@ static PyObject *general(PyObject *const given[SMXPY_NAMES]) {
     find_scores(&c);
     if (smxpy_structure_of(&c.mask, given, c.scores_rank, c.scores) == 0 &&
         make_results(&c, with_lse, with_weights) == 0 && execute(&c) == 0)
-      result = results(&c);
+      result = smxpy_attention_results(&c.out, &c.lse, &c.weights);
   }
   clear(&c);
   return result;

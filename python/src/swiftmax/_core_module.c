@@ -85,6 +85,7 @@ static PyMethodDef methods[] = {
     {"logsumexp", CAST(smxpy_logsumexp), FAST, NULL},
     {"attention", CAST(smxpy_attention), FAST, NULL},
     {"merge_attention", CAST(smxpy_merge_attention), FAST, NULL},
+    {"_additive_attention", CAST(smxpy_additive_attention), METH_FASTCALL, NULL},
     {"set_num_threads", set_num_threads, METH_O, NULL},
     {"get_num_threads", get_num_threads, METH_NOARGS, NULL},
     {"_set_num_threads_local", set_num_threads_local, METH_O, NULL},

@@ -26,7 +26,7 @@ public protocol TileLanes: Lanes {
 }
 
 extension TileLanes {
-  /// 2^d for d up to 62, to 0.7 ulp; 0 for -inf, NaN for NaN.
+  /// 2^d for d up to 62, to 0.8 ulp; 0 for -inf, NaN for NaN.
   ///
   /// Nine operations of AVX-512. Reducing by the floor, which its last instruction takes by itself, would save one, but
   /// the rest is then not exact: below 0 it rounds, and not alike everywhere.

@@ -114,7 +114,7 @@ bench: $(VENV)/package  ## measure against SciPy, torch, JAX, onnxruntime and Op
 accuracy: $(VENV)/package  ## largest error in ulp over lengths and spreads, peers beside it
 	$(VPYTHON) -m bench.accuracy
 
-exhaustive: build  ## exp over every float32 of its domain (long)
+exhaustive: build  ## exp and tanh over every float32 of their domains (long)
 	$(MAKE) -C bench LIBRARY=$(ABSOLUTE) HEADER=$(CURDIR)/Include exhaustive
 
 clean:  ## remove everything that was built

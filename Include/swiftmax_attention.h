@@ -170,6 +170,57 @@ smx_status smx_attention_vjp_workspace_size(const smx_tensor *d_out, const smx_t
                                             const smx_attention_gradients *gradients,
                                             const smx_attention_options *options, size_t *size);
 
+/* -- additive attention -----------------------------------------------------------------------------------
+ *
+ *   score[i][j] = sum over a of v[a] · tanh((W query[i])[a] + (U key[j])[a]) + bias[i][j]
+ *   weight[i]   = softmax over the visible j of score[i]
+ *   out[i]      = sum over j of weight[i][j] · value[j]
+ *
+ * for each batch entry and head, W being w_query and U w_key: the alignment model of Bahdanau, Cho and Bengio (2015),
+ * whose decoder asks with one query a step. Scores are not scaled. Each query and each key is projected once.
+ *
+ * Shapes    query (B, Hq, Lq, Dq), key (B, Hkv, Lk, Dk), value (B, Hkv, Lk, Dv) and out (B, Hq, Lq, Dv), in both layouts
+ *           and of 2 to 4 axes as for smx_attention; Dq and Dk may differ. w_query (A, Dq) or (Hq, A, Dq), w_key
+ *           (A, Dk) or (Hkv, A, Dk), v (A) or (Hq, A): without their first axis they serve every head. A may be any
+ *           number; where it is 0 all scores are.
+ * Strides   Any, for every operand. Parameters whose rows are contiguous float32 or float64 are read in place.
+ * Aliasing  out, lse and weights must not overlap an input or one another.
+ * Special   As smx_attention. tanh of an infinite sum is 1 or -1, so an infinite number in a query or key need not make
+ *           anything infinite or NaN; 0 · infinity and infinity - infinity in a projection do make a NaN.
+ * Accuracy  tanh to 2 ulp (1.74 found for float32, over all of its numbers; 1.76 for float64). A projection is a chain
+ *           of Dq (Dk) fused multiply-adds, a score one of A; then as smx_attention.
+ * Bits      As smx_attention.
+ * Threads   Rows to be projected are shared among threads, then tiles as in smx_attention.
+ * Memory    The projected queries and keys, (B · Hq · Lq + B · Hkv · Lk) · A numbers of float32 (float64), and what
+ *           smx_attention needs; from the caller's workspace if there is one, else allocated for the call. Never
+ *           Lq · Lk numbers, unless weights are asked for.
+ * Returns   As smx_attention. */
+
+/* Zero everything but size: that is the default. Of smx_attention_options what has a meaning here, with that meaning. */
+typedef struct smx_additive_attention_options {
+  size_t size;               /* sizeof(smx_additive_attention_options) */
+  smx_layout layout;
+  const smx_tensor *mask;
+  const smx_tensor *bias;
+  const smx_mask *structure;
+  const smx_tensor *lse;     /* as in smx_attention_options: NULL, or where to write it */
+  const smx_tensor *weights;
+  void *workspace;           /* NULL, or smx_additive_attention_workspace_size bytes, aligned to 64 */
+  size_t workspace_size;
+} smx_additive_attention_options;
+
+/* options may be NULL. All seven tensors have one dtype, float16, bfloat16, float32 or float64; float16 and
+ * bfloat16 are computed in float32. */
+smx_status smx_additive_attention(const smx_tensor *query, const smx_tensor *key, const smx_tensor *value,
+                                  const smx_tensor *w_query, const smx_tensor *w_key, const smx_tensor *v,
+                                  const smx_tensor *out, const smx_additive_attention_options *options);
+
+/* How many bytes of workspace the same call needs to allocate nothing, for the threads that it would use now. */
+smx_status smx_additive_attention_workspace_size(const smx_tensor *query, const smx_tensor *key,
+                                                 const smx_tensor *value, const smx_tensor *w_query,
+                                                 const smx_tensor *w_key, const smx_tensor *v, const smx_tensor *out,
+                                                 const smx_additive_attention_options *options, size_t *size);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,5 @@
-// Scores of a block: the product of keys and queries, then what changes them, in the order of the contract:
-// softcap, bias, ALiBi, masks.
+// Scores of a block: the product of keys and queries, or what AdditiveScores.swift makes of them, then what changes
+// them, in the order of the contract: softcap, bias, ALiBi, masks.
 //
 // The plain case, a block that all queries of the tile see and no option, ends with the product. Everything else
 // takes one more pass over the block, in which masked scores become -inf by selection.
@@ -18,9 +18,13 @@ extension Kernels {
     let lanes = tile.lanes
     let largest = tile.state(SMXK_LARGEST)
     fill(L.self, largest, -.infinity, lanes)
-    product(
-      ScoreGoal<L>(largest: largest), block.keys(from: first), rows: last &- first, steps: Int(job.pointee.head_size),
-      tile.query, bench.scores, lanes: lanes)
+    if job.pointee.vector.data == nil {
+      product(
+        ScoreGoal<L>(largest: largest), block.keys(from: first), rows: last &- first, steps: Int(job.pointee.head_size),
+        tile.query, bench.scores, lanes: lanes)
+    } else {
+      addScores(tile, first, last)
+    }
     let hides = !isWhole(tile, first, last) || job.pointee.mask.data != nil || job.pointee.has_segments != 0
     let isChanged = job.pointee.softcap > 0 || job.pointee.bias.data != nil || job.pointee.slopes.data != nil
     if !hides && !isChanged && !isLarge(L.self, largest, lanes) { return nil }
@@ -169,11 +173,7 @@ extension Kernels {
           clear(L.self, rows + l &* width, width)
         }
       }
-      var k = 0
-      while k < count {
-        transpose(L.self, rows + k, width, to + (k &* lanes &+ lane), lanes, times: 1)
-        k = k &+ L.count
-      }
+      turnRows(L.self, rows, count, to + lane, lanes: lanes, times: 1)
       lane = lane &+ L.count
     }
   }

@@ -13,8 +13,12 @@ extension Kernels {
     tile.header.pointee.has_base = 0
     tile.header.pointee.lanes = Int64((count &+ L.count &- 1) / L.count &* L.count)
     findLanes(tile, firstRow)
-    loadColumns(
-      tile, job.pointee.query, Int(job.pointee.head_size), times: L.Scalar(job.pointee.scale), to: tile.query)
+    if job.pointee.vector.data == nil {
+      loadColumns(
+        tile, job.pointee.query, Int(job.pointee.head_size), times: L.Scalar(job.pointee.scale), to: tile.query)
+    } else {
+      loadProjected(tile)
+    }
     let lanes = tile.lanes
     clear(L.self, tile.sums, Int(job.pointee.value_size) &* lanes)
     fill(L.self, tile.state(SMXK_BASE), 0, lanes)
@@ -117,14 +121,24 @@ extension Kernels {
             clear(L.self, row, width)
           }
         }
-        var c = 0
-        while c < columns {
-          transpose(L.self, rows + c, width, to + ((column &+ c) &* tile.lanes &+ lane), tile.lanes, times: scale)
-          c = c &+ L.count
-        }
+        turnRows(L.self, rows, columns, to + (column &* tile.lanes &+ lane), lanes: tile.lanes, times: scale)
         column = column &+ width
       }
       lane = lane &+ L.count
+    }
+  }
+
+  /// Up to 64 columns of L.count rows, turned, times a factor: (columns, lanes), whole squares beyond the last. `rows` has
+  /// room for 64 numbers each.
+  @inline(never)
+  static func turnRows<L: TileLanes>(
+    _: L.Type, _ rows: UnsafePointer<L.Scalar>, _ columns: Int, _ results: UnsafeMutablePointer<L.Scalar>, lanes: Int,
+    times factor: L.Scalar
+  ) {
+    var column = 0
+    while column < columns {
+      transpose(L.self, rows + column, Int(SMXK_KEY_BLOCK), results + column &* lanes, lanes, times: factor)
+      column = column &+ L.count
     }
   }
 

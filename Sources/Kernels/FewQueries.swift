@@ -40,7 +40,7 @@ extension Kernels {
     return I.hasWideTiles && L.isSingle && job.pointee.rows <= Int64(SMXK_FEW)
       && job.pointee.head_size % 32 == 0 && job.pointee.value_size % 64 == 0
       && job.pointee.mask.data == nil && job.pointee.has_segments == 0
-      && job.pointee.softcap == 0 && job.pointee.bias.data == nil && job.pointee.slopes.data == nil
+      && job.pointee.vector.data == nil && job.pointee.softcap == 0 && job.pointee.bias.data == nil && job.pointee.slopes.data == nil
   }
 
   /// Keys first..<last into the sums; false, and nothing done, if a score is too large.

@@ -27,9 +27,11 @@ extension Kernels {
       keyDtype = bench.job.pointee.dtype
       valueDtype = keyDtype
       let job = bench.job
-      key = Self.place(
-        bench, job.pointee.key, job.pointee.past_key, from, to, Int(job.pointee.head_size), job.pointee.rooms.keys, isFew,
-        &keyDtype)
+      if job.pointee.vector.data == nil {
+        key = Self.place(
+          bench, job.pointee.key, job.pointee.past_key, from, to, Int(job.pointee.head_size), job.pointee.rooms.keys, isFew,
+          &keyDtype)
+      }
       value = Self.place(
         bench, job.pointee.value, job.pointee.past_value, from, to, Int(job.pointee.value_size), job.pointee.rooms.values,
         isFew, &valueDtype)

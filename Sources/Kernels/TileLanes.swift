@@ -5,6 +5,10 @@ public protocol TileLanes: Lanes {
   static func / (a: Self, b: Self) -> Self
   /// The lanes of a and b by turns: of their lower halves, and of their upper ones.
   static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self)
+  /// Without its sign.
+  func magnitude() -> Self
+  /// With the sign of another; self has none.
+  func signed(as other: Self) -> Self
   func floor() -> Self
   /// self less the nearest whole number.
   func rest() -> Self
@@ -19,7 +23,7 @@ public protocol TileLanes: Lanes {
 }
 
 extension TileLanes {
-  /// 2^d for d up to 62, to 0.7 ulp; 0 for -inf, NaN for NaN.
+  /// 2^d for d up to 62, to 0.8 ulp; 0 for -inf, NaN for NaN.
   ///
   /// Nine operations of AVX-512. Reducing by the floor, which its last instruction takes by itself, would save one, but
   /// the rest is then not exact: below 0 it rounds, and not alike everywhere.
@@ -39,6 +43,13 @@ extension Kernels.F32: TileLanes {
   @inline(__always) public static func / (a: Self, b: Self) -> Self { Self(v: a.v / b.v) }
   @inline(__always) public static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
     (Self(v: I.zipLower(a.v, b.v)), Self(v: I.zipUpper(a.v, b.v)))
+  }
+  @inline(__always) public func magnitude() -> Self {
+    Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD16<UInt32>.self) & 0x7fff_ffff, to: SIMD16<Float>.self))
+  }
+  @inline(__always) public func signed(as other: Self) -> Self {
+    let sign = unsafeBitCast(other.v, to: SIMD16<UInt32>.self) & ~0x7fff_ffff
+    return Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD16<UInt32>.self) | sign, to: SIMD16<Float>.self))
   }
   @inline(__always) public func floor() -> Self { Self(v: I.floor(v)) }
   @inline(__always) public func rest() -> Self { Self(v: I.rest(v)) }
@@ -64,6 +75,13 @@ extension Kernels.F32: TileLanes {
 extension Kernels.F64: TileLanes {
   @inline(__always) public static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
     (Self(v: I.zipLower(a.v, b.v)), Self(v: I.zipUpper(a.v, b.v)))
+  }
+  @inline(__always) public func magnitude() -> Self {
+    Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD8<UInt64>.self) & 0x7fff_ffff_ffff_ffff, to: SIMD8<Double>.self))
+  }
+  @inline(__always) public func signed(as other: Self) -> Self {
+    let sign = unsafeBitCast(other.v, to: SIMD8<UInt64>.self) & ~0x7fff_ffff_ffff_ffff
+    return Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD8<UInt64>.self) | sign, to: SIMD8<Double>.self))
   }
   @inline(__always) public func floor() -> Self { Self(v: I.floor(v)) }
   @inline(__always) public func rest() -> Self { Self(v: I.rest(v)) }

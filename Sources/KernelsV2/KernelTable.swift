@@ -140,6 +140,8 @@ extension smxk_kernels {
       advance_f64: { HereKernels.advance(HereKernels.F64.self, $0, $1) },
       jacobian_f32: { HereKernels.jacobian(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
       jacobian_f64: { HereKernels.jacobian(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
+      project_f32: { HereKernels.project(HereKernels.F32.self, $0, Int($1), $2) },
+      project_f64: { HereKernels.project(HereKernels.F64.self, $0, Int($1), $2) },
       attention_f32: { HereKernels.attention(HereKernels.F32.self, $0, Int($1), $2) },
       attention_f64: { HereKernels.attention(HereKernels.F64.self, $0, Int($1), $2) },
       attention_join_f32: { HereKernels.joinSpans(HereKernels.F32.self, $0, Int($1), $2) },

@@ -7,6 +7,7 @@ import CSwiftmax
 private struct Call {
   let tensors: AttentionTensors
   let options: smx_attention_options
+  let additive: AdditiveTensors?
   let machine: Machine
   /// Where the size of the workspace goes, when only that is asked for.
   let size: UnsafeMutablePointer<Int>?
@@ -26,7 +27,14 @@ private func execute(
     given = options.pointee
   }
   let tensors = try AttentionTensors(query, key, value, out, given)
-  var call = Call(tensors: tensors, options: given, machine: machine, size: size)
+  try execute(tensors, nil, given, size: size, machine)
+}
+
+func execute(
+  _ tensors: AttentionTensors, _ additive: AdditiveTensors?, _ options: smx_attention_options,
+  size: UnsafeMutablePointer<Int>?, _ machine: Machine
+) throws(Failure) {
+  var call = Call(tensors: tensors, options: options, additive: additive, machine: machine, size: size)
   smxk_with_attention_plan(
     { context, plan in
       let call = context.assumingMemoryBound(to: Call.self)
@@ -45,6 +53,8 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
   try tensors.checkOutputs()
   let job = smxk_job_of(plan)
   tensors.fill(job, call.options)
+  try call.additive?.check(tensors)
+  try call.additive?.plan(job, tensors, call.machine)
   let isWide = Int(job.pointee.dtype) == SMX_FLOAT64
   let kernels = call.machine.kernels.pointee
   if Int(call.options.precision) == SMX_FAST && isFast(job, lanes: kernels.tile_f32) { job.pointee.is_fast = 1 }
@@ -52,10 +62,11 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
   splitSpans(job, isWide: isWide, threads: call.machine.threads)
   let tiles = taskCount(job)
   let tasks = tiles * job.pointee.spans
-  let threads = attentionThreads(job, call.machine.threads, tasks)
+  let threads = max(attentionThreads(job, call.machine.threads, tasks), projectionThreads(job, call.machine))
   let partials = job.pointee.spans > 1 ? Int(tasks * job.pointee.partial_bytes) : 0
-  let isRoomy = job.pointee.rooms.bytes > Int64(SMXK_SCRATCH_BYTES) || partials > 0
-  let needed = isRoomy ? Int(job.pointee.rooms.bytes) * Int(threads) + partials : 0
+  let projections = layOutProjections(job)
+  let isRoomy = job.pointee.rooms.bytes > Int64(SMXK_SCRATCH_BYTES) || partials > 0 || projections > 0
+  let needed = isRoomy ? Int(job.pointee.rooms.bytes) * Int(threads) + partials + projections : 0
   if let size = call.size {
     size.pointee = needed
     return
@@ -67,6 +78,7 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
     let room = (own ?? call.options.workspace)!.assumingMemoryBound(to: CChar.self)
     job.pointee.workspace = room
     job.pointee.partials = room + Int(job.pointee.rooms.bytes) * Int(threads)
+    if call.additive != nil { project(job, job.pointee.partials + partials, call.machine) }
   }
   run(AttentionShare(job: job, task: isWide ? kernels.attention_f64 : kernels.attention_f32), threads, tasks)
   if job.pointee.spans > 1 {

@@ -11,17 +11,28 @@ private let parallelThreshold = 1.0 * 0x1p17
 /// Below which it does so unless such calls follow one another closely, about 30 microseconds (pool.c).
 private let wakingThreshold = 1.0 * 0x1p21
 
+/// What a number of an additive score takes, in fused multiply-adds: 14 cycles a vector, where those are two a cycle.
+private let tanhCost: Int64 = 28
+
 /// The work of a call in fused multiply-adds, masks aside.
 private func work(_ job: UnsafePointer<smxk_attention>) -> Double {
   let scores = Double(job.pointee.batch) * Double(job.pointee.heads) * Double(job.pointee.queries)
     * Double(job.pointee.keys)
-  return scores * Double(job.pointee.head_size + job.pointee.value_size)
+  let perNumber: Int64 = job.pointee.vector.data == nil ? 1 : tanhCost
+  return scores * Double(job.pointee.head_size * perNumber + job.pointee.value_size)
 }
 
-func isSmall(_ job: UnsafePointer<smxk_attention>) -> Bool { work(job) < wakingThreshold }
+func isSmall(_ job: UnsafePointer<smxk_attention>) -> Bool { isSmall(work: work(job)) }
+
+func isSmall(work: Double) -> Bool { work < wakingThreshold }
 
 func attentionThreads(_ job: UnsafePointer<smxk_attention>, _ threads: Int32, _ tasks: Int64) -> Int32 {
-  work(job) < parallelThreshold ? 1 : Int32(max(1, min(Int64(threads), tasks)))
+  sharing(work: work(job), threads, tasks)
+}
+
+/// How many threads share so much work.
+func sharing(work: Double, _ threads: Int32, _ tasks: Int64) -> Int32 {
+  work < parallelThreshold ? 1 : Int32(max(1, min(Int64(threads), tasks)))
 }
 
 func taskCount(_ job: UnsafePointer<smxk_attention>) -> Int64 {
@@ -103,7 +114,8 @@ func layOut(_ job: UnsafeMutablePointer<smxk_attention>, vector: Int64, isWide: 
   rooms.bias = job.pointee.bias.data != nil ? take(block * lanes * size) : 0
   rooms.shown = hasMask ? take(block * lanes * size) : 0
   rooms.turn = take(block * vector * size)
-  rooms.keys = isGathered ? take(block * job.pointee.head_size * size) : 0
+  let isAdditive = job.pointee.vector.data != nil
+  rooms.keys = isGathered && !isAdditive ? take(block * job.pointee.head_size * size) : 0
   rooms.values = isGathered ? take(block * job.pointee.value_size * size) : 0
   if job.pointee.is_fast != 0 {
     rooms.fast_values = take(block / 2 * job.pointee.value_size * size)
@@ -113,7 +125,7 @@ func layOut(_ job: UnsafeMutablePointer<smxk_attention>, vector: Int64, isWide: 
   rooms.tiles = end
   end = 0
   _ = take(Int64(MemoryLayout<smxk_tile>.size))
-  rooms.query = take(rows(job.pointee.head_size) * lanes * size)
+  rooms.query = take(rows(job.pointee.head_size) * lanes * size * (isAdditive ? 2 : 1))
   let isFast = job.pointee.is_fast != 0
   rooms.pairs = isFast ? take(job.pointee.head_size / 2 * lanes * size) : 0
   let columns = isGradient ? max(job.pointee.head_size, job.pointee.value_size) : job.pointee.value_size

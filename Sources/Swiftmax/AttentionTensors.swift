@@ -8,11 +8,14 @@ struct AttentionTensors {
   let query, key, value, out: Tensor
   var mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts, keyStarts, lse, weights: Tensor?
   let isBLHD: Bool
+  /// Whether queries and keys meet as they are, so that they must be of one size.
+  let isDirect: Bool
 
   init(
     _ query: UnsafePointer<smx_tensor>?, _ key: UnsafePointer<smx_tensor>?, _ value: UnsafePointer<smx_tensor>?,
-    _ out: UnsafePointer<smx_tensor>?, _ options: smx_attention_options
+    _ out: UnsafePointer<smx_tensor>?, _ options: smx_attention_options, isDirect: Bool = true
   ) throws(Failure) {
+    self.isDirect = isDirect
     self.query = try Tensor(query, "query")
     self.key = try Tensor(key, "key")
     self.value = try Tensor(value, "value")
@@ -180,7 +183,7 @@ struct AttentionTensors {
       throw disagree(others[i], query, " must have as many axes as ")
     }
     try checkSizes()
-    if length(key, key.rank - 1) != headSize { throw disagree(key, query, " must have the head size of ") }
+    if isDirect && length(key, key.rank - 1) != headSize { throw disagree(key, query, " must have the head size of ") }
     try checkPair(key, value)
     if keyHeads == 0 ? heads != 0 : heads % keyHeads != 0 {
       throw disagree(query, key, " must have a multiple of the heads of ")

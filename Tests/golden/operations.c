@@ -6,12 +6,15 @@
 
 enum { MOST_RESULTS = 8 };
 
-<<<<<<< HEAD
 /* Add a file's list here, twice. */
+extern const operation_case operations_additive[];
+extern const operation_case operations_attention_vjp[];
 extern const operation_case operations_gradients[];
 extern const operation_case operations_linear[];
 extern const operation_case operations_sampling[];
 const operation_case *const operation_files[] = {
+    operations_additive,
+    operations_attention_vjp,
     operations_gradients,
     operations_linear,
     operations_sampling,

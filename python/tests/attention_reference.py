@@ -195,9 +195,9 @@ def tolerances(expected, dtype, head_size, softcap=None):
     - A score is a chain of n = D: allowed is sqrt(D)*u. Beside it roundings of the scale, of the
       product with it and of the additions of bias and ALiBi, 4 in all, each at most u times
       size = |scale| sum|q k| + |bias| + |alibi|. With softcap, whose slope is at most 1: the
-      division, tanh to 2.7 ulp = 5.4u, the product. So
-          |d score| <= score_error = (4 + sqrt(D) [+ 8 with softcap]) * u * size.
-    - 2^d is within 0.7 ulp, so 1.4u, and d = score * log2(e) - N is rounded at its own size, log2(e) being
+      division, tanh to 2 ulp = 4u, the product. So
+          |d score| <= score_error = (4 + sqrt(D) [+ 6 with softcap]) * u * size.
+    - 2^d is within 0.8 ulp, so 1.6u, and d = score * log2(e) - N is rounded at its own size, log2(e) being
       a rounded number too: a weight before the division has the relative error
       e = score_error + 2u + 2u |log w|.
     - The sum over keys, of the exponentials as of the products with V, is a chain in each block of
@@ -216,7 +216,7 @@ def tolerances(expected, dtype, head_size, softcap=None):
     tiny = float(np.finfo(dtype).smallest_normal)
     out, lse, w, visible, score_size, top, value = expected
     lk, group = w.shape[3], w.shape[1] // max(value.shape[1], 1)
-    score_error = (4 + np.sqrt(head_size) + (8 if softcap else 0)) * u * score_size
+    score_error = (4 + np.sqrt(head_size) + (6 if softcap else 0)) * u * score_size
     with np.errstate(divide="ignore"):
         e = score_error + 2 * u * (1 + np.where(w > 0, abs(np.log(w)), 0))
     sums = (2 + 2 * np.sqrt(min(lk, 64) + lk / 64 + 1)) * u

@@ -49,7 +49,7 @@ typedef struct smxk_rooms {
   int64_t tiles;        /* the first tile */
   int64_t tile_bytes;
   /* Inside a tile, behind its smxk_tile: */
-  int64_t query;        /* head size × lanes, scaled */
+  int64_t query;        /* head size × lanes, scaled; additive: lanes × head size, and as much again of v */
   int64_t sums, totals; /* value size × lanes: of this span, of the spans before */
   int64_t few;          /* SMXK_FEW rows of value size */
   int64_t pairs;        /* the queries as pairs of bfloat16: half the head size × lanes (AttentionFast.swift) */
@@ -57,6 +57,25 @@ typedef struct smxk_rooms {
   int64_t lanes;        /* SMXK_PLACES rows of int64 */
   int64_t bytes;        /* of all */
 } smxk_rooms;
+
+/* Rows times a matrix, in the type that sums have:
+ *
+ *   out[a] = sum over d of matrix[a][d] · row[d]
+ *
+ * The rows of a batch entry and head take `slots` places, `length` of them rows and the others zeros. The places that
+ * use one matrix are a group, batch entries slowest. Results lie in panels of `lanes` places, these innermost:
+ * (groups, panels, width, lanes). A task is some panels of one group. */
+typedef struct smxk_projection {
+  smx_dtype dtype;
+  smxk_view rows, matrix; /* the matrix has no batch: head, row (a), column (d) */
+  int64_t batch, heads, length, slots, size, width;
+  int64_t groups, panels, lanes, panels_per_task;
+  char *out;
+  /* A thread's workspace, in bytes from its start: a panel's rows, turned; a square to turn; the matrix, where it cannot be
+   * used in place. */
+  char *workspace;
+  int64_t input, turn, matrix_copy, bytes;
+} smxk_projection;
 
 typedef struct smxk_attention {
   smx_dtype dtype, bias_dtype;
@@ -67,6 +86,10 @@ typedef struct smxk_attention {
   smxk_view blocks;     /* the block table: batch, column */
   int64_t block_size;
   double scale, softcap;
+  /* Additive attention: v as head and column, data NULL for any other; queries and keys come projected, and head_size is
+   * how many numbers they then have. */
+  smxk_view vector;
+  smxk_projection query_projection, key_projection;
   const smx_mask *structure;
   const smx_tensor *offset;   /* what ALiBi counts from; NULL: keys - queries */
   int32_t has_segments; /* whether a condition of the structure has them */

@@ -155,6 +155,9 @@ typedef struct smxk_kernels {
   /* Lines first ..< first + count of Jacobians, each row of the job having `cols` of them. */
   void (*_Nonnull jacobian_f32)(const smxk_jacobian *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
   void (*_Nonnull jacobian_f64)(const smxk_jacobian *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  /* One task of a projection. */
+  void (*_Nonnull project_f32)(const smxk_projection *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  void (*_Nonnull project_f64)(const smxk_projection *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
   /* One task of an attention call, and how many lanes its tiles have at most. */
   void (*_Nonnull attention_f32)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
   void (*_Nonnull attention_f64)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);

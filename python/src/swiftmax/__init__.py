@@ -5,6 +5,7 @@ every batch and memory layout, and whatever floating-point mode the caller is in
 """
 
 from swiftmax import _core, _docs, _docs_attention
+from swiftmax._additive import additive_attention
 from swiftmax._attention_vjp import attention_vjp
 from swiftmax._config import show_config
 from swiftmax._core import (
@@ -43,6 +44,7 @@ del _name, _text
 __all__ = [
     "Mask",
     "__version__",
+    "additive_attention",
     "attention",
     "attention_vjp",
     "cross_entropy",

@@ -28,6 +28,7 @@ from swiftmax._sampling import filtered_softmax, gumbel_softmax, sample, top_k
 __all__ = [
     "Mask",
     "__version__",
+    "additive_attention",
     "attention",
     "attention_vjp",
     "cross_entropy",
@@ -123,4 +124,50 @@ def kl_divergence(
     p_logits: ArrayLike | None = None,
     q_logits: ArrayLike | None = None,
     axis: SupportsIndex = -1,
+) -> Any: ...
+@overload
+def additive_attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    w_query: ArrayLike,
+    w_key: ArrayLike,
+    v: ArrayLike,
+    *,
+    mask: ArrayLike | Mask | None = None,
+    bias: ArrayLike | None = None,
+    causal: bool = False,
+    query_offset: ArrayLike | None = None,
+    window: tuple[SupportsIndex | None, SupportsIndex | None] | None = None,
+    key_lengths: ArrayLike | None = None,
+    query_lengths: ArrayLike | None = None,
+    segment_ids: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    layout: Literal["BHLD", "BLHD"] = "BHLD",
+    out: NDArray[Any] | None = None,
+    return_lse: Literal[False] = False,
+    return_weights: Literal[False] = False,
+) -> NDArray[Any]: ...
+
+# An array, or with return_lse or return_weights a tuple of two or three.
+@overload
+def additive_attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    w_query: ArrayLike,
+    w_key: ArrayLike,
+    v: ArrayLike,
+    *,
+    mask: ArrayLike | Mask | None = None,
+    bias: ArrayLike | None = None,
+    causal: bool = False,
+    query_offset: ArrayLike | None = None,
+    window: tuple[SupportsIndex | None, SupportsIndex | None] | None = None,
+    key_lengths: ArrayLike | None = None,
+    query_lengths: ArrayLike | None = None,
+    segment_ids: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+    layout: Literal["BHLD", "BLHD"] = "BHLD",
+    out: NDArray[Any] | None = None,
+    return_lse: bool = False,
+    return_weights: bool = False,
 ) -> Any: ...

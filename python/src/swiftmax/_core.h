@@ -10,6 +10,7 @@
  *   _core_losses.c      cross_entropy and its kin, entropy and divergence
  *   _core_sampling.c    sample, filtered_softmax, top_k, gumbel_softmax
  *   _core_linear.c      cross-entropy of a linear layer, for _linear.py
+ *   _core_additive.c    additive_attention
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -218,6 +219,15 @@ static inline int smxpy_length_axis(const smxpy_scores *s) {
 }
 
 /* Raises a ValueError of a format that has %S for two shapes (of which it may use one). Returns -1. */
+/* -- results of attention ---------------------------------------------------------------------- */
+
+/* An array of the shape of query but for its last axis, which is value's. */
+PyObject *smxpy_attention_out(PyArrayObject *query, PyArrayObject *value);
+/* out alone, or a tuple of it and what else is there. */
+PyObject *smxpy_attention_results(const smxpy_operand *out, const smxpy_operand *lse,
+                                  const smxpy_operand *weights);
+/* Raises a ValueError of a format that has %S for two shapes (of which it may use one). Returns -1.
+ */
 int smxpy_refuse(const char *format, const smxpy_operand *a, const smxpy_operand *b);
 
 /* -- operations ------------------------------------------------------------------------------ */
@@ -246,5 +256,6 @@ PyObject *smxpy_filtered_softmax(PyObject *module, PyObject *const *args, Py_ssi
 PyObject *smxpy_top_k(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *smxpy_gumbel_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *smxpy_linear_cross_entropy(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_additive_attention(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

@@ -78,7 +78,7 @@ static int is_plain_call(PyObject *const given[SMXPY_NAMES]) {
 }
 
 /* An array of the shape of query but for its last axis, which is value's. */
-static PyObject *new_out(PyArrayObject *query, PyArrayObject *value) {
+PyObject *smxpy_attention_out(PyArrayObject *query, PyArrayObject *value) {
   int rank = PyArray_NDIM(query);
   npy_intp shape[4];
   for (int axis = 0; axis < rank; axis++) shape[axis] = PyArray_DIM(query, axis);
@@ -110,7 +110,7 @@ static PyObject *plain(PyObject *const given[SMXPY_NAMES]) {
   if (causal < 0) return NULL;
   PyObject *out = given[SMXPY_OUT];
   if (smxpy_is_absent(out))
-    out = new_out((PyArrayObject *)given[SMXPY_QUERY], (PyArrayObject *)given[SMXPY_VALUE]);
+    out = smxpy_attention_out((PyArrayObject *)given[SMXPY_QUERY], (PyArrayObject *)given[SMXPY_VALUE]);
   else
     Py_INCREF(out);
   if (!out) return NULL;
@@ -244,7 +244,8 @@ static int make_results(call *c, int with_lse, int with_weights) {
   int rank = query->tensor.ndim;
   int sums = query->tensor.dtype == SMX_FLOAT64 ? NPY_DOUBLE : NPY_FLOAT;
   int is_fresh = !c->out.array;
-  if (is_fresh && smxpy_operand_take(&c->out, new_out(query->array, c->scores.value.array)) < 0)
+  if (is_fresh &&
+      smxpy_operand_take(&c->out, smxpy_attention_out(query->array, c->scores.value.array)) < 0)
     return -1;
   if (with_lse && smxpy_operand_take(&c->lse, PyArray_SimpleNew(rank - 1, c->rows, sums)) < 0)
     return -1;
@@ -291,13 +292,13 @@ static int execute(const call *c) {
 }
 
 /* out alone, or a tuple of it and what else was asked for. */
-static PyObject *results(const call *c) {
-  PyObject *out = (PyObject *)c->out.array;
-  PyObject *lse = (PyObject *)c->lse.array, *weights = (PyObject *)c->weights.array;
-  if (lse && weights) return PyTuple_Pack(3, out, lse, weights);
-  if (lse || weights) return PyTuple_Pack(2, out, lse ? lse : weights);
-  Py_INCREF(out);
-  return out;
+PyObject *smxpy_attention_results(const smxpy_operand *out, const smxpy_operand *lse,
+                                  const smxpy_operand *weights) {
+  PyObject *first = (PyObject *)out->array, *last = (PyObject *)weights->array;
+  if (lse->array && last) return PyTuple_Pack(3, first, lse->array, last);
+  if (lse->array || last) return PyTuple_Pack(2, first, last ? last : (PyObject *)lse->array);
+  Py_INCREF(first);
+  return first;
 }
 
 static PyObject *general(PyObject *const given[SMXPY_NAMES]) {
@@ -313,7 +314,7 @@ static PyObject *general(PyObject *const given[SMXPY_NAMES]) {
     find_scores(&c);
     if (smxpy_structure_of(&s->mask, given, s->rank, s->shape) == 0 &&
         make_results(&c, with_lse, with_weights) == 0 && execute(&c) == 0)
-      result = results(&c);
+      result = smxpy_attention_results(&c.out, &c.lse, &c.weights);
   }
   clear(&c);
   return result;

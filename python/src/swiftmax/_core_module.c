@@ -98,6 +98,7 @@ static PyMethodDef methods[] = {
     {"_top_k", CAST(smxpy_top_k), METH_FASTCALL, NULL},
     {"_gumbel_softmax", CAST(smxpy_gumbel_softmax), METH_FASTCALL, NULL},
     {"_linear_cross_entropy", CAST(smxpy_linear_cross_entropy), METH_FASTCALL, NULL},
+    {"_additive_attention", CAST(smxpy_additive_attention), METH_FASTCALL, NULL},
     {"set_num_threads", set_num_threads, METH_O, NULL},
     {"get_num_threads", get_num_threads, METH_NOARGS, NULL},
     {"_set_num_threads_local", set_num_threads_local, METH_O, NULL},

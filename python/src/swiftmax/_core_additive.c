@@ -19,7 +19,8 @@ typedef struct call {
 } call;
 
 static void clear(call *c) {
-  smxpy_operand *const all[] = {&c->query, &c->key, &c->value, &c->bias, &c->out, &c->lse, &c->weights};
+  smxpy_operand *const all[] = {&c->query, &c->key, &c->value,  &c->bias,
+                                &c->out,   &c->lse, &c->weights};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) smxpy_operand_clear(all[i]);
   for (int i = 0; i < PARAMETERS; i++) smxpy_operand_clear(&c->parameters[i]);
   smxpy_mask_clear(&c->mask);

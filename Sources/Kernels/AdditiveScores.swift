@@ -3,8 +3,8 @@
 //     score[i][j] = sum over a of v[a] · tanh(q[i][a] + k[j][a])
 //
 // Lanes run along the keys, so one query is as good as many, as when a decoder takes a step; whole vectors of keys that a
-// query does not see are passed over. Each score is one chain from 0 over a = 0, 1, …, `s = fma(v[a], tanh(q[a] + k[a]), s)`.
-// Order is part of the contract.
+// query does not see are passed over. As for products, each 32 numbers a are a chain from 0 in their order,
+// `s = fma(v[a], tanh(q[a] + k[a]), s)`, and a score is the sum of the chains, in order. Order is part of the contract.
 //
 // The limit is the vector units: 27 operations for the numbers of 16 pairs, of which only the last waits for
 // the one before, 4 cycles of 14. The other 26 depend on nothing, so that out-of-order execution has as many of them
@@ -75,8 +75,14 @@ extension Kernels {
     _ vector: UnsafePointer<L.Scalar>, _ width: Int
   ) -> L {
     var sum = L(0)
-    for a in 0..<width {
-      sum = L(vector[a]).fma((L(query[a]) + L(at: keys + a &* stride)).tanh(), sum)
+    var from = 0
+    while from < width {
+      var piece = L(0)
+      for a in from..<Swift.min(from &+ Int(SMXK_SCORE_PIECE), width) {
+        piece = L(vector[a]).fma((L(query[a]) + L(at: keys + a &* stride)).tanh(), piece)
+      }
+      sum = sum + piece
+      from = from &+ Int(SMXK_SCORE_PIECE)
     }
     return sum
   }

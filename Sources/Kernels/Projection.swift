@@ -4,8 +4,8 @@
 //
 // The product of TileProduct.swift, with the matrix as the operand that is read where it lies and a panel of rows,
 // turned, as the other: lanes run along the rows. Results are left that way, (width, lanes) for each panel, because
-// AdditiveScores.swift wants keys side by side. Each number is one chain of fused multiply-adds from 0 over
-// d = 0, 1, …, so a row has the same bits wherever it stands. Order is part of the contract.
+// AdditiveScores.swift wants keys side by side. Each number is made as a score is, the sum of chains over 32 columns each,
+// added in order, so a row has the same bits wherever it stands. Order is part of the contract.
 
 import CSupport
 

@@ -1,4 +1,4 @@
-"""Additive attention as swiftmax_attention.h says it, slow and obvious, and how near a result must be.
+"""Additive attention as swiftmax_attention.h says it, slow and obvious, and how near is near.
 
 The scores are computed here; what follows them is attention's, whose reference takes them as the
 bias of keys and queries that are 0.
@@ -28,10 +28,14 @@ def _projected(rows, matrix):
 def additive_scores(query, key, w_query, w_key, v, layout="BHLD"):
     """The scores (B, Hq, Lq, Lk), and how far those of the library may be off.
 
-    A chain of n fused multiply-adds errs by n*u*sum|terms| at most, so a projection by D*u*size. tanh
-    has a slope of at most 1, rounds its sum (u*|sum|, of which (1 - tanh²)*|sum| < 1/2 shows) and is
-    within 2 ulp, 4u; then a chain of A. u is 2^-24, 2^-53 for float64.
+    n fused multiply-adds in chains of 32 err by depth(n)*u*sum|terms| at most. tanh has a slope of
+    at most 1, rounds its sum (u*|sum|, of which (1 - tanh²)*|sum| < 1/2 shows) and is within 2 ulp,
+    4u; then the sum over A. u is 2^-24, 2^-53 for float64.
     """
+
+    def depth(n):
+        return min(n, 32) + n // 32
+
     dtype = np.asarray(query).dtype
     u = 2.0**-53 if dtype == np.float64 else 2.0**-24
     work = np.longdouble if dtype == np.float64 else np.float64
@@ -45,8 +49,8 @@ def additive_scores(query, key, w_query, w_key, v, layout="BHLD"):
     q, of_query = q[:, :, :, None], of_query[:, :, :, None]
     v = np.broadcast_to(v, (query.shape[1], v.shape[-1]))[:, None, None]
     terms = v * np.tanh(q + k)
-    one = u * (query.shape[3] * of_query + key.shape[3] * of_key + 0.5)
-    error = (abs(v) * one).sum(-1) + (4 + v.shape[-1]) * u * abs(terms).sum(-1)
+    one = u * (depth(query.shape[3]) * of_query + depth(key.shape[3]) * of_key + 0.5)
+    error = (abs(v) * one).sum(-1) + (4 + depth(v.shape[-1])) * u * abs(terms).sum(-1)
     return terms.sum(-1), error
 
 

@@ -223,7 +223,8 @@ def test_errors(change, kind, words):
 
 def test_what_attention_has_and_this_has_not():
     """Nothing is silently ignored: there is no argument that would mean nothing."""
-    for name in ("scale", "softcap", "sinks", "alibi_slopes", "past_key", "block_table", "precision"):
+    for name in ("scale", "softcap", "sinks", "alibi_slopes", "past_key", "block_table",
+                 "precision"):
         with pytest.raises(TypeError, match=name):
             smx.additive_attention(**GOOD, **{name: None})
 

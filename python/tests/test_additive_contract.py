@@ -166,7 +166,8 @@ def test_s12_grouped_heads():
     query, key, value, w_query, w_key, v = tensors(10)
     whole = run((query, key, value, w_query, w_key, v))
     for h in range(HEADS):
-        own = [query[:, h : h + 1], key[:, [h // 2]], value[:, [h // 2]], w_query, w_key[[h // 2]], v]
+        k = h // 2
+        own = [query[:, [h]], key[:, [k]], value[:, [k]], w_query, w_key[[k]], v]
         for name, got, expected in zip(NAMES, run(own), whole, strict=True):
             assert_same_bits(got[:, 0], expected[:, h], f"{name}, head {h}")
 

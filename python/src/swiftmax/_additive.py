@@ -107,10 +107,10 @@ def additive_attention(
     A masked key is never used, whatever it and its value hold. A NaN in what takes part makes NaN
     what depends on it and nothing else. An infinite sum saturates: its tanh is 1 or -1.
 
-    tanh is within 2 ulp; what else the error is made of are the chains of Dq, Dk and A products.
-    float16 and bfloat16 are computed in float32 and rounded once at the end. Layout, batch, threads
-    and instruction set never change a bit of the result, and a query has the same bits alone and
-    among others. Memory: ``(Lq + Lk) * A`` numbers for each batch entry and head.
+    tanh is within 2 ulp; the rest of the error is that of the sums over Dq, Dk, A and Lk. float16
+    and bfloat16 are computed in float32 and rounded once at the end. Layout, batch, threads and
+    instruction set never change a bit of the result, and a query has the same bits alone and among
+    others. Memory: ``(Lq + Lk) * A`` numbers for each batch entry and head.
 
     Examples
     --------

@@ -116,8 +116,9 @@ def linear_cross_entropy(
         (1 - s) * (lse - logits[target]) + s * (lse - mean(logits)) + z * lse**2
 
     Logits exist for a group of up to 192 tokens at a time (48 if V is above 87,000), so that a
-    call needs tens of megabytes, and not tokens × V numbers; computing the gradients in the same
-    call computes them once. Use it where V is large; for a few hundred classes any way is good.
+    call needs tens of megabytes, whatever the number of tokens; computing the gradients in the
+    same call computes the logits once. Use it where V is large; for a few hundred classes any way
+    is good.
 
     Logits are taken to be below 2**20 in magnitude, or -inf. A target that is shut out has loss
     inf. A NaN makes NaN what depends on it: in a hidden state that token's results and what sums

@@ -88,7 +88,7 @@ private func rowStride(
 }
 
 /// Checks a tensor that has one element for each row; `broadcasts` where fewer elements will do.
-private func requireRows(
+func requireRows(
   _ tensor: Tensor, of x: Tensor, _ isReduced: UnsafePointer<Int32>, kept: Int, broadcasts: Bool
 ) throws(Failure) {
   var fits = tensor.rank == x.rank || tensor.rank == kept || (broadcasts && tensor.rank < kept)
@@ -167,7 +167,7 @@ func check(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) throws(F
   try checkStructure(o.structure, x)
 }
 
-private func requireSameShape(_ out: Tensor, _ x: Tensor) throws(Failure) {
+func requireSameShape(_ out: Tensor, _ x: Tensor) throws(Failure) {
   var fits = out.rank == x.rank
   if fits { for axis in 0..<x.rank { fits = fits && out.length(axis) == x.length(axis) } }
   if fits { return }
@@ -252,7 +252,7 @@ func makeJob(
 }
 
 /// Adds an axis to a list, slowest first; merged into the last one where every operand allows it.
-private func append(
+func append(
   _ axis: smxk_axis, to list: UnsafeMutablePointer<smxk_axis>, _ count: inout Int, merges: Bool
 ) {
   if merges && axis.count == 1 { return }

@@ -88,6 +88,7 @@ setup(
                 f"{PACKAGE}/_core_operations.c",
                 f"{PACKAGE}/_core_attention.c",
                 f"{PACKAGE}/_core_merge.c",
+                f"{PACKAGE}/_core_scoring.c",
                 f"{PACKAGE}/_core_arguments.c",
                 f"{PACKAGE}/_core_tensors.c",
                 f"{PACKAGE}/_core_mask.c",

@@ -5,6 +5,12 @@ every batch and memory layout, and whatever floating-point mode the caller is in
 """
 
 from swiftmax import _core, _docs, _docs_attention
+from swiftmax._calibration import (
+    ReliabilityDiagram,
+    TemperatureFit,
+    calibration_error,
+    fit_temperature,
+)
 from swiftmax._config import show_config
 from swiftmax._core import (
     __version__,
@@ -17,6 +23,7 @@ from swiftmax._core import (
     softmax,
 )
 from swiftmax._mask import Mask
+from swiftmax._scoring import log_sigmoid, plackett_luce_log_prob, sequence_log_prob, sigmoid
 from swiftmax._threads import num_threads
 
 for _name, _text in (_docs.TEXTS | _docs_attention.TEXTS).items():
@@ -25,14 +32,22 @@ del _name, _text
 
 __all__ = [
     "Mask",
+    "ReliabilityDiagram",
+    "TemperatureFit",
     "__version__",
     "attention",
+    "calibration_error",
+    "fit_temperature",
     "get_num_threads",
+    "log_sigmoid",
     "log_softmax",
     "logsumexp",
     "merge_attention",
     "num_threads",
+    "plackett_luce_log_prob",
+    "sequence_log_prob",
     "set_num_threads",
     "show_config",
+    "sigmoid",
     "softmax",
 ]

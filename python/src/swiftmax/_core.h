@@ -4,6 +4,7 @@
  *   _core_operations.c  softmax, log_softmax, logsumexp
  *   _core_attention.c   attention
  *   _core_merge.c       merge_attention
+ *   _core_scoring.c     sigmoid, sequences, rankings, calibration
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -193,5 +194,12 @@ PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t co
                           PyObject *names);
 PyObject *smxpy_merge_attention(PyObject *module, PyObject *const *args, Py_ssize_t count,
                                 PyObject *names);
+/* Behind _scoring.py and _calibration.py. */
+PyObject *smxpy_sigmoid(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_log_sigmoid(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_sequence_log_prob(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_plackett_luce_log_prob(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_calibration_error(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_fit_temperature(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

@@ -117,6 +117,35 @@ def merge_attention(
     layout: Literal["BHLD", "BLHD"] = "BHLD",
     out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def _sigmoid(x: ArrayLike, out: NDArray[Any] | None, /) -> Any: ...
+def _log_sigmoid(x: ArrayLike, out: NDArray[Any] | None, /) -> Any: ...
+def _sequence_log_prob(
+    logits: ArrayLike,
+    tokens: ArrayLike,
+    lengths: ArrayLike | None,
+    temperature: float | ArrayLike,
+    mask: ArrayLike | None,
+    normalize: bool,
+    return_token_log_probs: bool,
+    /,
+) -> Any: ...
+def _plackett_luce_log_prob(scores: ArrayLike, ranking: ArrayLike, /) -> Any: ...
+def _calibration_error(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    temperature: float,
+    bins: SupportsIndex,
+    from_probabilities: bool,
+    /,
+) -> tuple[Any, ...]: ...
+def _fit_temperature(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    lowest: float,
+    highest: float,
+    bins: SupportsIndex,
+    /,
+) -> tuple[Any, ...]: ...
 def set_num_threads(n: SupportsIndex, /) -> None: ...
 def get_num_threads() -> int: ...
 def _set_num_threads_local(n: SupportsIndex, /) -> int: ...

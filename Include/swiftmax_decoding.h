@@ -107,7 +107,7 @@ smx_status smx_plackett_luce_log_prob(const smx_tensor *scores, const smx_tensor
  *
  * without changing an answer. In 1/T the mean is convex, in T it need not be; so it is minimised over 1/T, by
  * Newton's method with both derivatives exact, E[x] - x[label] and Var[x] under softmax(logits / T), inside
- * a bracket that always holds the minimum. It always ends, usually after 5 to 8 passes over the logits.
+ * a bracket that always holds the minimum. It always ends, usually after 5 to 10 passes over the logits.
  *
  * Where there is no finite minimum a bound is the answer, and `bound` says which: if every label is its row's
  * largest logit the likelihood grows for T -> 0, and T is `lowest`; if the labels are no likelier than chance it

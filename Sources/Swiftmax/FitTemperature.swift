@@ -4,7 +4,7 @@
 // linear); in T or log T it need not be. So its derivative grows with b, its sign says on which side of b the minimum
 // lies, and a bracket that always holds it costs nothing. Newton's step is taken where it stays inside the bracket and
 // is at most half of the one before; otherwise the bracket is halved in log b. So every two steps halve something, and
-// the end is reached in at most about 100, usually 5 to 8.
+// the end is reached in at most about 100, usually 5 to 10.
 
 import CSupport
 import CSwiftmax
@@ -98,11 +98,12 @@ private struct Fit {
     while true {
       let slope = slope(judges)
       let ratio = slope / judges.sum { $0.curvature }
-      // Where rounding has the last word the steps no longer halve.
-      if slope == 0 || (step < 0x1p-30 && ratio.magnitude > step / 2) { break }
-      if slope > 0 { (top, knowsTop) = (b, true) } else { (bottom, knowsBottom) = (b, true) }
       if slope > 0 && b == least { bound = 1 }
       if slope < 0 && b == largest { bound = -1 }
+      // Where rounding has the last word steps no longer halve.
+      let isNoise = step < 0x1p-30 && ratio.magnitude > step / 2
+      if slope == 0 || ratio.magnitude <= tolerance || isNoise { break }
+      if slope > 0 { (top, knowsTop) = (b, true) } else { (bottom, knowsBottom) = (b, true) }
       if bound != 0 || iterations >= most || top / bottom <= 1 + tolerance { break }
       var next = b - b * ratio
       if next <= bottom && !knowsBottom { next = bottom }
@@ -112,10 +113,8 @@ private struct Fit {
         next = bottom.squareRoot() * top.squareRoot()
       }
       step = (next / b - 1).magnitude
-      if next == b { break }
       b = next
       move(&judges, to: b)
-      if step <= tolerance { break }
     }
     temperature = bound > 0 ? highest : bound < 0 ? lowest : 1 / b
   }

@@ -7,7 +7,8 @@
 enum { MOST_RESULTS = 8 };
 
 /* Add a file's list here. */
-const operation_case *const operation_files[] = {NULL};
+extern const operation_case operations_scoring[];
+const operation_case *const operation_files[] = {operations_scoring, NULL};
 
 struct operation_run {
   const char *name;

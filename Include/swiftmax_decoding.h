@@ -141,6 +141,169 @@ smx_status smx_gumbel_softmax(const smx_tensor *logits, const smx_tensor *out, c
 /* Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011), as Random123 has it.
  * Returns   SMX_OK or SMX_ERROR_NULL. */
 smx_status smx_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+/* -- sigmoid and log_sigmoid -----------------------------------------------------------------------------
+ *
+ *   sigmoid      out = 1 / (1 + exp(-x))
+ *   log_sigmoid  out = -log(1 + exp(-x)), computed as such
+ *
+ * Softmax of two classes: sigmoid(a - b) is the first element of softmax([a, b]), and log_sigmoid(a - b) of
+ * log_softmax([a, b]); each is within its bound of that number wherever a - b is exact (the results are then at
+ * most 2 ulp apart), while softmax needs no such condition.
+ *
+ * Shapes    out has the shape of x. Any number of axes.
+ * Strides   Any.
+ * Aliasing  out may be x itself; any other overlap is an error where it can be told from the strides.
+ * Special   sigmoid(-inf) is 0, sigmoid(inf) 1; log_sigmoid(-inf) is -inf, log_sigmoid(inf) 0; NaN for NaN.
+ *           Results that are subnormal are kept: sigmoid to -103.97 (-745.1), log_sigmoid to 103.97 (745.1).
+ * Accuracy  float32, float64: 2 ulp at every x, subnormal results among them. float16, bfloat16: the nearest
+ *           value but for ties decided by the last bit of float32.
+ * Threads   Pieces of 4096 elements are shared among threads.
+ * Memory    Nothing is allocated.
+ * Returns   SMX_OK, or SMX_ERROR_NULL, _DTYPE, _SHAPE, _OVERLAP, _OVERFLOW, _ISA, _THREADS. */
+smx_status smx_sigmoid(const smx_tensor *x, const smx_tensor *out);
+smx_status smx_log_sigmoid(const smx_tensor *x, const smx_tensor *out);
+
+/* -- log-probability of a sequence -------------------------------------------------------------------------
+ *
+ *   out = sum over i < length of log_softmax(logits[i] / T)[tokens[i]]
+ *
+ * for each sequence; with `normalize` divided by the length, which makes sequences of different lengths
+ * comparable. A product of probabilities underflows after about 45 tokens of p = 0.1 in float32; this sum does
+ * not. No array of the size of the logits is made, and they are read from memory once.
+ *
+ * Shapes    logits is (..., L, V); tokens, and token_log_probs if given, are (..., L); lengths and out are (...).
+ *           For a language model logits[i] must be what was computed before token i was known: give the logits
+ *           from the first to the one before the last and the tokens from the second on, by pointer and shape.
+ * Strides   Any, for every operand.
+ * Aliasing  out and token_log_probs must not overlap an input or one another.
+ * Special   Positions from the length on are not read, neither logits nor tokens; token_log_probs is 0 there.
+ *           A sequence of no tokens gives 0. A token that is masked or whose logit is -inf has log-probability
+ *           -inf. Rows with NaN, +inf or -inf alone, and temperatures 0 and inf, as in log_softmax.
+ * Accuracy  token_log_probs has the bits of log_softmax at that element (for float16 and bfloat16 of the float32
+ *           values, unrounded): 2 ulp, a dominant token or a common offset of the logits losing nothing. out is
+ *           their sum in float64, in their order; all have one sign, so its error is at most 2 ulp of the same
+ *           type beside (L - 1) · 2^-53 of it.
+ * Threads   Rows are shared among threads.
+ * Memory    8 bytes for each token.
+ * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE (a length or, with its place, a token out of
+ *           range; a negative temperature), _OVERLAP, _OVERFLOW, _ISA, _THREADS, _MEMORY. */
+
+/* Zero everything but size: that is the default. */
+typedef struct smx_sequence_options {
+  size_t size;                       /* sizeof(smx_sequence_options) */
+  const smx_tensor *lengths;         /* NULL: L for all; int32 or int64 from 0 to L */
+  const smx_tensor *temperature;     /* as in smx_softmax_options, one for each row of logits */
+  const smx_tensor *mask;            /* NULL, or bool that broadcasts to logits; true takes part */
+  const smx_tensor *token_log_probs; /* NULL, or where to write them: float64 for float64 logits, else float32 */
+  int32_t normalize;                 /* not 0: divide by the length */
+} smx_sequence_options;
+
+/* tokens is int32 or int64, out float64. options may be NULL. */
+smx_status smx_sequence_log_prob(const smx_tensor *logits, const smx_tensor *tokens, const smx_tensor *out,
+                                 const smx_sequence_options *options);
+
+/* -- log-probability of a ranking --------------------------------------------------------------------------
+ *
+ *   out = sum over places i of  scores[ranking[i]] - logsumexp of the scores of all items not in ranking[:i]
+ *
+ * the Plackett–Luce model: each place is a softmax choice among the items that are left (Plackett 1975, The
+ * Analysis of Permutations). A ranking may be of all items, or of the first k places.
+ *
+ * Shapes    scores is (..., n), ranking (..., k) with k <= n, out (...). A ranking of no places gives 0.
+ * Strides   Any, for every operand.
+ * Aliasing  out must not overlap scores or ranking.
+ * Special   NaN or +inf among the scores gives NaN. An item of -inf is never chosen while another is left: a
+ *           ranking that has it earlier gives -inf; the last item left is certain whatever its score; a choice
+ *           among several of -inf alone gives NaN.
+ * Accuracy  The sum runs from the last place to the first, in float64, its largest term kept apart: relative error
+ *           below (n + 4) · 2^-52, also where every place is nearly certain. O(n) for each ranking.
+ * Threads   Rankings are shared among threads.
+ * Memory    16 bytes for each item and thread.
+ * Returns   SMX_OK, or SMX_ERROR_NULL, _DTYPE, _SHAPE, _VALUE (with its place, an item out of range or ranked
+ *           twice), _OVERLAP, _OVERFLOW, _ISA, _THREADS, _MEMORY. */
+
+/* scores of any float dtype, ranking int32 or int64, out float64. */
+smx_status smx_plackett_luce_log_prob(const smx_tensor *scores, const smx_tensor *ranking, const smx_tensor *out);
+
+/* -- calibration ---------------------------------------------------------------------------------------------
+ * A classifier is calibrated when of all answers that it gives with confidence 0.8, 80 % are right. The answer
+ * to a row is its largest element (the first of equals), the confidence that element's probability.
+ *
+ *   expected_error = sum over bins of (rows in the bin / all rows) · |accuracy - confidence| of the bin
+ *
+ * with bins of equal width, bin b holding the confidences above b / bins up to (b + 1) / bins: the expected
+ * calibration error of Guo, Pleiss, Sun and Weinberger 2017, On Calibration of Modern Neural Networks.
+ *
+ * smx_fit_temperature finds the one number that repairs most of what training leaves (section 4.2 there),
+ *
+ *   T = argmin of the mean over rows of  -log softmax(logits / T)[label]
+ *
+ * without changing an answer. In 1/T the mean is convex, in T it need not be; so it is minimised over 1/T, by
+ * Newton's method with both derivatives exact, E[x] - x[label] and Var[x] under softmax(logits / T), inside
+ * a bracket that always holds the minimum. It always ends, usually after 5 to 10 passes over the logits.
+ *
+ * Where there is no finite minimum a bound is the answer, and `bound` says which: if every label is its row's
+ * largest logit the likelihood grows for T -> 0, and T is `lowest`; if the labels are no likelier than chance it
+ * grows for T -> inf, and T is `highest`. If it does not depend on T at all (rows of equal logits; rows so certain
+ * at T = 1 that their derivatives are 0), T is the number nearest to 1.
+ *
+ * Shapes    logits is (..., n), labels (...), neither empty.
+ * Strides   Any.
+ * Special   NaN, +inf, or -inf for a row's label is an error that names the row. Other logits may be -inf.
+ * Accuracy  Everything is computed in float64, whatever the dtype of the logits: loss and confidence to
+ *           (n + 16) · 2^-52, the temperature to about 2^-40. The same numbers in float32 and float64 give the same
+ *           bits.
+ * Threads   Rows are shared among threads.
+ * Memory    56 bytes for each row, 24 for each bin, 16 KB.
+ * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE, _OVERFLOW, _ISA, _THREADS, _MEMORY; then no
+ *           result has been written, nor an array of it. */
+
+/* What rows come to at one temperature. The arrays are the caller's; each may be NULL. */
+typedef struct smx_calibration {
+  size_t size;           /* sizeof(smx_calibration), given */
+  double *edges;         /* bins + 1 numbers: the reliability diagram */
+  int64_t *counts;       /* rows in each of the bins */
+  double *confidences;   /* their mean confidence, 0 where there is none */
+  double *accuracies;    /* how many of them are right, as a share, 0 where there is none */
+  double expected_error;
+  double loss;           /* mean of -log p[label], in nats */
+  double accuracy;       /* share of right answers */
+  double confidence;     /* mean confidence */
+} smx_calibration;
+
+/* Zero everything but size: that is the default. */
+typedef struct smx_calibration_options {
+  size_t size;           /* sizeof(smx_calibration_options) */
+  double temperature;    /* positive; 0: 1 */
+  int32_t bins;          /* 1 to 2^20; 0: 15 */
+  int32_t probabilities; /* not 0: logits holds probabilities, which are taken as they are, at no temperature; a loss
+                            is inf where a label's is 0 */
+} smx_calibration_options;
+
+/* labels is int32 or int64. options may be NULL. */
+smx_status smx_calibration_error(const smx_tensor *logits, const smx_tensor *labels,
+                                 const smx_calibration_options *options, smx_calibration *result);
+
+/* Zero everything but size: that is the default. */
+typedef struct smx_fit_options {
+  size_t size;    /* sizeof(smx_fit_options) */
+  double lowest;  /* the temperature is at least this; 0: 0.001 */
+  double highest; /* and at most this; 0: 1000 */
+  int32_t bins;   /* of both diagrams, as above */
+} smx_fit_options;
+
+typedef struct smx_temperature_fit {
+  size_t size;            /* sizeof(smx_temperature_fit), given */
+  double temperature;
+  int32_t bound;          /* -1: `lowest`, 1: `highest`, where the likelihood still grows beyond; else 0 */
+  int32_t iterations;     /* passes over the logits beyond the first */
+  smx_calibration before; /* at T = 1; size and arrays given */
+  smx_calibration after;  /* at the temperature found */
+} smx_temperature_fit;
+
+/* labels is int32 or int64. options may be NULL. */
+smx_status smx_fit_temperature(const smx_tensor *logits, const smx_tensor *labels, const smx_fit_options *options,
+                               smx_temperature_fit *result);
 
 #ifdef __cplusplus
 }

@@ -95,6 +95,7 @@ setup(
                 f"{PACKAGE}/_core_sampling.c",
                 f"{PACKAGE}/_core_linear.c",
                 f"{PACKAGE}/_core_additive.c",
+                f"{PACKAGE}/_core_scoring.c",
                 f"{PACKAGE}/_core_arguments.c",
                 f"{PACKAGE}/_core_tensors.c",
                 f"{PACKAGE}/_core_mask.c",

@@ -168,6 +168,13 @@ extension smxk_kernels {
       weigh_list: { HereKernels.weighList($0, Int($1), $2, $3) },
       gumbel_f32: { HereKernels.gumbel(HereKernels.F32.self, $0, Int($1), $2) },
       gumbel_f64: { HereKernels.gumbel(HereKernels.F64.self, $0, Int($1), $2) },
-      log: { HereKernels.log($0) })
+      log: { HereKernels.log($0) },
+      sigmoid_f32: { HereKernels.sigmoid(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
+      sigmoid_f64: { HereKernels.sigmoid(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
+      log_prob_f32: { HereKernels.logProbability(HereKernels.F32.self, $0, Int($1), of: Int($2), $3) },
+      log_prob_f64: { HereKernels.logProbability(HereKernels.F64.self, $0, Int($1), of: Int($2), $3) },
+      plackett_luce: { HereKernels.plackettLuce($0, Int($1), ranked: Int($2)) },
+      judge_f32: { HereKernels.judge(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
+      judge_f64: { HereKernels.judge(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) })
   }
 }

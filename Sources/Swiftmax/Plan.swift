@@ -286,7 +286,7 @@ func makeJob(
 }
 
 /// Adds an axis to a list, slowest first; merged into the last one where every operand allows it.
-private func append(
+func append(
   _ axis: smxk_axis, to list: UnsafeMutablePointer<smxk_axis>, _ count: inout Int, merges: Bool
 ) {
   if merges && axis.count == 1 { return }

@@ -51,6 +51,27 @@ func run(_ job: inout smxk_job, on machine: Machine) {
     }, &share)
 }
 
+/// How work that comes in many equal items is cut into tasks. Cutting it never shows in a result.
+struct Portions {
+  let items: Int64
+  let itemsPerTask: Int64
+  let threads: Int32
+  let isSmall: Int32
+
+  /// `each` is how many elements an item has.
+  init(_ items: Int64, each: Int64, on machine: Machine) {
+    let elements = items &* max(each, 1)
+    self.items = items
+    threads = elements < parallelThreshold ? 1 : machine.threads
+    itemsPerTask = max(1, min(taskElements, elements / Int64(threads)) / max(each, 1))
+    isSmall = elements < wakingThreshold ? 1 : 0
+  }
+
+  var tasks: Int64 { (items + itemsPerTask - 1) / itemsPerTask }
+  func first(_ task: Int64) -> Int64 { task * itemsPerTask }
+  func end(_ task: Int64) -> Int64 { min(items, (task + 1) * itemsPerTask) }
+}
+
 private struct Share {
   var job: smxk_job
   let rows: @convention(c) (UnsafePointer<smxk_job>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void

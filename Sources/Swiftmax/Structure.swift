@@ -113,18 +113,7 @@ private func integers(
 func forEach(
   _ tensor: Tensor, _ body: (UnsafeRawPointer) throws(Failure) -> Void
 ) throws(Failure) {
-  guard tensor.count > 0, let data = tensor.raw.pointee.data else { return }
-  for i in 0..<tensor.count {
-    var rest = i
-    var offset: Int64 = 0
-    var axis = tensor.rank - 1
-    while axis >= 0 {
-      offset = offset &+ (rest % tensor.length(axis)) &* tensor.stride(axis)
-      rest /= tensor.length(axis)
-      axis -= 1
-    }
-    try body(UnsafeRawPointer(data) + Int(offset))
-  }
+  for i in 0..<tensor.count { try body(UnsafeRawPointer(tensor.place(i))) }
 }
 
 /// Makes each element 0, byte by byte.

@@ -12,12 +12,14 @@ extern const operation_case operations_attention_vjp[];
 extern const operation_case operations_gradients[];
 extern const operation_case operations_linear[];
 extern const operation_case operations_sampling[];
+extern const operation_case operations_scoring[];
 const operation_case *const operation_files[] = {
     operations_additive,
     operations_attention_vjp,
     operations_gradients,
     operations_linear,
     operations_sampling,
+    operations_scoring,
     NULL,
 };
 

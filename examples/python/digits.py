@@ -16,11 +16,11 @@ import swiftmax as smx
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sklearn.datasets import load_digits
 
-from calibration import fit_temperature, negative_log_likelihood, reliability
-
 CLASSES = 10
 # Pixels are counts from 0 to 16.
 PIXEL_MAXIMUM = 16
+# Of the reliability diagrams.
+BINS = 10
 
 
 def load(seed):
@@ -66,6 +66,11 @@ class Model:
         return loss
 
 
+def negative_log_likelihood(logits, labels, temperature=1.0):
+    """The mean over rows, in nats: the labels, row after row, are a sequence of choices."""
+    return -smx.sequence_log_prob(logits, labels, temperature=temperature, normalize=True)
+
+
 def train(model, training, validation, epochs, seed, batch=32, rate=0.5):
     """Mean loss of each epoch on the training and the held-out images."""
     x, labels = training
@@ -87,7 +92,7 @@ def train(model, training, validation, epochs, seed, batch=32, rate=0.5):
 
 
 def draw(path, curve, before, after, temperature):
-    """The loss curve and the two reliability diagrams."""
+    """The loss curve, and the calibration error and reliability diagram before and after."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -100,18 +105,17 @@ def draw(path, curve, before, after, temperature):
     left.set_title("Softmax regression", fontsize=11)
     left.legend()
     titles = ("Before: T = 1", f"After: T = {temperature:.2f}")
-    for panel, title, data in zip((middle, right), titles, (before, after), strict=True):
+    for panel, title, (error, data) in zip((middle, right), titles, (before, after), strict=True):
         width = np.diff(data.edges)
-        filled = data.count > 0
+        filled = data.counts > 0
         panel.bar(
             data.edges[:-1], data.accuracy, width, align="edge", color="#5b8db8", edgecolor="white"
         )
         panel.plot([0, 1], [0, 1], "--", color="grey", lw=1)
         panel.plot(data.confidence[filled], data.accuracy[filled], "o-", color="#f05138", ms=4)
-        for edge, count in zip(data.edges[:-1], data.count, strict=True):
+        for edge, count in zip(data.edges[:-1], data.counts, strict=True):
             if count:
                 panel.text(edge + width[0] / 2, 0.02, str(count), ha="center", fontsize=7)
-        error = data.expected_calibration_error
         panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share of right answers")
         panel.set_title(f"{title}   (calibration error {error:.4f})", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,9 +135,12 @@ def main():
     model = Model(training[0].shape[1], CLASSES)
     curve = train(model, training, held_out, options.epochs, options.seed)
 
-    temperature = fit_temperature(model.logits(held_out[0]), held_out[1])
+    temperature = smx.fit_temperature(model.logits(held_out[0]), held_out[1]).temperature
     logits, labels = model.logits(test[0]), test[1]
-    before, after = reliability(logits, labels), reliability(logits, labels, temperature)
+    before, after = (
+        smx.calibration_error(logits, labels, temperature=t, bins=BINS, return_diagram=True)
+        for t in (1.0, temperature)
+    )
     accuracy = (logits.argmax(axis=1) == labels).mean()
     loss = negative_log_likelihood(logits, labels)
     loss_after = negative_log_likelihood(logits, labels, temperature)
@@ -143,7 +150,7 @@ def main():
     print(f"test accuracy                {accuracy:.4f}")
     print(f"temperature                  {temperature:.4f}, fitted on the held-out images")
     print("on the test images           before    after")
-    errors = before.expected_calibration_error, after.expected_calibration_error
+    errors = before[0], after[0]
     print(f"  expected calibration error {errors[0]:.4f}    {errors[1]:.4f}")
     print(f"  negative log-likelihood    {loss:.4f}    {loss_after:.4f}")
     draw(options.picture, curve, before, after, temperature)

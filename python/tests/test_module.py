@@ -80,7 +80,9 @@ def test_public_names():
 
 
 @pytest.mark.parametrize(
-    "name", ["softmax", "log_softmax", "logsumexp", "attention", "merge_attention"])
+    "name",
+    ["softmax", "log_softmax", "logsumexp", "attention", "merge_attention", "sigmoid", "log_sigmoid",
+     "sequence_log_prob", "plackett_luce_log_prob", "calibration_error", "fit_temperature"])
 def test_docstring_has_its_sections(name):
     text = inspect.getdoc(getattr(smx, name))
     for section in "Parameters", "Returns", "Raises", "Notes", "Examples":

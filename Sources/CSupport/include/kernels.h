@@ -9,6 +9,7 @@
 #include "attention_vjp.h"
 #include "linear_loss.h"
 #include "sampling.h"
+#include "scoring.h"
 
 /* Swift sees an unmarked pointer as one that may be NULL, as those are. */
 #pragma clang diagnostic ignored "-Wnullability-completeness"
@@ -202,6 +203,17 @@ typedef struct smxk_kernels {
   void (*_Nonnull gumbel_f64)(const uint64_t *_Nonnull bits, int64_t count, void *_Nonnull noise);
   /* log(x), x a positive normal number. */
   double (*_Nonnull log)(double x);
+  /* sigmoid or log_sigmoid of chunks first ..< first + count of the job's one row. */
+  void (*_Nonnull sigmoid_f32)(const smxk_job *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  void (*_Nonnull sigmoid_f64)(const smxk_job *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  /* log_softmax of a row at one element. */
+  double (*_Nonnull log_prob_f32)(const smxk_job *_Nonnull, int64_t row, int64_t token, smxk_scratch *_Nonnull);
+  double (*_Nonnull log_prob_f64)(const smxk_job *_Nonnull, int64_t row, int64_t token, smxk_scratch *_Nonnull);
+  /* Of `count` scores, those not ranked first, then the others from the last place to the first. */
+  double (*_Nonnull plackett_luce)(const double *_Nonnull scores, int64_t count, int64_t ranked);
+  /* Rows first ..< first + count of a calibration. */
+  void (*_Nonnull judge_f32)(const smxk_calibration *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  void (*_Nonnull judge_f64)(const smxk_calibration *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
 } smxk_kernels;
 
 /* Each instruction set's getter, KernelTable.swift in its target. */

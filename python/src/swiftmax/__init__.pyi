@@ -1,5 +1,8 @@
 from types import TracebackType
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, NamedTuple, SupportsIndex, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -27,17 +30,22 @@ from swiftmax._sampling import filtered_softmax, gumbel_softmax, sample, top_k
 
 __all__ = [
     "Mask",
+    "ReliabilityDiagram",
+    "TemperatureFit",
     "__version__",
     "additive_attention",
     "attention",
     "attention_vjp",
+    "calibration_error",
     "cross_entropy",
     "entropy",
     "filtered_softmax",
+    "fit_temperature",
     "get_num_threads",
     "gumbel_softmax",
     "kl_divergence",
     "linear_cross_entropy",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_vjp",
     "logsumexp",
@@ -46,9 +54,12 @@ __all__ = [
     "nll_from_log_probs",
     "num_threads",
     "perplexity",
+    "plackett_luce_log_prob",
     "sample",
+    "sequence_log_prob",
     "set_num_threads",
     "show_config",
+    "sigmoid",
     "softmax",
     "softmax_jacobian",
     "softmax_jvp",
@@ -171,3 +182,73 @@ def additive_attention(
     return_lse: bool = False,
     return_weights: bool = False,
 ) -> Any: ...
+def sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> Any: ...
+def log_sigmoid(x: ArrayLike, *, out: NDArray[Any] | None = None) -> Any: ...
+@overload
+def sequence_log_prob(
+    logits: ArrayLike,
+    tokens: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    temperature: float | ArrayLike = 1.0,
+    mask: ArrayLike | None = None,
+    normalize: bool = False,
+    return_token_log_probs: Literal[False] = False,
+) -> Any: ...
+@overload
+def sequence_log_prob(
+    logits: ArrayLike,
+    tokens: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    temperature: float | ArrayLike = 1.0,
+    mask: ArrayLike | None = None,
+    normalize: bool = False,
+    return_token_log_probs: Literal[True],
+) -> tuple[Any, NDArray[Any]]: ...
+def plackett_luce_log_prob(scores: ArrayLike, ranking: ArrayLike) -> Any: ...
+
+class ReliabilityDiagram(NamedTuple):
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+class TemperatureFit(NamedTuple):
+    temperature: float
+    nll_before: float
+    nll_after: float
+    iterations: int
+    bound: int
+    calibration_error_before: float
+    calibration_error_after: float
+    diagram_before: ReliabilityDiagram
+    diagram_after: ReliabilityDiagram
+
+@overload
+def calibration_error(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    temperature: float = 1.0,
+    bins: SupportsIndex = 15,
+    from_probabilities: bool = False,
+    return_diagram: Literal[False] = False,
+) -> float: ...
+@overload
+def calibration_error(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    temperature: float = 1.0,
+    bins: SupportsIndex = 15,
+    from_probabilities: bool = False,
+    return_diagram: Literal[True],
+) -> tuple[float, ReliabilityDiagram]: ...
+def fit_temperature(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bounds: tuple[float, float] = (0.001, 1000.0),
+    bins: SupportsIndex = 15,
+) -> TemperatureFit: ...

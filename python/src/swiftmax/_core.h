@@ -11,6 +11,7 @@
  *   _core_sampling.c    sample, filtered_softmax, top_k, gumbel_softmax
  *   _core_linear.c      cross-entropy of a linear layer, for _linear.py
  *   _core_additive.c    additive_attention
+ *   _core_scoring.c     sigmoid, sequences, rankings, calibration
  *   _core_arguments.c   keywords, axis, flags, numbers; a status becomes an exception
  *   _core_tensors.c     an array becomes a tensor; do two of them overlap
  *   _core_mask.c        mask=: a boolean array or the conditions of a Mask
@@ -257,5 +258,12 @@ PyObject *smxpy_top_k(PyObject *module, PyObject *const *args, Py_ssize_t count)
 PyObject *smxpy_gumbel_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *smxpy_linear_cross_entropy(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *smxpy_additive_attention(PyObject *module, PyObject *const *args, Py_ssize_t count);
+/* Behind _scoring.py and _calibration.py. */
+PyObject *smxpy_sigmoid(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_log_sigmoid(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_sequence_log_prob(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_plackett_luce_log_prob(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_calibration_error(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *smxpy_fit_temperature(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 #endif

@@ -1,0 +1,104 @@
+// Single elements of a caller's tensor, for what is looked at one by one: indices, lengths, scores.
+
+import CSupport
+import CSwiftmax
+
+extension Tensor {
+  /// The address of element `index` in C order.
+  func place(_ index: Int64) -> UnsafeMutableRawPointer {
+    var rest = index
+    var offset: Int64 = 0
+    var axis = rank - 1
+    while axis >= 0 {
+      offset = offset &+ (rest % length(axis)) &* stride(axis)
+      rest /= length(axis)
+      axis -= 1
+    }
+    return raw.pointee.data + Int(offset)
+  }
+
+  /// The number at `index` of an int32 or int64 tensor.
+  func integer(_ index: Int64) -> Int64 {
+    let p = place(index)
+    return Int(dtype) == SMX_INT32 ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self)
+  }
+
+  /// The number at `index` of a tensor of floats.
+  func number(_ index: Int64) -> Double {
+    let p = place(index)
+    switch Int(dtype) {
+    case SMX_FLOAT64: return p.loadUnaligned(as: Double.self)
+    case SMX_FLOAT32: return Double(p.loadUnaligned(as: Float.self))
+    case SMX_BFLOAT16: return Double(Float(bitPattern: UInt32(p.loadUnaligned(as: UInt16.self)) << 16))
+    default:
+      let bits = UInt32(p.loadUnaligned(as: UInt16.self))
+      // The fields where float32 has them; its exponents begin 112 lower, and subnormal numbers agree.
+      let isFinite = bits & 0x7c00 != 0x7c00
+      let magnitude = Float(bitPattern: (bits & 0x7fff) << 13 | (isFinite ? 0 : 0x7f80_0000)) * (isFinite ? 0x1p112 : 1)
+      return Double(bits & 0x8000 == 0 ? magnitude : -magnitude)
+    }
+  }
+
+  /// Stores a number that the dtype, float32 or float64, holds.
+  func store(_ value: Double, _ index: Int64) {
+    if Int(dtype) == SMX_FLOAT64 {
+      place(index).storeBytes(of: value, as: Double.self)
+    } else {
+      place(index).storeBytes(of: Float(value), as: Float.self)
+    }
+  }
+
+  /// The index of each axis that element `index` in C order has, "[1, 2]".
+  func add(_ index: Int64, to sentence: inout Sentence) {
+    if rank == 0 { return }
+    var count = self.count
+    var rest = index
+    sentence.add("[")
+    for axis in 0..<rank {
+      count /= length(axis)
+      if axis > 0 { sentence.add(", ") }
+      sentence.add(rest / count)
+      rest %= count
+    }
+    sentence.add("]")
+  }
+
+  func requireIntegers() throws(Failure) {
+    if Int(dtype) == SMX_INT32 || Int(dtype) == SMX_INT64 { return }
+    throw failure(SMX_ERROR_DTYPE) {
+      $0.add(name)
+      $0.add(" has dtype ")
+      $0.add(dtypeName(dtype))
+      $0.add(", but must have int32 or int64")
+    }
+  }
+
+  func requireFloats() throws(Failure) {
+    if isFloat(dtype) { return }
+    throw failure(SMX_ERROR_DTYPE) {
+      $0.add(name)
+      $0.add(" has dtype ")
+      $0.add(dtypeName(dtype))
+      $0.add(", but must have float16, bfloat16, float32 or float64")
+    }
+  }
+
+  func requireRank(atLeast least: Int) throws(Failure) {
+    if rank >= least { return }
+    throw failure(SMX_ERROR_SHAPE) {
+      $0.add(name)
+      $0.add(" must have at least ")
+      $0.add(Int64(least))
+      $0.add(least == 1 ? " axis" : " axes")
+      $0.add(", but has shape ")
+      $0.add(shapeOf: raw)
+    }
+  }
+
+  /// Requires the shape of another tensor's axes but the last `dropped`, followed by `own` axes of any length.
+  func require(leadingOf other: Tensor, dropping dropped: Int, own: Int = 0, _ why: StaticString) throws(Failure) {
+    var fits = rank - own == other.rank - dropped
+    if fits { for axis in 0..<rank - own { fits = fits && length(axis) == other.length(axis) } }
+    if !fits { throw disagree(self, other, why) }
+  }
+}

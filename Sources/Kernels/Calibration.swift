@@ -50,7 +50,7 @@ extension Kernels {
           let d = (half == 0 ? v : v.turned(by: 8)).eight - weighting.largest
           let y = d * weighting.inverse
           let isTop = F64.pick(d, equalTo: zero, F64(1), zero)
-          let weight = F64.pick(d, equalTo: zero, zero, weighting.exp(y).rounded())
+          let weight = F64.pick(d, equalTo: zero, zero, decay(y, weighting.exp).high)
           // What weighs nothing may be infinitely far away.
           let near = F64.pick(weight, equalTo: zero, zero, y)
           let product = weight * near
@@ -77,11 +77,18 @@ extension Kernels {
       let sum = Sum.exact(ties.high - 1, weight.high * scale)
       return Sum(high: sum.high, low: sum.low + weight.low * scale)
     }
-    @inline(__always) var sum: Double { 1 + (rest.high + rest.low) }
-    @inline(__always) var mean: Double { first.high * (1 / F64.unit) / sum }
-    @inline(__always) var variance: Double {
-      let value = second.high * (1 / F64.unit) / sum - mean * mean
-      return value < 0 ? 0 : value
+
+    /// What a row comes to whose label lies y below the largest logit.
+    @inline(never) func write(_ y: Double, _ judgement: UnsafeMutablePointer<smxk_judgement>) {
+      let rest = rest
+      let sum = 1 + (rest.high + rest.low)
+      let mean = first.high * (1 / F64.unit) / sum
+      let variance = second.high * (1 / F64.unit) / sum - mean * mean
+      let log = logOf(onePlus: rest)
+      judgement.pointee.loss = (log.high - y) + log.low
+      judgement.pointee.slope = mean - y
+      judgement.pointee.curvature = variance < 0 ? 0 : variance
+      judgement.pointee.confidence = 1 / sum
     }
   }
 
@@ -134,12 +141,8 @@ extension Kernels {
       judgement.pointee.loss = minusLog(own)
       return
     }
-    let y = (own - largest) * call.pointee.inverse
-    let log = logOf(onePlus: moments.rest)
-    judgement.pointee.loss = largest.isFinite ? (log.high - y) + log.low : .nan
-    judgement.pointee.slope = moments.mean - y
-    judgement.pointee.curvature = moments.variance
-    judgement.pointee.confidence = 1 / moments.sum
+    moments.write((own - largest) * call.pointee.inverse, judgement)
+    if !largest.isFinite { judgement.pointee.loss = .nan }
   }
 
   /// A chunk of the row as numbers of L: where they lie, or gathered.
@@ -157,7 +160,7 @@ extension Kernels {
   }
 
   /// Whether one of `count` numbers is `value`.
-  @inline(__always)
+  @inline(never)
   private static func has<L: Lanes>(_: L.Type, _ x: UnsafePointer<L.Scalar>, _ count: Int, _ value: L.Scalar) -> Bool {
     var found = L(0)
     visit(L.self, 0, count) { i, first, last in

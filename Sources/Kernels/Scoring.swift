@@ -101,7 +101,7 @@ extension Kernels {
   /// exp of a difference that is not positive.
   @inline(never) private static func expOfDifference(_ d: Sum) -> Double {
     if d.high == -.infinity { return 0 }
-    let e = PlainExp<F64>(maximum: F64(0))(F64(d.high)).rounded()[0] * (1 / F64.unit)
+    let e = decay(F64(d.high), PlainExp(maximum: F64(0))).high[0] * (1 / F64.unit)
     return e.addingProduct(e, d.low)
   }
 }

@@ -61,17 +61,29 @@ extension Kernels {
   /// The positive quiet NaN for any other.
   @inline(__always) private static func known<L: Lanes>(_ v: L) -> L { L.pick(v, equalTo: v, v, L(.nan)) }
 
-  /// exp(-|x|) · 2^headroom as a pair; 0 where no result can show it.
+  /// exp(y) · 2^headroom as a pair, y at most 0; 0 where no result can show it. `exp` is that of a maximum of 0. Out of
+  /// line where fma is a call anyway.
   @inline(__always)
-  private static func decay<L: Lanes>(_ x: L, _ exp: PlainExp<L>) -> (high: L, low: L) {
-    let term = exp(L.pick(x, lessThan: L(0), x, L(0) - x))
+  static func decay<L: Lanes>(_ y: L, _ exp: PlainExp<L>) -> (high: L, low: L) {
+    I.hasFastPaths ? decayInline(y, exp) : decayApart(y, exp)
+  }
+  @inline(never)
+  private static func decayApart<L: Lanes>(_ y: L, _ exp: PlainExp<L>) -> (high: L, low: L) { decayInline(y, exp) }
+
+  @inline(__always)
+  private static func decayInline<L: Lanes>(_ y: L, _ exp: PlainExp<L>) -> (high: L, low: L) {
+    let term = exp(y)
     let high = term.rounded()
     return (high, term.quotient.fma(term.scaledRest, term.scale - high))
   }
 
+  /// -|x|
+  @inline(__always)
+  private static func minusMagnitude<L: Lanes>(_ x: L) -> L { L.pick(x, lessThan: L(0), x, L(0) - x) }
+
   @inline(__always)
   private static func sigmoid<L: TileLanes>(_ x: L, _ exp: PlainExp<L>) -> L {
-    let e = decay(x, exp)
+    let e = decay(minusMagnitude(x), exp)
     let one = L(L.unit)
     let sum = one + e.high
     let lost = (e.high - (sum - one)) + e.low
@@ -86,7 +98,7 @@ extension Kernels {
 
   @inline(__always)
   private static func logSigmoid<L: TileLanes>(_ x: L, _ exp: PlainExp<L>) -> L {
-    let scaled = decay(x, exp)
+    let scaled = decay(minusMagnitude(x), exp)
     let scale = L(1 / L.unit)
     let high = scaled.high * scale
     let low = scaled.low * scale

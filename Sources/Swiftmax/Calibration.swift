@@ -89,6 +89,7 @@ struct Judges {
   var judgements: UnsafeMutablePointer<smxk_judgement> { call.judgements }
 
   /// Checks logits and labels, and takes memory: for the plan, the job and what each row comes to.
+  @inline(never)
   init(
     _ rawLogits: UnsafePointer<smx_tensor>?, _ rawLabels: UnsafePointer<smx_tensor>?, _ machine: Machine
   ) throws(Failure) {
@@ -121,7 +122,7 @@ struct Judges {
   func release() { smxk_release(memory) }
 
   /// Copies the labels, all of which must be classes.
-  func readLabels() throws(Failure) {
+  @inline(never) func readLabels() throws(Failure) {
     let classes = logits.length(logits.rank - 1)
     for row in 0..<rows {
       let label = labels.integer(row)
@@ -142,7 +143,7 @@ struct Judges {
   }
 
   /// Judges all rows at a temperature of 1 / inverse.
-  mutating func judge(inverse: Double) {
+  @inline(never) mutating func judge(inverse: Double) {
     call.inverse = inverse
     let isWide = Int(logits.dtype) == SMX_FLOAT64
     let kernels = machine.kernels.pointee
@@ -162,7 +163,7 @@ struct Judges {
   }
 
   /// The sum over all rows of one of a judgement's numbers, in their order.
-  func sum(_ field: (smxk_judgement) -> Double) -> Double {
+  @inline(never) func sum(_ field: (smxk_judgement) -> Double) -> Double {
     // TwoSum; order is part of the contract.
     var high = 0.0
     var low = 0.0
@@ -177,7 +178,7 @@ struct Judges {
   }
 
   /// Refuses rows of which no loss can be told.
-  func requireLosses() throws(Failure) {
+  @inline(never) func requireLosses() throws(Failure) {
     let areProbabilities = call.are_probabilities != 0
     for row in 0..<rows {
       let judgement = judgements[Int(row)]
@@ -229,7 +230,7 @@ struct Histogram {
   private func edge(_ b: Int) -> Double { Double(b) / Double(count) }
 
   /// From what the rows came to last.
-  mutating func fill(_ judges: Judges) {
+  @inline(never) mutating func fill(_ judges: Judges) {
     for b in 0..<count { bins[b] = Bin() }
     for row in 0..<Int(judges.rows) {
       let confidence = min(judges.judgements[row].confidence, 1)
@@ -244,7 +245,7 @@ struct Histogram {
     }
   }
 
-  func write(to result: UnsafeMutablePointer<smx_calibration>, _ judges: Judges) {
+  @inline(never) func write(to result: UnsafeMutablePointer<smx_calibration>, _ judges: Judges) {
     let rows = Double(judges.rows)
     var gap = 0.0
     var right: Int64 = 0

@@ -1,11 +1,12 @@
-// Single elements of a caller's tensor, for what is looked at one by one: indices, lengths, scores.
+// Single elements of a caller's tensor, for what is looked at one by one: indices, lengths, scores. Out of line: they are
+// called from many places, and the library's size matters more there than a call.
 
 import CSupport
 import CSwiftmax
 
 extension Tensor {
   /// The address of element `index` in C order.
-  func place(_ index: Int64) -> UnsafeMutableRawPointer {
+  @inline(never) func place(_ index: Int64) -> UnsafeMutableRawPointer {
     var rest = index
     var offset: Int64 = 0
     var axis = rank - 1
@@ -18,13 +19,13 @@ extension Tensor {
   }
 
   /// The number at `index` of an int32 or int64 tensor.
-  func integer(_ index: Int64) -> Int64 {
+  @inline(never) func integer(_ index: Int64) -> Int64 {
     let p = place(index)
     return Int(dtype) == SMX_INT32 ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self)
   }
 
   /// The number at `index` of a tensor of floats.
-  func number(_ index: Int64) -> Double {
+  @inline(never) func number(_ index: Int64) -> Double {
     let p = place(index)
     switch Int(dtype) {
     case SMX_FLOAT64: return p.loadUnaligned(as: Double.self)
@@ -40,7 +41,7 @@ extension Tensor {
   }
 
   /// Stores a number that the dtype, float32 or float64, holds.
-  func store(_ value: Double, _ index: Int64) {
+  @inline(never) func store(_ value: Double, _ index: Int64) {
     if Int(dtype) == SMX_FLOAT64 {
       place(index).storeBytes(of: value, as: Double.self)
     } else {
@@ -49,7 +50,7 @@ extension Tensor {
   }
 
   /// The index of each axis that element `index` in C order has, "[1, 2]".
-  func add(_ index: Int64, to sentence: inout Sentence) {
+  @inline(never) func add(_ index: Int64, to sentence: inout Sentence) {
     if rank == 0 { return }
     var count = self.count
     var rest = index
@@ -63,7 +64,7 @@ extension Tensor {
     sentence.add("]")
   }
 
-  func requireIntegers() throws(Failure) {
+  @inline(never) func requireIntegers() throws(Failure) {
     if Int(dtype) == SMX_INT32 || Int(dtype) == SMX_INT64 { return }
     throw failure(SMX_ERROR_DTYPE) {
       $0.add(name)
@@ -73,7 +74,7 @@ extension Tensor {
     }
   }
 
-  func requireFloats() throws(Failure) {
+  @inline(never) func requireFloats() throws(Failure) {
     if isFloat(dtype) { return }
     throw failure(SMX_ERROR_DTYPE) {
       $0.add(name)
@@ -83,7 +84,7 @@ extension Tensor {
     }
   }
 
-  func requireRank(atLeast least: Int) throws(Failure) {
+  @inline(never) func requireRank(atLeast least: Int) throws(Failure) {
     if rank >= least { return }
     throw failure(SMX_ERROR_SHAPE) {
       $0.add(name)
@@ -96,7 +97,7 @@ extension Tensor {
   }
 
   /// Requires the shape of another tensor's axes but the last `dropped`, followed by `own` axes of any length.
-  func require(leadingOf other: Tensor, dropping dropped: Int, own: Int = 0, _ why: StaticString) throws(Failure) {
+  @inline(never) func require(leadingOf other: Tensor, dropping dropped: Int, own: Int = 0, _ why: StaticString) throws(Failure) {
     var fits = rank - own == other.rank - dropped
     if fits { for axis in 0..<rank - own { fits = fits && length(axis) == other.length(axis) } }
     if !fits { throw disagree(self, other, why) }

@@ -88,6 +88,7 @@ private func check(_ call: Call, _ plan: UnsafeMutablePointer<smxk_plan>) throws
   if let each = call.each { try requireOwnMemory(each, call) }
 }
 
+@inline(never)
 private func requireOwnMemory(_ output: Tensor, _ call: Call) throws(Failure) {
   try output.requireDistinct(from: call.logits, orSame: false)
   try output.requireDistinct(from: call.tokens, orSame: false)

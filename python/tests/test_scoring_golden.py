@@ -1,4 +1,4 @@
-"""Golden cases of Tests/golden/operations_scoring.c through the package, from the same generator."""
+"""Golden cases of Tests/golden/operations_scoring.c through the package."""
 
 import sys
 from pathlib import Path

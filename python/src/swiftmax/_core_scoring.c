@@ -1,6 +1,7 @@
 /* sigmoid, log_sigmoid; log-probabilities of sequences and rankings; calibration.
  *
- * The public functions are in _scoring.py and _calibration.py; these take all arguments by position. */
+ * The public functions are in _scoring.py and _calibration.py; these take all arguments by
+ * position. */
 #include "_core.h"
 
 /* Up to this many elements a call ends within about 2 microseconds (_core_operations.c says what
@@ -36,8 +37,10 @@ static int make(smxpy_operand *operand, int rank, const npy_intp *shape, int typ
 
 /* -- sigmoid --------------------------------------------------------------------------------- */
 
+typedef smx_status (*elementwise)(const smx_tensor *x, const smx_tensor *out);
+
 typedef struct unary {
-  smx_status (*function)(const smx_tensor *x, const smx_tensor *out);
+  elementwise function;
   smxpy_operand x, out;
 } unary;
 
@@ -51,15 +54,19 @@ static smx_status run_unary(const void *which, const smx_tensor *out) {
   return status;
 }
 
-static PyObject *each(const char *name, smx_status (*function)(const smx_tensor *, const smx_tensor *),
-                      PyObject *const *args, Py_ssize_t count) {
+/* Fresh memory is laid out as x is. */
+static int make_like(smxpy_operand *out, const smxpy_operand *x) {
+  return smxpy_operand_take(out, PyArray_NewLikeArray(x->array, NPY_KEEPORDER, NULL, 0));
+}
+
+static PyObject *each(const char *name, elementwise function, PyObject *const *args,
+                      Py_ssize_t count) {
   unary c = {.function = function};
   if (takes(name, count, 2) < 0) return NULL;
   PyObject *result = NULL;
   int was_given = args[1] != Py_None;
   if (smxpy_floats(&c.x, args[0], "x") == 0 && smxpy_out(&c.out, args[1], "x") == 0 &&
-      (was_given || smxpy_operand_take(&c.out, PyArray_NewLikeArray(c.x.array, NPY_KEEPORDER, NULL,
-                                                                   0)) == 0)) {
+      (was_given || make_like(&c.out, &c.x) == 0)) {
     const smxpy_operand *const inputs[] = {&c.x};
     if (smxpy_execute(run_unary, &c, &c.out, inputs, 1) == 0) {
       if (was_given) Py_INCREF(args[1]);
@@ -120,7 +127,8 @@ static int make_scores(sequences *c, int with_each) {
   return with_each ? make(&c->each, rank - 1, shape, type) : 0;
 }
 
-/* (logits, tokens, lengths or None, temperature, mask or None, normalize, return_token_log_probs) */
+/* (logits, tokens, lengths or None, temperature, mask or None, normalize,
+ * return_token_log_probs) */
 PyObject *smxpy_sequence_log_prob(PyObject *module, PyObject *const *args, Py_ssize_t count) {
   (void)module;
   if (takes("_sequence_log_prob", count, 7) < 0) return NULL;
@@ -274,7 +282,8 @@ PyObject *smxpy_calibration_error(PyObject *module, PyObject *const *args, Py_ss
   return result;
 }
 
-/* (logits, labels, lowest, highest, bins); returns (temperature, bound, iterations, before, after) */
+/* (logits, labels, lowest, highest, bins); returns (temperature, bound, iterations, before,
+ * after) */
 PyObject *smxpy_fit_temperature(PyObject *module, PyObject *const *args, Py_ssize_t count) {
   (void)module;
   if (takes("_fit_temperature", count, 5) < 0) return NULL;

@@ -149,8 +149,9 @@ def sequence_log_prob(
     Notes
     -----
     A token's log-probability has the bits that `log_softmax` has at that element, which is at most
-    2 ulp from the exact value; a dominant token or a common offset of the logits loses nothing. They
-    are summed in float64, in their order. A token that is masked, or whose logit is -inf, has -inf.
+    2 ulp from the exact value; a dominant token or a common offset of the logits loses nothing.
+    They are summed in float64, in their order. A token that is masked, or whose logit is -inf, has
+    -inf.
 
     Examples
     --------
@@ -181,7 +182,7 @@ def sequence_log_prob(
 
 
 def plackett_luce_log_prob(scores, ranking):
-    """Log-probability of a ranking under the Plackett–Luce model.
+    """Log-probability of a ranking under the Plackett-Luce model.
 
     Each place is a softmax choice among the items that are left:
     ``sum(scores[r] - logsumexp(scores of the items not ranked before r) for r in ranking)``.

@@ -41,7 +41,7 @@ typedef struct {
   placed at[ARRAYS];
   layout how;
   int is_blhd;
-} operands;
+} vjp_operands;
 
 static smx_dtype single(smx_dtype dtype) { return dtype == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32; }
 
@@ -49,7 +49,7 @@ static array draw(smx_dtype dtype, int e, const spec *s, int which, int rank, co
   return uniform_array(dtype, rank, shape, e, s->seed, which);
 }
 
-static void make(operands *o, const spec *s) {
+static void make(vjp_operands *o, const spec *s) {
   int64_t keys = s->options & SHARED ? 1 : s->batch;
   const int64_t of_query[] = {s->batch, s->heads, s->lq, s->size};
   const int64_t of_out[] = {s->batch, s->heads, s->lq, s->value_size};
@@ -87,10 +87,10 @@ static void make(operands *o, const spec *s) {
   }
 }
 
-static const smx_tensor *at(operands *o, int k) { return o->of[k].data ? &o->at[k].tensor : NULL; }
+static const smx_tensor *at(vjp_operands *o, int k) { return o->of[k].data ? &o->at[k].tensor : NULL; }
 
 /* Into its place; BLHD is the same memory seen with two axes exchanged. */
-static void put(operands *o, int k) {
+static void put(vjp_operands *o, int k) {
   if (!o->of[k].data) return;
   placed *p = &o->at[k];
   place(p, &o->of[k], &o->how, none);
@@ -101,7 +101,7 @@ static void put(operands *o, int k) {
   p->shape[2] = length, p->strides[2] = stride;
 }
 
-static void take(operands *o, int k) {
+static void take(vjp_operands *o, int k) {
   placed p = o->at[k];
   if (o->is_blhd && k <= D_VALUE) {
     int64_t stride = p.strides[1];
@@ -111,7 +111,7 @@ static void take(operands *o, int k) {
 }
 
 /* One call of the gradient for those that are wanted, a bit for each. */
-static smx_status call(operands *o, smx_attention_options options, int wanted, int has_workspace) {
+static smx_status call(vjp_operands *o, smx_attention_options options, int wanted, int has_workspace) {
   const smx_tensor *list[GRADIENTS];
   for (int k = 0; k < GRADIENTS; k++) list[k] = wanted >> k & 1 ? at(o, D_QUERY + k) : NULL;
   smx_attention_gradients gradients = {sizeof gradients, list[0], list[1], list[2], list[3], list[4]};
@@ -133,7 +133,7 @@ static smx_status call(operands *o, smx_attention_options options, int wanted, i
 static void run_spec(const spec *s, operation_run *run, int variation) {
   static const layout layouts[VARIATIONS] = {
       [APART] = {.step = 3, .offset = 1}, [BACKWARDS] = {.backwards = 1, .memory_order = 1}};
-  operands o;
+  vjp_operands o;
   make(&o, s);
   o.how = layouts[variation];
   o.is_blhd = variation == BLHD;

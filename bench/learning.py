@@ -1,0 +1,261 @@
+"""Gradients, losses and sampling against torch: `python -m bench.learning`, the second half of `make bench`.
+
+Two threads, float32. Each contestant gets its best case: torch in eager mode with gradients by
+autograd, or its own backward operator where it has one in public; swiftmax with out= and
+preallocated results. Limits: copies of the same array, the machine's read bandwidth and FMA peak,
+all in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+THREADS = 2
+
+
+@dataclass
+class Line:
+    """One workload: seconds by contestant, and what a line of the issue asks of them."""
+
+    name: str
+    seconds: dict[str, float]
+    operations: float = 0.0
+    read: float = 0.0
+    goals: list[tuple[str, float, float, bool]] = field(default_factory=list)
+
+    def at_most(self, text: str, value: float, limit: float) -> None:
+        self.goals.append((f"{text} {value:.2f} (at most {limit:g})", value, limit, value <= limit))
+
+    def at_least(self, text: str, value: float, limit: float) -> None:
+        self.goals.append((f"{text} {value:.2f} (at least {limit:g})", value, limit, value >= limit))
+
+
+def cross_entropy(race, np, smx, torch, limits) -> list[Line]:
+    found = []
+    for rows, classes in ((2048, 32000), (64, 131072)):
+        generator = np.random.default_rng(0)
+        x = generator.standard_normal((rows, classes), np.float32)
+        y = generator.integers(0, classes, rows)
+        out = np.empty_like(x)
+        calls: dict[str, Callable] = {
+            "copy": lambda x=x, out=out: np.copyto(out, x),
+            "swiftmax": lambda x=x, y=y, out=out: smx.cross_entropy(x, y, out=out, return_grad=True),
+            "swiftmax forward": lambda x=x, y=y: smx.cross_entropy(x, y),
+            "swiftmax logsumexp": lambda x=x: smx.logsumexp(x),
+        }
+        if torch:
+            logits = torch.from_numpy(x).requires_grad_()
+            targets = torch.from_numpy(y)
+            copied, source = torch.from_numpy(out), torch.from_numpy(x)
+            calls["copy"] = lambda a=copied, b=source: a.copy_(b)
+
+            def both(logits=logits, targets=targets):
+                logits.grad = None
+                torch.nn.functional.cross_entropy(logits, targets).backward()
+
+            calls["torch"] = both
+        seconds = race(calls)
+        line = Line(f"C1 cross-entropy and gradient {rows}×{classes}", seconds)
+        if torch:
+            line.at_least("times torch", seconds["torch"] / seconds["swiftmax"], 8)
+        line.at_most("of copy", seconds["swiftmax"] / seconds["copy"], 1.6)
+        read = x.nbytes / limits.read if limits.read else None
+        second = Line(f"C2 forward, logsumexp {rows}×{classes}", seconds)
+        if read:
+            second.at_most("of read", seconds["swiftmax forward"] / read, 1.2)
+            second.at_most("of read", seconds["swiftmax logsumexp"] / read, 1.2)
+        found += [line, second]
+    return found
+
+
+def row_gradients(race, np, smx, torch, limits) -> list[Line]:
+    found = []
+    for rows, columns in ((512, 1024), (2048, 32000)):
+        generator = np.random.default_rng(0)
+        x = generator.standard_normal((rows, columns), np.float32)
+        dy = generator.standard_normal((rows, columns), np.float32)
+        out = np.empty_like(x)
+        for name in ("softmax", "log_softmax"):
+            y = getattr(smx, name)(x)
+            vjp = getattr(smx, f"{name}_vjp")
+            calls = {"swiftmax": lambda vjp=vjp, y=y: vjp(y, dy, out=out)}
+            if torch:
+                operator = getattr(torch.ops.aten, f"_{name}_backward_data")
+                a, b = torch.from_numpy(dy), torch.from_numpy(y)
+                calls["torch"] = lambda f=operator, a=a, b=b: f(a, b, -1, torch.float32)
+                calls["copy"] = lambda a=torch.from_numpy(out), b=b: a.copy_(b)
+            seconds = race(calls)
+            line = Line(f"C3 {name}_vjp {rows}×{columns}", seconds)
+            if torch:
+                line.at_least("times torch", seconds["torch"] / seconds["swiftmax"], 1)
+                if columns > 10000:
+                    # Two arrays read, one written; a copy moves two.
+                    line.at_most("of 3/2 copy", seconds["swiftmax"] / seconds["copy"] / 1.5, 1.2)
+            found.append(line)
+    return found
+
+
+def attention(race, np, smx, torch, limits) -> list[Line]:
+    found = []
+    for heads, length, size in ((8, 1024, 64), (8, 2048, 128)):
+        for causal in (False, True):
+            generator = np.random.default_rng(0)
+            q, k, v, d_out = (
+                generator.standard_normal((1, heads, length, size), np.float32) for _ in range(4)
+            )
+            out, lse = smx.attention(q, k, v, causal=causal, return_lse=True)
+            calls = {
+                "swiftmax": lambda a=(d_out, q, k, v, out, lse), c=causal: smx.attention_vjp(*a, causal=c)
+            }
+            if torch:
+                tensors = [torch.from_numpy(t).requires_grad_() for t in (q, k, v)]
+                result = torch.nn.functional.scaled_dot_product_attention(*tensors, is_causal=causal)
+                calls["torch"] = lambda r=result, t=tensors, g=torch.from_numpy(d_out): torch.autograd.grad(
+                    r, t, g, retain_graph=True
+                )
+            seconds = race(calls)
+            pairs = length * (length + 1) / 2 if causal else length * length
+            line = Line(
+                f"C4 attention_vjp H{heads} L{length} D{size}{' causal' if causal else ''}",
+                seconds,
+                operations=10 * heads * pairs * size,
+            )
+            peak = limits.peak(None)
+            if peak:
+                share = line.operations / seconds["swiftmax"] / peak
+                line.at_least("of the FMA peak", share, 0.52 if causal else 0.60)
+            if torch:
+                line.at_least("times torch", seconds["torch"] / seconds["swiftmax"], 2.5)
+            found.append(line)
+    return found
+
+
+def linear(race, np, smx, torch, limits) -> list[Line]:
+    tokens, width, classes = 1024, 768, 32000
+    generator = np.random.default_rng(0)
+    h = generator.standard_normal((tokens, width), np.float32)
+    w = 0.03 * generator.standard_normal((classes, width), np.float32)
+    y = generator.integers(0, classes, tokens)
+
+    def two_steps():
+        logits = h @ w.T
+        loss, gradient = smx.cross_entropy(logits, y, out=logits, return_grad=True)
+        return loss, gradient @ w, gradient.T @ h
+
+    calls = {
+        "swiftmax": lambda: smx.linear_cross_entropy(h, w, y, return_grad=True),
+        "numpy": two_steps,
+    }
+    if torch:
+        a, b = (torch.from_numpy(t).requires_grad_() for t in (h, w))
+        targets = torch.from_numpy(y)
+
+        def step():
+            a.grad = b.grad = None
+            torch.nn.functional.cross_entropy(torch.nn.functional.linear(a, b), targets).backward()
+
+        calls["torch"] = step
+    seconds = race(calls)
+    line = Line(f"C6 linear_cross_entropy {tokens}×{width}×{classes}", seconds, 6 * tokens * width * classes)
+    peer = min(s for n, s in seconds.items() if n != "swiftmax")
+    line.at_most("of the fastest peer", seconds["swiftmax"] / peer, 1)
+    return [line]
+
+
+def sampling(race, np, smx, torch, limits) -> list[Line]:
+    rows, classes = 64, 128000
+    x = np.random.default_rng(0).standard_normal((rows, classes), np.float32) * 3
+    calls = {"swiftmax": lambda: smx.sample(x, temperature=0.8, top_k=50, top_p=0.9, seed=1)}
+    if torch:
+        logits = torch.from_numpy(x)
+
+        def draw():
+            p = torch.softmax(logits / 0.8, -1)
+            best, places = torch.topk(p, 50)
+            best[(best.cumsum(-1) - best) / best.sum(-1, keepdim=True) > 0.9] = 0
+            return places.gather(1, torch.multinomial(best, 1))
+
+        calls["torch"] = draw
+    seconds = race(calls)
+    line = Line(f"C7 sample {rows}×{classes}, top-k 50, top-p 0.9", seconds)
+    if torch:
+        line.at_least("times torch", seconds["torch"] / seconds["swiftmax"], 5)
+    return [line]
+
+
+def errors(np, smx, torch) -> list[tuple[str, float, float]]:
+    """(name, own, torch's) largest error of gradients relative to the largest gradient (line C8)."""
+    from bench.learning_reference import attention_gradients, row_gradients
+
+    return row_gradients(np, smx, torch) + attention_gradients(np, smx, torch)
+
+
+PARTS = {
+    "cross-entropy": cross_entropy,
+    "rows": row_gradients,
+    "attention": attention,
+    "linear": linear,
+    "sampling": sampling,
+}
+
+
+def show(console, lines: list[Line], limits) -> None:
+    from rich.table import Table
+
+    made = Table(title=f"float32, {THREADS} threads; {limits}", title_justify="left", header_style="bold")
+    for name in ("workload", "milliseconds", "GFLOP/s", "asked"):
+        made.add_column(name)
+    for line in lines:
+        times = ", ".join(f"{n} {s * 1e3:.3g}" for n, s in line.seconds.items())
+        rate = f"{line.operations / line.seconds['swiftmax'] * 1e-9:.0f}" if line.operations else ""
+        goals = "\n".join(
+            f"{text} {'[green]met[/]' if is_met else '[bold red]missed[/]'}" for text, _, _, is_met in line.goals
+        )
+        made.add_row(line.name, times, rate, goals)
+    console.print(made)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.learning", description=__doc__)
+    parser.add_argument("--only", choices=PARTS, help="one part")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "SWIFTMAX_NUM_THREADS"):
+        os.environ[variable] = str(THREADS)
+    import numpy as np
+    import swiftmax as smx
+    from rich.console import Console
+
+    from bench import limits as machine
+    from bench.measure import race
+
+    try:
+        import torch
+
+        torch.set_num_threads(THREADS)
+    except ImportError:
+        torch = None
+        print("bench: torch is not installed, its column is empty", file=sys.stderr)
+    limits = machine.Limits()
+    can_measure = machine.build()
+    lines = []
+    for name, part in PARTS.items():
+        if options.only in (None, name):
+            if can_measure:
+                for _ in range(3):
+                    limits.include(machine.run(THREADS))
+            lines += part(race, np, smx, torch, limits)
+    console = Console(width=None if sys.stdout.isatty() else 190)
+    show(console, lines, limits)
+    if torch and options.only is None:
+        for name, own, peer in errors(np, smx, torch):
+            verdict = "met" if own <= peer else "missed"
+            console.print(f"C8 {name}: {own:.3g}, torch {peer:.3g}: {verdict}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

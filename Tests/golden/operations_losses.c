@@ -1,5 +1,6 @@
 /* Golden cases of cross-entropy, entropy and divergence. Streams: 0 logits, 1 targets, 2 weights, 3 mask, 4 the second
  * row of a divergence. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,9 +26,9 @@ static int64_t target_of(const question *q, int64_t row) {
 
 typedef struct {
   array x, targets, weights, mask, loss, lse, grad, mean;
-} operands;
+} loss_operands;
 
-static void make(const question *q, operands *o) {
+static void make(const question *q, loss_operands *o) {
   int64_t shape[2] = {ROWS, q->cols};
   smx_dtype wide = wide_of(q->dtype);
   o->x = uniform_array(q->dtype, 2, shape, q->e, q->seed, 0);
@@ -56,13 +57,13 @@ static void make(const question *q, operands *o) {
   o->mean = new_array(wide, 0, shape);
 }
 
-static void release(operands *o) {
+static void release(loss_operands *o) {
   array *all[] = {&o->x, &o->targets, &o->weights, &o->mask, &o->loss, &o->lse, &o->grad, &o->mean};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]->data);
 }
 
 /* The rows first ..< first + count as a call of their own, in tensors that point to them. */
-static smx_status call(const question *q, operands *o, const placed *x, const placed *grad, int64_t first, int64_t count,
+static smx_status call(const question *q, loss_operands *o, const placed *x, const placed *grad, int64_t first, int64_t count,
                        int reduces) {
   smx_tensor logits = x->tensor, gradient = grad->tensor, targets = tensor_of(&o->targets), mask = tensor_of(&o->mask);
   smx_tensor weights = tensor_of(&o->weights), loss = tensor_of(reduces ? &o->mean : &o->loss), lse = tensor_of(&o->lse);
@@ -94,7 +95,7 @@ static smx_status call(const question *q, operands *o, const placed *x, const pl
 }
 
 static void run_loss(operation_run *run, int variation, const question *q) {
-  operands o;
+  loss_operands o;
   make(q, &o);
   layout how = variation == STRIDED ? (layout){.memory_order = 1, .step = 3, .offset = 5} : (layout){0};
   placed x, grad;

@@ -63,14 +63,14 @@ extension Kernels {
     // Before its logit is gone.
     let isHidden = isHidden(logits, row, target)
     let loss = asked.total == 0 ? 0 : state.relative + asked.far / asked.total / job.pointee.temperature
-    if row.pointee.form == SMXK_PLAIN && logits.pointee.direct == SMXK_DIRECT_PLAIN {
+    if I.hasFastPaths && row.pointee.form == SMXK_PLAIN && logits.pointee.direct == SMXK_DIRECT_PLAIN {
       writeShares(Own<L>.self, row, Int(logits.pointee.cols), share)
     } else if I.hasFastPaths && L.isSingle && row.pointee.form == SMXK_PLAIN
       && logits.pointee.direct == SMXK_DIRECT_NARROW
     {
       writeNarrow(logits, row, share)
     } else {
-      writeInChunks(L.self, job, row, place, target, state, share, asked: 0, scratch)
+      writeInChunks(L.self, job, row, place, target, state, share, asked: factor, scratch)
     }
     if isHidden || asked.total == 0 { return }
     let value = factor * (asked.total * exponentialLess1(-loss) + ofLse * exponential(-loss))
@@ -113,10 +113,32 @@ extension Kernels {
     typealias L = F.L
     let wide = exp.widened()
     var i = 0
-    if count >= 8 &* L.count {
-      i = toBoundary(F.self, out)
-      if i > 0 { F.store(exp(F.load(x, 0, 0, i, fill: 0)).rounded() * factor, out, 0, 0, i) }
+    // The first vector ends where a whole one of out begins.
+    var length = count >= 8 &* L.count ? toBoundary(F.self, out) : 0
+    if length == 0 { length = Swift.min(L.count, count) }
+    while true {
+      // One body for whole and partial vectors: its code is large.
+      while i < count && (length < L.count || !I.interleaves || i &+ 4 &* L.count > count) {
+        let isWhole = length == L.count
+        let v = exp(isWhole ? F.load(x, i) : F.load(x, i, 0, length, fill: 0)).rounded() * factor
+        if isWhole { F.store(v, out, i) } else { F.store(v, out, i, 0, length) }
+        i = i &+ length
+        length = Swift.min(L.count, count &- i)
+      }
+      if i >= count { return }
+      i = writeFours(F.self, x, out, i, count, wide, factor)
+      length = Swift.min(L.count, count &- i)
     }
+  }
+
+  /// Four vectors at a time from i on, as many as there are; returns the place behind them.
+  @inline(__always)
+  static func writeFours<F: Format>(
+    _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ first: Int, _ count: Int,
+    _ wide: PlainExp<Pair<Pair<F.L>>>, _ factor: F.L
+  ) -> Int {
+    typealias L = F.L
+    var i = first
     while I.interleaves && i &+ 4 &* L.count <= count {
       let j = i &+ L.count
       let k = j &+ L.count
@@ -132,13 +154,7 @@ extension Kernels {
       F.store(e.b.b * factor, out, l)
       i = l &+ L.count
     }
-    while i &+ L.count <= count {
-      F.store(exp(F.load(x, i)).rounded() * factor, out, i)
-      i = i &+ L.count
-    }
-    if i < count {
-      F.store(exp(F.load(x, i, 0, count &- i, fill: 0)).rounded() * factor, out, i, 0, count &- i)
-    }
+    return i
   }
 
   /// The gradient of any row, chunk by chunk through scratch; where more than one class has a c_k, it is

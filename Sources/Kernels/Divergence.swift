@@ -96,7 +96,7 @@ extension Kernels {
   }
 
   /// Points at the row; of logits, finds maximum and sum.
-  @inline(__always)
+  @inline(never)
   static func prepare<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ index: Int, _ row: UnsafeMutablePointer<smxk_row>,
     _ scratch: UnsafeMutablePointer<smxk_scratch>, _ distribution: inout Distribution
@@ -110,7 +110,7 @@ extension Kernels {
   }
 
   /// A chunk as float64; behind its end, of which nothing comes.
-  @inline(__always)
+  @inline(never)
   static func take<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ distribution: Distribution,
     _ start: Int, _ length: Int, _ to: UnsafeMutablePointer<Double>, _ scratch: UnsafeMutablePointer<smxk_scratch>

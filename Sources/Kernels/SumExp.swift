@@ -125,11 +125,12 @@ extension Kernels {
       sum.add(e.b.b)
       i = l &+ L.count
     }
-    while i &+ L.count <= length {
-      sum.add(exp(ByPower.self, F.load(p, i)))
+    // One body for whole and partial vectors: its code is large.
+    while i < length {
+      let x = i &+ L.count <= length ? F.load(p, i) : F.load(p, i, 0, length &- i, fill: lowest)
+      sum.add(exp(ByPower.self, x))
       i = i &+ L.count
     }
-    if i < length { sum.add(exp(ByPower.self, F.load(p, i, 0, length &- i, fill: lowest))) }
     return sum.total()
   }
 

@@ -11,6 +11,7 @@ extern const operation_case operations_additive[];
 extern const operation_case operations_attention_vjp[];
 extern const operation_case operations_gradients[];
 extern const operation_case operations_linear[];
+extern const operation_case operations_losses[];
 extern const operation_case operations_sampling[];
 extern const operation_case operations_scoring[];
 const operation_case *const operation_files[] = {
@@ -18,6 +19,7 @@ const operation_case *const operation_files[] = {
     operations_attention_vjp,
     operations_gradients,
     operations_linear,
+    operations_losses,
     operations_sampling,
     operations_scoring,
     NULL,

@@ -16,10 +16,11 @@ extension Kernels {
     var i = from
     while i < to {
       let run = run(job, at: start &+ i, limit: to &- i, index: nil)
-      read(L.self, dtype, UnsafeRawPointer(row.pointee.x!) + run.x, Int(last.x), y + i, run.length)
-      if let dy {
-        let p = UnsafeRawPointer(row.pointee.weights!) + run.weights
-        read(L.self, dtype, p, Int(last.weights), dy + i, run.length)
+      // One body for both: `read` is large.
+      for operand in 0..<(dy == nil ? 1 : 2) {
+        let isY = operand == 0
+        let p = UnsafeRawPointer(isY ? row.pointee.x! : row.pointee.weights!) + (isY ? run.x : run.weights)
+        read(L.self, dtype, p, Int(isY ? last.x : last.weights), (isY ? y : dy!) + i, run.length)
       }
       i = i &+ run.length
     }

@@ -79,7 +79,7 @@ extension Kernels {
   }
 
   /// Elements start ..< start + length of the row, and which of them are not masked.
-  @inline(__always)
+  @inline(never)
   static func gatherTile<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ p: UnsafeMutablePointer<L.Scalar>,
     _ shows: UnsafeMutablePointer<L.Scalar>, _ start: Int, _ length: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>

@@ -14,11 +14,12 @@ public func smx_softmax_jacobian(
     operands.mask = try Tensor.optional(given.mask, "mask")
     operands.structure = UnsafePointer(given.structure)
     operands.hasMatrices = true
-    try execute(operands, Axes(given), machine, planMatrices)
+    try execute(operands, Axes(given), machine)
   }
 }
 
-private func planMatrices(_ call: RowCall, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
+/// Checks, plans and runs a call of Jacobians.
+func planMatrices(_ call: RowCall, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
   let o = call.operands
   let isReduced = smxk_reduced_of(plan)
   _ = try markAxes(call.axes, of: o.x, isReduced)

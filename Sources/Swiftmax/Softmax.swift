@@ -74,21 +74,21 @@ struct RowCall {
   let operands: Operands
   let axes: Axes
   let machine: Machine
-  let planAndRun: (RowCall, UnsafeMutablePointer<smxk_plan>) throws(Failure) -> Void
   var failure: Failure? = nil
 }
 
 /// Checks, plans and runs a call.
-func execute(
-  _ operands: Operands, _ axes: Axes, _ machine: Machine,
-  _ planAndRun: @escaping (RowCall, UnsafeMutablePointer<smxk_plan>) throws(Failure) -> Void = planAndRun
-) throws(Failure) {
-  var call = RowCall(operands: operands, axes: axes, machine: machine, planAndRun: planAndRun)
+func execute(_ operands: Operands, _ axes: Axes, _ machine: Machine) throws(Failure) {
+  var call = RowCall(operands: operands, axes: axes, machine: machine)
   smxk_with_plan(
     { context, plan in
       let call = context.assumingMemoryBound(to: RowCall.self)
       do throws(Failure) {
-        try call.pointee.planAndRun(call.pointee, plan)
+        if call.pointee.operands.hasMatrices {
+          try planMatrices(call.pointee, plan)
+        } else {
+          try planAndRun(call.pointee, plan)
+        }
       } catch {
         call.pointee.failure = error
       }
@@ -96,7 +96,7 @@ func execute(
   if let failure = call.failure { throw failure }
 }
 
-func planAndRun(_ call: RowCall, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
+private func planAndRun(_ call: RowCall, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
   let o = call.operands
   let isReduced = smxk_reduced_of(plan)
   _ = try markAxes(call.axes, of: o.x, isReduced)

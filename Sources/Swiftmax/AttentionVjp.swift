@@ -29,9 +29,13 @@ private struct Gradients {
     try require(query, forward.query.dtype, forward.query)
     try require(key, forward.query.dtype, forward.key)
     try require(value, forward.query.dtype, forward.value)
-    if bias != nil && forward.bias == nil { throw failure(SMX_ERROR_NULL, "d_bias is given, but options.bias is NULL") }
+    if bias != nil && forward.bias == nil {
+      throw failure(SMX_ERROR_NULL, "d_bias is given, but options.bias is NULL")
+    }
     try require(bias, single, forward.bias)
-    if sinks != nil && forward.sinks == nil { throw failure(SMX_ERROR_NULL, "d_sinks is given, but options.sinks is NULL") }
+    if sinks != nil && forward.sinks == nil {
+      throw failure(SMX_ERROR_NULL, "d_sinks is given, but options.sinks is NULL")
+    }
     try require(sinks, single, forward.sinks)
     let inputs: InlineArray<10, Tensor?> = [
       dOut, forward.query, forward.key, forward.value, forward.out, lse, forward.mask, forward.bias, forward.slopes,
@@ -168,7 +172,9 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
   let task = isWide ? kernels.attention_vjp_f64 : kernels.attention_vjp_f32
   let share = Share(job: job, task: task, threads: call.machine.threads)
   if isTogether { share.run(SMXK_VJP_ALL, entries) }
-  if !isTogether && job.pointee.d_query.data != nil { share.run(SMXK_VJP_QUERIES, batch * heads * job.pointee.query_tasks) }
+  if !isTogether && job.pointee.d_query.data != nil {
+    share.run(SMXK_VJP_QUERIES, batch * heads * job.pointee.query_tasks)
+  }
   if !isTogether && (job.pointee.d_key.data != nil || job.pointee.d_value.data != nil) {
     share.run(SMXK_VJP_KEYS, entries * job.pointee.key_tasks)
   }

@@ -251,7 +251,7 @@ static inline smx_status call_run(call *c) {
   return status;
 }
 
-/* Elements of a view with the axes of operand v, in the order of the problem's axes; their number. */
+/* Elements of a view with the axes of operand v, in the order of the problem's axes; how many. */
 static inline int64_t read_as(const call *c, int v, const view *from, void *to) {
   int axes[AXES], rank = axes_of(c, v, axes);
   int64_t shape[AXES] = {1, 1, 1, 1}, index[AXES], own[AXES];

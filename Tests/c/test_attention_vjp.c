@@ -106,7 +106,8 @@ static void check_bits(uint64_t seed) {
   problem_free(&p);
 }
 
-/* -- guard pages --------------------------------------------------------------------------------- */
+/* -- guard pages -------------------------------------------------------------------------------
+ */
 
 enum { OF_D_OUT = VIEWS, OF_GRADIENTS, WORKSPACE = OF_GRADIENTS + GRADIENTS, BUFFERS };
 static guarded buffers[BUFFERS];

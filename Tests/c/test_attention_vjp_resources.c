@@ -101,13 +101,14 @@ static void check_allocations(backward *b) {
   free(space);
 }
 
-/* -- the longest calls ---------------------------------------------------------------------------- */
+/* -- the longest calls -------------------------------------------------------------------------
+ */
 
 enum { LONG = 16384, LONG_SIZE = 64 };
 static const size_t most = (size_t)32 << 20;
 
-/* Lq = Lk = 16384 at D 64 in float32 needs at most 32 MB beside its operands and gradients, whatever
- * the masks. Only addresses are needed to ask: no memory is behind them. */
+/* Lq = Lk = 16384 at D 64 in float32 needs at most 32 MB beside its operands and gradients,
+ * whatever the masks. Only addresses are needed to ask: no memory is behind them. */
 static void check_long(void) {
   static const int64_t shape[] = {1, 4, LONG, LONG_SIZE}, lse_shape[] = {1, 4, LONG};
   size_t worst = 0, bytes = (size_t)4 * LONG * LONG_SIZE * sizeof(float);
@@ -152,7 +153,8 @@ static void check_long_call(void) {
   problem_free(&p);
 }
 
-/* -- threads and stack ------------------------------------------------------------------------------ */
+/* -- threads and stack -------------------------------------------------------------------------
+ */
 
 static uint64_t hash_all(int *wrong) {
   uint64_t hash = 0;

@@ -1,7 +1,7 @@
-"""The gradient of attention as swiftmax.h says it, slow and obvious, row by row; and how near a result must be.
+"""The gradient of attention as swiftmax.h says it, slow and obvious, row by row.
 
-Weights are those of attention_reference.py, from query and key alone: neither `out` nor `lse` of the
-library goes in.
+Weights are those of attention_reference.py, from query and key alone: neither `out` nor `lse` of
+the library goes in. Also how near a result must be, and why.
 """
 
 from typing import Any, NamedTuple
@@ -53,11 +53,11 @@ def expected_gradients(d_out, query, key, value, *, bias=None, scale=None, softc
         w  = exp(s - lse)                |d w|  <= weights_error + w (lse_error + 2u)
         p  = dO·V, n = Dv                |d p|  <= 2 sqrt(n) u sum |dO V|
         e  = dO·out                      |d e|  <= 2 sqrt(n) u sum |dO out| + sum |dO| out_error
-        g  = w (p - e) [· (1 - t²)]      |d g|  <= |d w| |p - e| + w (|d p| + |d e| + 2u (|p| + |e|)),
-                                                   with softcap t = tanh, |d t| <= 8u + |d score| / cap
-                                                   and so |g| (2 |t d t| + 3u) more
-        sums of g·k, g·q, w·dO, g        a chain in each block, then one of blocks: 2 sqrt(n) u sum|terms|,
-                                         n = block + blocks + 1, beside the terms' own errors
+        g  = w (p - e)                   |d g|  <= |d w| |p - e| + w (|d p| + |d e|)
+                                                   + 2u w (|p| + |e|)
+        softcap: g (1 - t²), t = tanh    |g| (2 |t d t| + 3u) more, |d t| <= 8u + |d score| / cap
+        sums of g·k, g·q, w·dO, g        2 sqrt(n) u sum|terms| beside the terms' own errors: a
+                                         chain in each block, one of blocks, n = block + blocks + 1
     """
     dtype = np.asarray(query).dtype
     work = np.longdouble if dtype == np.float64 else np.float64
@@ -86,7 +86,8 @@ def expected_gradients(d_out, query, key, value, *, bias=None, scale=None, softc
         w, out = forward.weights[b, h, i][seen], forward.out[b, h, i]
         if not (w > 0).any():  # nothing is seen, or all of it at -inf
             continue
-        k, v, q, do = key[b, h // group][seen], value[b, h // group][seen], query[b, h, i], d_out[b, h, i]
+        k, v = key[b, h // group][seen], value[b, h // group][seen]
+        q, do = query[b, h, i], d_out[b, h, i]
         p, e = v @ do, out @ do
         score, slope = w * (p - e), np.ones_like(w)
         e_w = weights_error[b, h, i][seen] + w * (lse_error[b, h, i] + 2 * u)
@@ -133,7 +134,8 @@ def expected_gradients(d_out, query, key, value, *, bias=None, scale=None, softc
     if bias is not None:
         full = d_bias.reshape((1,) * max(len(bias_shape) - 4, 0) + d_bias.shape)
         count = max(d_bias.size / max(np.prod(bias_shape), 1), 1)
-        errors.append(rounded(summed_to(bias_shape, abs(full)), count, summed_to(bias_shape, e_bias)))
+        sizes, errors_of_terms = (summed_to(bias_shape, x) for x in (abs(full), e_bias))
+        errors.append(rounded(sizes, count, errors_of_terms))
         terms.append(summed_to(bias_shape, full))
     else:
         terms.append(None), errors.append(None)
@@ -164,6 +166,7 @@ def assert_gradients(d_out, query, key, value, context="", **options):
             assert got[i] is None, name
             continue
         assert got[i].dtype == (query.dtype if i < 3 else wide), (name, got[i].dtype, context)
-        exact, tolerance = (given_axes(x[i], rank, layout) if i < 3 else x[i] for x in (expected, near))
+        exact, tolerance = (given_axes(x[i], rank, layout) if i < 3 else x[i]
+                            for x in (expected, near))
         assert_near(got[i], exact, tolerance, f"{name}, {context}")
     return got

@@ -121,7 +121,8 @@ def test_head_sizes(dtype):
 
 def test_longer_rows_and_columns():
     for lq, lk in (3, 2500), (1100, 5), (500, 300):
-        tensors = [sample((1, 2, n, 16), seed=lq + i, spread=1.0) for i, n in enumerate((lq, lk, lk))]
+        tensors = [sample((1, 2, n, 16), seed=lq + i, spread=1.0)
+                   for i, n in enumerate((lq, lk, lk))]
         d_out = sample(tensors[0].shape, seed=lk, spread=1.0)
         assert_gradients(d_out, *tensors, f"Lq {lq}, Lk {lk}", causal=lk > lq)
 
@@ -208,6 +209,9 @@ def test_a_textbook_example():
 
 
 def test_signature_and_docstring():
+    for section in "Parameters", "Returns", "Raises", "Notes", "Examples":
+        underlined = f"{section}\n{'-' * len(section)}\n"
+        assert underlined in inspect.getdoc(smx.attention_vjp), section
     assert list(inspect.signature(smx.attention_vjp).parameters)[:6] == [
         "d_out", "query", "key", "value", "out", "lse"]
     of_attention = inspect.signature(smx.attention).parameters

@@ -183,7 +183,7 @@ def test_gil_is_released_above_a_size(size, releases, plain):
 
 
 @pytest.mark.parametrize("rows, releases", [(2_000, True), (5, False)])
-@pytest.mark.parametrize("name", ["plain", "general", "packed", "merge"])
+@pytest.mark.parametrize("name", ["plain", "general", "packed", "merge", "gradient"])
 def test_gil_is_released_above_a_size_of_attention(rows, releases, name):
     x, lse = np.zeros((1, rows, 64), np.float32), np.zeros((1, rows), np.float32)
     starts = np.array([0, rows])
@@ -192,6 +192,7 @@ def test_gil_is_released_above_a_size_of_attention(rows, releases, name):
         "general": lambda: smx.attention(x, x, x, scale=1.0),
         "packed": lambda: smx.attention(x, x, x, query_starts=starts, key_starts=starts),
         "merge": lambda: [smx.merge_attention(x, lse, x, lse) for _ in range(50)],
+        "gradient": lambda: smx.attention_vjp(x, x, x, x, x, lse),
     }[name]
     assert lets_others_run(work) == releases
 
@@ -224,6 +225,7 @@ _OUT = np.zeros((3, 5), np.float32)
 _RULES = smx.Mask.causal() & smx.Mask.lengths(3)
 _QKV = dict.fromkeys(["query", "key", "value"], sample((2, 4, 5)))
 _STARTS = dict.fromkeys(["query_starts", "key_starts"], np.array([1, 3, 4]))
+_VJP = {**_QKV, "d_out": _QKV["query"], "out": _QKV["query"], "lse": _QKV["query"][..., 0]}
 _MERGED = {"out_a": _X, "out_b": _X, "lse_a": _X[:, 0], "lse_b": _X[:, 1]}
 LEAKS = [
     {},
@@ -262,6 +264,10 @@ LEAKS = [
     (smx.attention, {**_QKV, "query_starts": [0, 4]}),
     (smx.attention, {**_QKV, **_STARTS, "return_weights": True}),
     (smx.attention, {**_QKV, "query_starts": [4, 0], "key_starts": ["a"]}),
+    (smx.attention_vjp, {**_VJP, "bias": np.ones(4, "f4"), "return_d_bias": True}),
+    (smx.attention_vjp, {**_VJP, "sinks": [1, 2], "return_d_sinks": True, "key_lengths": [1, 2]}),
+    (smx.attention_vjp, {**_VJP, "lse": [1, 2], "mask": _RULES}),
+    (smx.attention_vjp, {**_VJP, "return_d_bias": True}),
     (smx.merge_attention, {**_MERGED}),
     (smx.merge_attention, {**_MERGED, "lse_a": [1, 2, 3], "out": _OUT}),
     (smx.merge_attention, {**_MERGED, "lse_b": [1, 2]}),

@@ -12,8 +12,8 @@ def attention_vjp(
 
     The vector-Jacobian product: for a number that depends on ``out = attention(query, key, value,
     ...)``, `d_out` is its derivative by `out`, and what is returned are its derivatives by the
-    arguments. The weights are computed again from `lse`, tile by tile: nothing of the size Lq × Lk
-    is stored.
+    arguments. The weights are computed again from `lse`, tile by tile: nothing of the size Lq by
+    Lk is stored.
 
     Parameters
     ----------

@@ -219,7 +219,7 @@ static inline int smxpy_length_axis(const smxpy_scores *s) {
   return s->layout == SMX_BLHD && rank > 2 ? rank - 3 : rank - 2;
 }
 
-/* Raises a ValueError of a format that has %S for two shapes (of which it may use one). Returns -1. */
+/* Raises a ValueError of a format that has %S for two shapes (of which it may use one); -1. */
 /* -- results of attention ---------------------------------------------------------------------- */
 
 /* An array of the shape of query but for its last axis, which is value's. */

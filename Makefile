@@ -101,15 +101,17 @@ test-swift: build  ## Swift Testing: kernels against slow references, and the AB
 	SWIFTMAX_UNIT_TESTS=1 $(SWIFT) test --scratch-path .build-tests
 
 # -- the library at work ---------------------------------------------------------------------------------
-demo: $(VENV)/package  ## textbook examples; digits, calibrated, with a picture; semantic search by MiniLM
+demo: $(VENV)/package  ## textbook examples; digits, calibrated, with a picture; MiniLM; a language model
 	$(VPYTHON) examples/python/textbook.py
 	$(VPYTHON) examples/python/attention.py
 	$(VPYTHON) examples/python/digits.py
 	$(VPYTHON) examples/python/minilm/search.py
+	$(VPYTHON) examples/python/language_model.py
 
 bench: $(VENV)/package  ## measure against SciPy, torch, JAX, onnxruntime and OpenVINO (PEERS=0: without)
 	@test "$(PEERS)" = 0 || $(VPYTHON) -m pip install -q --disable-pip-version-check -r requirements/bench.txt
 	$(VPYTHON) -m bench
+	$(VPYTHON) -m bench.learning
 
 accuracy: $(VENV)/package  ## largest error in ulp over lengths and spreads, peers beside it
 	$(VPYTHON) -m bench.accuracy

@@ -35,6 +35,11 @@ def load():
     return characters, np.array([index[c] for c in text], np.int64)
 
 
+def times(x, weights):
+    """x · weights over the last axis, as one product of two matrices."""
+    return (x.reshape(-1, x.shape[-1]) @ weights).reshape(*x.shape[:-1], -1)
+
+
 def heads_of(x):
     """(B, L, WIDTH) seen as (B, HEADS, L, size), a view."""
     return x.reshape(*x.shape[:2], HEADS, -1).swapaxes(1, 2)
@@ -57,7 +62,7 @@ class Model:
 
         self.weights = {
             "embedding": matrix(characters, WIDTH, scale=0.5),
-            "position": matrix(CONTEXT, WIDTH, scale=0.1),
+            "position": matrix(CONTEXT, WIDTH, scale=0.5),
             "qkv": matrix(WIDTH, 3 * WIDTH),
             "output": matrix(WIDTH, WIDTH),
             "up": matrix(WIDTH, HIDDEN),
@@ -69,12 +74,12 @@ class Model:
         """The last hidden states (B, L, WIDTH), and what the way back needs."""
         w = self.weights
         x = w["embedding"][tokens] + w["position"][: tokens.shape[1]]
-        q, k, v = (heads_of(part) for part in np.split(x @ w["qkv"], 3, axis=-1))
+        q, k, v = (heads_of(part) for part in np.split(times(x, w["qkv"]), 3, axis=-1))
         out, lse = smx.attention(q, k, v, causal=True, return_lse=True)
         mixed = merged(out)
-        y = x + mixed @ w["output"]
-        up = y @ w["up"]
-        z = y + np.maximum(up, 0) @ w["down"]
+        y = x + times(mixed, w["output"])
+        up = times(y, w["up"])
+        z = y + times(np.maximum(up, 0), w["down"])
         return z, (tokens, x, q, k, v, out, lse, mixed, y, up)
 
     def loss_and_gradients(self, tokens, targets):
@@ -84,12 +89,12 @@ class Model:
             z, w["unembedding"], targets, return_grad=True
         )
         # Each line is the transpose of one of `hidden`.
-        d_up = (dz @ w["down"].T) * (up > 0)
-        dy = dz + d_up @ w["up"].T
-        d_out = heads_of(dy @ w["output"].T)
+        d_up = times(dz, w["down"].T) * (up > 0)
+        dy = dz + times(d_up, w["up"].T)
+        d_out = heads_of(times(dy, w["output"].T))
         d_qkv = smx.attention_vjp(d_out, q, k, v, out, lse, causal=True)
         d_qkv = np.concatenate([merged(part) for part in d_qkv], axis=-1)
-        dx = dy + d_qkv @ w["qkv"].T
+        dx = dy + times(d_qkv, w["qkv"].T)
         d_embedding = np.zeros_like(w["embedding"])
         np.add.at(d_embedding, tokens, dx)
         d_position = np.zeros_like(w["position"])
@@ -135,7 +140,7 @@ def batch_of(text, rows, generator):
     return text[places], text[places + 1]
 
 
-def train(model, text, steps, rows, seed, rate=3e-3):
+def train(model, text, steps, rows, seed, rate=6e-3):
     """The loss of each step."""
     generator = np.random.default_rng(seed)
     optimizer = Adam(model.weights, rate)
@@ -178,7 +183,7 @@ def fingerprint(model, text, threads, seed):
         loss, gradients = smx.linear_cross_entropy(
             z, model.weights["unembedding"], targets, return_grad=True
         )
-        results += [loss, *gradients, smx.sample(z @ model.weights["unembedding"].T, seed=seed)]
+        results += [loss, *gradients, smx.sample(times(z, model.weights["unembedding"].T), seed=seed)]
     hashed = hashlib.sha256()
     for array in results:
         hashed.update(np.ascontiguousarray(array).tobytes())

@@ -4,6 +4,9 @@
 
 #include "../../../Include/swiftmax.h"
 
+/* Swift sees an unmarked pointer as one that may be NULL, as those are. */
+#pragma clang diagnostic ignored "-Wnullability-completeness"
+
 /* Keys of a block, the unit in which sums of a row are made and its exponent may move; and of a span, whose
  * sums begin anew and are merged in order, so that threads can share a long row. Part of the bits contract
  * (docs/attention.md). */

@@ -11,9 +11,6 @@
 #include "sampling.h"
 #include "scoring.h"
 
-/* Swift sees an unmarked pointer as one that may be NULL, as those are. */
-#pragma clang diagnostic ignored "-Wnullability-completeness"
-
 /* Elements in a chunk of a row: the unit of the reduction order, of scratch and of work inside one
  * row. Part of the bits contract (docs/numerics.md). */
 enum { SMXK_CHUNK = 4096 };

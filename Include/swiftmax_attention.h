@@ -187,7 +187,7 @@ smx_status smx_attention_vjp_workspace_size(const smx_tensor *d_out, const smx_t
  * Aliasing  out, lse and weights must not overlap an input or one another.
  * Special   As smx_attention. tanh of an infinite sum is 1 or -1, so an infinite number in a query or key need not make
  *           anything infinite or NaN; 0 · infinity and infinity - infinity in a projection do make a NaN.
- * Accuracy  tanh to 2 ulp (1.74 found for float32, over all of its numbers; 1.76 for float64). A projection is a
+ * Accuracy  tanh to 2 ulp (1.74 found for float32, over all of its numbers; 1.78 for float64). A projection is a
  *           sum of Dq (Dk) products, a score one of A, both in chains of 32; then as smx_attention.
  * Bits      As smx_attention.
  * Threads   Rows to be projected are shared among threads, then tiles as in smx_attention.

@@ -15,8 +15,8 @@ import swiftmax as smx
 
 # Stands in swiftmax_attention.h, in Tanh.swift and in the docstring.
 TANH_ULP = 2
-# 1.733 and 1.725 ulp, the most of all float32; 1.754 of the float64 tried.
-WORST = ["0x1.fab29p-5", "0x1.002318p-4", "0x1.00099ca394952p-5"]
+# 1.733 and 1.725 ulp, the most of all float32; 1.770 of the float64 tried.
+WORST = ["0x1.fab29p-5", "0x1.002318p-4", "0x1.fe6240c23f2d6p-6"]
 
 
 # -- random calls ----------------------------------------------------------------------------

@@ -11,13 +11,13 @@ private func ulp<T: BinaryFloatingPoint>(_: T.Type, _ value: Float80) -> Float80
 }
 
 @Suite struct TanhTests {
-  /// Found over all float32 and over 200 million float64, and a little more (Tanh.swift). The promise is 2.
-  static let bound: Float80 = 1.78
+  /// Found over all float32 and over 150 million float64, and a little more (Tanh.swift). The promise is 2.
+  static let bound: Float80 = 1.8
 
   /// Numbers over all binades in which tanh is neither x nor 1, and where its error is largest.
   static func numbers(seed: UInt64) -> [Double] {
     var generator = SplitMix64(seed: seed)
-    var found: [Double] = [0x1.fab29p-5, 0x1.002318p-4, 0x1.00099ca394952p-5, 0x1.c4c70602587ebp-3]
+    var found: [Double] = [0x1.fab29p-5, 0x1.002318p-4, 0x1.fe6240c23f2d6p-6, 0x1.c4c70602587ebp-3]
     for exponent in -28...4 {
       for _ in 0..<60 { found.append(Double.random(in: 1..<2, using: &generator) * exp2(Double(exponent))) }
     }

@@ -4,8 +4,6 @@ from typing import Any, Literal, NamedTuple, SupportsIndex, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from numpy.typing import ArrayLike, NDArray
-
 from swiftmax._attention_vjp import attention_vjp as attention_vjp
 from swiftmax._core import (
     __version__,

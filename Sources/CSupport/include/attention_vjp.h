@@ -5,7 +5,7 @@
 #include "attention.h"
 
 /* Queries of a block, the unit in which gradients of keys and values are summed: whole tiles of every instruction set.
- * Part of the bits contract (docs/attention.md). */
+ * Part of the bits contract (docs/training.md). */
 enum { SMXK_QUERY_BLOCK = 48 };
 
 /* What a task computes: all three gradients of the queries that share a key head; those of one block of queries; of some

@@ -11,6 +11,9 @@
 #include <immintrin.h>
 #endif
 
+/* Vectors are wider than some targets' registers; every function here is inlined, so no ABI is at stake. */
+#pragma clang diagnostic ignored "-Wpsabi"
+
 #define SMXK_INLINE static inline __attribute__((always_inline))
 
 typedef float smxk_f32x16 __attribute__((ext_vector_type(16)));

@@ -85,7 +85,7 @@ build/aarch64/$(SONAME): $(SOURCES) scripts/build_aarch64.sh | test-packages
 	sh scripts/build_aarch64.sh
 
 test-golden: build aarch64  ## golden vectors on every instruction set, here and under qemu
-	$(MAKE) -C Tests/golden LIBRARY=$(ABSOLUTE) check qemu
+	$(MAKE) -C Tests/golden -j$(shell nproc) --output-sync=target LIBRARY=$(ABSOLUTE) check qemu
 
 golden: build  ## write the golden vectors anew (only for a release that says so under "Numerics")
 	$(MAKE) -C Tests/golden LIBRARY=$(ABSOLUTE) golden

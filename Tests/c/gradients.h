@@ -51,12 +51,12 @@ static inline smx_status call_gradient_rows(int gradient, smx_dtype dtype, const
 
 /* y of a row of n numbers x: such as the gradient takes it. */
 static inline void forward_row(int gradient, const double *x, double *y, int64_t n) {
-  long double sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += expl((long double)x[i]);
+  _Float128 sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += expf128((_Float128)x[i]);
   for (int64_t i = 0; i < n; i++)
     y[i] = gradient == SUM_VJP   ? x[i]
-           : gradient == LOG_VJP ? (double)(x[i] - logl(sum))
-                                 : (double)(expl((long double)x[i]) / sum);
+           : gradient == LOG_VJP ? (double)(x[i] - logf128(sum))
+                                 : (double)(expf128((_Float128)x[i]) / sum);
 }
 
 /* One row by its formula; shows NULL or whether each element is visible. dy has one number for
@@ -64,16 +64,16 @@ static inline void forward_row(int gradient, const double *x, double *y, int64_t
 static inline void gradient_row(int gradient, const double *y, const double *dy,
                                 const unsigned char *shows, double temperature, double *dx,
                                 int64_t n) {
-  long double sum = 0;
+  _Float128 sum = 0;
   for (int64_t i = 0; i < n; i++) {
     if (shows && !shows[i]) continue;
-    sum += gradient == SUM_VJP   ? expl((long double)y[i])
-           : gradient == LOG_VJP ? (long double)dy[i]
-                                 : (long double)y[i] * dy[i];
+    sum += gradient == SUM_VJP   ? expf128((_Float128)y[i])
+           : gradient == LOG_VJP ? (_Float128)dy[i]
+                                 : (_Float128)y[i] * dy[i];
   }
   for (int64_t i = 0; i < n; i++) {
-    long double v = gradient == SUM_VJP   ? dy[0] * (expl((long double)y[i]) / sum)
-                    : gradient == LOG_VJP ? dy[i] - expl((long double)y[i]) * sum
+    _Float128 v = gradient == SUM_VJP   ? dy[0] * (expf128((_Float128)y[i]) / sum)
+                    : gradient == LOG_VJP ? dy[i] - expf128((_Float128)y[i]) * sum
                                           : y[i] * (dy[i] - sum);
     dx[i] = shows && !shows[i] ? 0 : (double)(v / temperature);
   }

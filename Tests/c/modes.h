@@ -30,4 +30,13 @@ static inline void set_mode(uint64_t mode) {
 #endif
 }
 
+/* 0 under valgrind, which knows neither flush to zero nor the other roundings of vector operations. */
+static inline int has_modes(void) {
+  uint64_t before = mode_now();
+  set_mode(other_modes[0]);
+  int is_kept = mode_now() == other_modes[0];
+  set_mode(before);
+  return is_kept;
+}
+
 #endif

@@ -94,7 +94,7 @@ test-package: build test-packages  ## install, then build programs through pkg-c
 	sh Tests/package/test_install.sh
 
 test-python: $(VENV)/package  ## pytest: the Python package, and the golden vectors through NumPy
-	$(VPYTHON) -m pytest -q python/tests
+	$(VPYTHON) -m pytest -q -n $(shell nproc) python/tests
 	$(MAKE) -C Tests/golden LIBRARY=$(ABSOLUTE) PYTHON=$(CURDIR)/$(VPYTHON) python
 
 test-swift: build  ## Swift Testing: kernels against slow references, and the ABI from Swift

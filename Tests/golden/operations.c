@@ -145,8 +145,8 @@ int check_operations(const char *folder, int brief) {
           t.failed++;
         }
       }
-      for (int variation = 0; variation < c->variations; variation++)
-        for (int k = 0; k < (brief ? 2 : 4); k++)
+      for (int variation = 0; variation < (brief ? 0 : c->variations); variation++)
+        for (int k = 0; k < 4; k++)
           if (variation + k > 0) check_variation(c, &plain, variation, threads[k], &t);
       free_run(&plain);
     }

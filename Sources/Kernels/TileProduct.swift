@@ -188,10 +188,12 @@ extension Kernels {
         rest = rest &- 1
       }
     }
-    /// Each sum and its place among the results.
-    @inline(__always) func forEachSum(_ body: (inout G.L, UnsafeMutablePointer<G.L.Scalar>) -> Void) {
+    @inline(__always) func place(_ row: Int, _ vector: Int) -> UnsafeMutablePointer<G.L.Scalar> {
+      results + (row &* goal.pitch(lanes: lanes) &+ vector &* G.L.count)
+    }
+    @inline(__always) func addStored() {
       for r in 0..<rows {
-        for v in 0..<vectors { body(&sums[r][v], results + (r &* goal.pitch(lanes: lanes) &+ v &* G.L.count)) }
+        for v in 0..<vectors { sums[r][v] = G.L(at: place(r, v)) + sums[r][v] }
       }
     }
     var rest = steps
@@ -199,22 +201,22 @@ extension Kernels {
       // The pieces before the last add up where the results will stand.
       while rest > G.piece {
         walk(G.piece)
-        let isFirst = rest == steps
-        forEachSum { sum, place in
-          (isFirst ? sum : G.L(at: place) + sum).store(at: place)
-          sum = G.L(0)
+        if rest < steps { addStored() }
+        for r in 0..<rows {
+          for v in 0..<vectors { sums[r][v].store(at: place(r, v)) }
         }
+        sums = InlineArray(repeating: InlineArray(repeating: G.L(0)))
         rest = rest &- G.piece
       }
     }
     walk(rest)
-    if G.piece > 0 && rest < steps { forEachSum { sum, place in sum = G.L(at: place) + sum } }
+    if G.piece > 0 && rest < steps { addStored() }
     for v in 0..<vectors {
       let lane = v &* G.L.count
       var largest = goal.largest(lane: lane)
       for r in 0..<rows {
         largest = G.L.max(sums[r][v], largest)
-        goal.store(sums[r][v], at: results + (r &* goal.pitch(lanes: lanes) &+ lane), lane: lane)
+        goal.store(sums[r][v], at: place(r, v), lane: lane)
       }
       goal.keep(largest: largest, lane: lane)
     }

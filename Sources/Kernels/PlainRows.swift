@@ -133,7 +133,8 @@ extension Kernels {
       numbers.setMaximum(0, maximum)
       // The next row's lines and, half a page ahead, those of out, while the exponentials keep the arithmetic busy
       // (4096 × 4096, one thread: 0.57 ns an element with the first alone, 0.46 with both).
-      let lines = isEvenly ? x + Int(job.pointee.outer![0].x) : x
+      let next = isEvenly ? x + Int(job.pointee.outer![0].x) : x
+      let out = job.pointee.operation == SMXK_LOGSUMEXP ? next : UnsafeRawPointer(block.out[0]) + 512 &* F.size
       var sum = Sum(high: 0, low: 0)
       var start = 0
       while start < cols {
@@ -141,7 +142,7 @@ extension Kernels {
         let swept = sumPlain(
           F.self, IsSoftmax.self, No.self, x + start &* F.size, 0, length, numbers.exp(0),
           block.terms + start,
-          Beside(row: lines + start &* F.size, lines: UnsafeRawPointer(block.out[0]) + (start &+ 512) &* F.size))
+          Beside(row: next + start &* F.size, lines: out + start &* F.size))
         // The first chunk stands alone: adding it to zero would change nothing but take its time.
         if start == 0 { sum = swept.sum } else { sum.add(swept.sum) }
         start = start &+ length

@@ -1,4 +1,4 @@
-"""Gradients, losses and sampling against torch: `python -m bench.learning`, the second half of `make bench`.
+"""Gradients, losses and sampling against torch: `python -m bench.learning`, part of `make bench`.
 
 Two threads, float32. Each contestant gets its best case: torch in eager mode with gradients by
 autograd, or its own backward operator where it has one in public; swiftmax with out= and
@@ -18,20 +18,42 @@ THREADS = 2
 
 
 @dataclass
+class Goal:
+    """What a line of the issue asks; `value` is asked for when all limits have been measured."""
+
+    text: str
+    value: Callable[[], float]
+    limit: float
+    is_least: bool
+
+    def __str__(self) -> str:
+        value = self.value()
+        is_met = value >= self.limit if self.is_least else value <= self.limit
+        verdict = "[green]met[/]" if is_met else "[bold red]missed[/]"
+        asked = f"at {'least' if self.is_least else 'most'} {self.limit:g}"
+        return f"{self.text} {value:.2f} ({asked}) {verdict}"
+
+
+@dataclass
 class Line:
-    """One workload: seconds by contestant, and what a line of the issue asks of them."""
+    """One workload: seconds by contestant, and what is asked of them."""
 
     name: str
     seconds: dict[str, float]
     operations: float = 0.0
-    read: float = 0.0
-    goals: list[tuple[str, float, float, bool]] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
 
-    def at_most(self, text: str, value: float, limit: float) -> None:
-        self.goals.append((f"{text} {value:.2f} (at most {limit:g})", value, limit, value <= limit))
+    def at_most(self, text: str, limit: float, value: Callable[[], float]) -> None:
+        self.goals.append(Goal(text, value, limit, False))
 
-    def at_least(self, text: str, value: float, limit: float) -> None:
-        self.goals.append((f"{text} {value:.2f} (at least {limit:g})", value, limit, value >= limit))
+    def at_least(self, text: str, limit: float, value: Callable[[], float]) -> None:
+        self.goals.append(Goal(text, value, limit, True))
+
+    def times(self, peer: str, own: str = "swiftmax") -> Callable[[], float]:
+        return lambda: self.seconds[peer] / self.seconds[own]
+
+    def share(self, peer: str, own: str = "swiftmax") -> Callable[[], float]:
+        return lambda: self.seconds[own] / self.seconds[peer]
 
 
 def cross_entropy(race, np, smx, torch, limits) -> list[Line]:
@@ -43,7 +65,9 @@ def cross_entropy(race, np, smx, torch, limits) -> list[Line]:
         out = np.empty_like(x)
         calls: dict[str, Callable] = {
             "copy": lambda x=x, out=out: np.copyto(out, x),
-            "swiftmax": lambda x=x, y=y, out=out: smx.cross_entropy(x, y, out=out, return_grad=True),
+            "swiftmax": lambda x=x, y=y, out=out: smx.cross_entropy(
+                x, y, out=out, return_grad=True
+            ),
             "swiftmax forward": lambda x=x, y=y: smx.cross_entropy(x, y),
             "swiftmax logsumexp": lambda x=x: smx.logsumexp(x),
         }
@@ -61,13 +85,17 @@ def cross_entropy(race, np, smx, torch, limits) -> list[Line]:
         seconds = race(calls)
         line = Line(f"C1 cross-entropy and gradient {rows}×{classes}", seconds)
         if torch:
-            line.at_least("times torch", seconds["torch"] / seconds["swiftmax"], 8)
-        line.at_most("of copy", seconds["swiftmax"] / seconds["copy"], 1.6)
-        read = x.nbytes / limits.read if limits.read else None
+            line.at_least("times torch", 8, line.times("torch"))
+        line.at_most("of copy", 1.6, line.share("copy"))
         second = Line(f"C2 forward, logsumexp {rows}×{classes}", seconds)
-        if read:
-            second.at_most("of read", seconds["swiftmax forward"] / read, 1.2)
-            second.at_most("of read", seconds["swiftmax logsumexp"] / read, 1.2)
+        if limits.read:
+            for own in ("forward", "logsumexp"):
+                seconds_own = seconds[f"swiftmax {own}"]
+                second.at_most(
+                    f"{own}, of read",
+                    1.2,
+                    lambda t=seconds_own, size=x.nbytes: t * limits.read / size,
+                )
         found += [line, second]
     return found
 
@@ -82,19 +110,21 @@ def row_gradients(race, np, smx, torch, limits) -> list[Line]:
         for name in ("softmax", "log_softmax"):
             y = getattr(smx, name)(x)
             vjp = getattr(smx, f"{name}_vjp")
-            calls = {"swiftmax": lambda vjp=vjp, y=y: vjp(y, dy, out=out)}
+            calls = {"swiftmax": lambda vjp=vjp, y=y, dy=dy, out=out: vjp(y, dy, out=out)}
             if torch:
                 operator = getattr(torch.ops.aten, f"_{name}_backward_data")
                 a, b = torch.from_numpy(dy), torch.from_numpy(y)
                 calls["torch"] = lambda f=operator, a=a, b=b: f(a, b, -1, torch.float32)
-                calls["copy"] = lambda a=torch.from_numpy(out), b=b: a.copy_(b)
+                copied = torch.from_numpy(out)
+                calls["copy"] = lambda a=copied, b=b: a.copy_(b)
             seconds = race(calls)
             line = Line(f"C3 {name}_vjp {rows}×{columns}", seconds)
             if torch:
-                line.at_least("times torch", seconds["torch"] / seconds["swiftmax"], 1)
+                line.at_least("times torch", 1, line.times("torch"))
                 if columns > 10000:
                     # Two arrays read, one written; a copy moves two.
-                    line.at_most("of 3/2 copy", seconds["swiftmax"] / seconds["copy"] / 1.5, 1.2)
+                    of_copy = line.share("copy")
+                    line.at_most("of 3/2 copy", 1.2, lambda f=of_copy: f() / 1.5)
             found.append(line)
     return found
 
@@ -109,12 +139,17 @@ def attention(race, np, smx, torch, limits) -> list[Line]:
             )
             out, lse = smx.attention(q, k, v, causal=causal, return_lse=True)
             calls = {
-                "swiftmax": lambda a=(d_out, q, k, v, out, lse), c=causal: smx.attention_vjp(*a, causal=c)
+                "swiftmax": lambda a=(d_out, q, k, v, out, lse), c=causal: smx.attention_vjp(
+                    *a, causal=c
+                )
             }
             if torch:
                 tensors = [torch.from_numpy(t).requires_grad_() for t in (q, k, v)]
-                result = torch.nn.functional.scaled_dot_product_attention(*tensors, is_causal=causal)
-                calls["torch"] = lambda r=result, t=tensors, g=torch.from_numpy(d_out): torch.autograd.grad(
+                result = torch.nn.functional.scaled_dot_product_attention(
+                    *tensors, is_causal=causal
+                )
+                given = torch.from_numpy(d_out)
+                calls["torch"] = lambda r=result, t=tensors, g=given: torch.autograd.grad(
                     r, t, g, retain_graph=True
                 )
             seconds = race(calls)
@@ -124,12 +159,15 @@ def attention(race, np, smx, torch, limits) -> list[Line]:
                 seconds,
                 operations=10 * heads * pairs * size,
             )
-            peak = limits.peak(None)
-            if peak:
-                share = line.operations / seconds["swiftmax"] / peak
-                line.at_least("of the FMA peak", share, 0.52 if causal else 0.60)
+            if limits.fma:
+                rate = line.operations / seconds["swiftmax"]
+                line.at_least(
+                    "of the FMA peak",
+                    0.52 if causal else 0.60,
+                    lambda r=rate: r / limits.peak(None),
+                )
             if torch:
-                line.at_least("times torch", seconds["torch"] / seconds["swiftmax"], 2.5)
+                line.at_least("times torch", 2.5, line.times("torch"))
             found.append(line)
     return found
 
@@ -160,9 +198,11 @@ def linear(race, np, smx, torch, limits) -> list[Line]:
 
         calls["torch"] = step
     seconds = race(calls)
-    line = Line(f"C6 linear_cross_entropy {tokens}×{width}×{classes}", seconds, 6 * tokens * width * classes)
+    line = Line(
+        f"C6 linear_cross_entropy {tokens}×{width}×{classes}", seconds, 6 * tokens * width * classes
+    )
     peer = min(s for n, s in seconds.items() if n != "swiftmax")
-    line.at_most("of the fastest peer", seconds["swiftmax"] / peer, 1)
+    line.at_most("of the fastest peer", 1, lambda: seconds["swiftmax"] / peer)
     return [line]
 
 
@@ -183,12 +223,12 @@ def sampling(race, np, smx, torch, limits) -> list[Line]:
     seconds = race(calls)
     line = Line(f"C7 sample {rows}×{classes}, top-k 50, top-p 0.9", seconds)
     if torch:
-        line.at_least("times torch", seconds["torch"] / seconds["swiftmax"], 5)
+        line.at_least("times torch", 5, line.times("torch"))
     return [line]
 
 
 def errors(np, smx, torch) -> list[tuple[str, float, float]]:
-    """(name, own, torch's) largest error of gradients relative to the largest gradient (line C8)."""
+    """(name, own, torch's) largest error, relative to the largest gradient (line C8)."""
     from bench.learning_reference import attention_gradients, row_gradients
 
     return row_gradients(np, smx, torch) + attention_gradients(np, smx, torch)
@@ -206,15 +246,15 @@ PARTS = {
 def show(console, lines: list[Line], limits) -> None:
     from rich.table import Table
 
-    made = Table(title=f"float32, {THREADS} threads; {limits}", title_justify="left", header_style="bold")
+    made = Table(
+        title=f"float32, {THREADS} threads; {limits}", title_justify="left", header_style="bold"
+    )
     for name in ("workload", "milliseconds", "GFLOP/s", "asked"):
         made.add_column(name)
     for line in lines:
         times = ", ".join(f"{n} {s * 1e3:.3g}" for n, s in line.seconds.items())
         rate = f"{line.operations / line.seconds['swiftmax'] * 1e-9:.0f}" if line.operations else ""
-        goals = "\n".join(
-            f"{text} {'[green]met[/]' if is_met else '[bold red]missed[/]'}" for text, _, _, is_met in line.goals
-        )
+        goals = "\n".join(map(str, line.goals))
         made.add_row(line.name, times, rate, goals)
     console.print(made)
 

@@ -1,4 +1,4 @@
-"""A character language model: one attention layer, trained in NumPy, then text drawn from it (`make demo`).
+"""A character language model: one attention layer, trained in NumPy; then it writes (`make demo`).
 
 The text is what `help()` prints of Python's own language reference (pydoc_data, which every Python
 carries). The model predicts the next character from up to 96 before it:
@@ -16,10 +16,10 @@ swiftmax computes has the same bits for any number of threads, which the end of 
 import argparse
 import hashlib
 import time
+from pydoc_data.topics import topics
 
 import numpy as np
 import swiftmax as smx
-from pydoc_data.topics import topics
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 CONTEXT, WIDTH, HEADS, HIDDEN = 96, 128, 4, 256
@@ -101,7 +101,9 @@ class Model:
         d_position[: tokens.shape[1]] = dx.sum(axis=0)
 
         def by_weights(inputs, gradients):
-            return inputs.reshape(-1, inputs.shape[-1]).T @ gradients.reshape(-1, gradients.shape[-1])
+            return inputs.reshape(-1, inputs.shape[-1]).T @ gradients.reshape(
+                -1, gradients.shape[-1]
+            )
 
         return loss, {
             "embedding": d_embedding,
@@ -145,7 +147,12 @@ def train(model, text, steps, rows, seed, rate=6e-3):
     generator = np.random.default_rng(seed)
     optimizer = Adam(model.weights, rate)
     losses = []
-    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns) as progress:
         task = progress.add_task("", total=steps)
         for step in range(steps):
@@ -173,7 +180,7 @@ def write(model, characters, prompt, length, seed, temperature=0.7, top_p=0.95):
 
 def fingerprint(model, text, threads, seed):
     """A hash of what swiftmax computes in one step, on the same inputs."""
-    tokens, targets = batch_of(text, 8, np.random.default_rng(seed))
+    _tokens, targets = batch_of(text, 8, np.random.default_rng(seed))
     generator = np.random.default_rng(seed)
     q, k, v, d_out = generator.standard_normal((4, 8, HEADS, CONTEXT, WIDTH // HEADS), np.float32)
     z = generator.standard_normal((8, CONTEXT, WIDTH), np.float32)
@@ -183,7 +190,11 @@ def fingerprint(model, text, threads, seed):
         loss, gradients = smx.linear_cross_entropy(
             z, model.weights["unembedding"], targets, return_grad=True
         )
-        results += [loss, *gradients, smx.sample(times(z, model.weights["unembedding"].T), seed=seed)]
+        results += [
+            loss,
+            *gradients,
+            smx.sample(times(z, model.weights["unembedding"].T), seed=seed),
+        ]
     hashed = hashlib.sha256()
     for array in results:
         hashed.update(np.ascontiguousarray(array).tobytes())
@@ -200,12 +211,16 @@ def main():
 
     characters, text = load()
     model = Model(len(characters), options.seed)
-    print(f"{len(text)} characters of Python's language reference, {len(characters)} of them different")
+    print(
+        f"{len(text)} characters of Python's language reference, {len(characters)} different ones"
+    )
     begun = time.perf_counter()
     losses = train(model, text, options.steps, options.rows, options.seed)
     spent = time.perf_counter() - begun
     first, last = losses[0], np.mean(losses[-20:])
-    print(f"loss {first:.3f} -> {last:.3f} nats a character in {options.steps} steps, {spent:.1f} s")
+    print(
+        f"loss {first:.3f} -> {last:.3f} nats a character in {options.steps} steps, {spent:.1f} s"
+    )
     print("-" * 80)
     print(write(model, characters, "The ", options.length, options.seed))
     print("-" * 80)

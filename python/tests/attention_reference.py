@@ -197,7 +197,8 @@ def tolerances(expected, dtype, head_size, softcap=None):
       size = |scale| sum|q k| + |bias| + |alibi|. With softcap, whose slope is at most 1: the
       division, tanh to 2 ulp = 4u, the product. So
           |d score| <= score_error = (4 + sqrt(D) [+ 6 with softcap]) * u * size.
-    - 2^d is within 0.8 ulp, so 1.6u, and d = score * log2(e) - N is rounded at its own size, log2(e) being
+    - 2^d is within 0.8 ulp, so 1.6u, and d = score * log2(e) - N is rounded at its own size,
+      log2(e) being
       a rounded number too: a weight before the division has the relative error
       e = score_error + 2u + 2u |log w|.
     - The sum over keys, of the exponentials as of the products with V, is a chain in each block of

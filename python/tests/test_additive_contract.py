@@ -173,7 +173,7 @@ def test_s12_grouped_heads():
 
 
 def test_s13_lse():
-    out, lse, weights = run(tensors(11, np.float64))
+    _out, lse, _weights = run(tensors(11, np.float64))
     assert lse.dtype == np.float64 and lse.shape == SCORES[:3]
     assert run(tensors(11, np.float16))[1].dtype == np.float32
     query, key, _, w_query, w_key, v = tensors(11, np.float64)

@@ -6,10 +6,12 @@ On a CPU without AMX both are the same, and these tests say so trivially.
 import ml_dtypes
 import numpy as np
 import pytest
+
 import swiftmax as smx
 
 BF16 = ml_dtypes.bfloat16
-# bfloat16 weights are off by up to 2^-8 of each, at most all to one side; results are rounded to 2^-8.
+# bfloat16 weights are off by up to 2^-8 of each, at most all to one side; results are rounded to
+# 2^-8.
 BOUND = 2.0**-8
 
 
@@ -28,7 +30,9 @@ def magnitudes(query, key, value, options):
 
 
 @pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": (100, 20)}, {"scale": 0.3}])
-@pytest.mark.parametrize("shape", [(4, 4, 300, 300, 64, 64), (4, 2, 130, 517, 96, 32), (2, 1, 48, 64, 32, 160)])
+@pytest.mark.parametrize(
+    "shape", [(4, 4, 300, 300, 64, 64), (4, 2, 130, 517, 96, 32), (2, 1, 48, 64, 32, 160)]
+)
 def test_error_is_that_of_rounded_weights(shape, options):
     inputs = tensors(1, *shape)
     exact = smx.attention(*(x.astype(np.float64) for x in inputs), **options)

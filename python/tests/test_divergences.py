@@ -29,7 +29,7 @@ def test_perplexity_is_exp_of_the_mean():
 
 
 def test_textbook_values():
-    # Shannon 1948: a fair coin has 1 bit, four equal cases 2; Cover and Thomas, example 1.1.2: a race
+    # Shannon 1948: a fair coin has 1 bit, four equal cases 2; Cover and Thomas, ex. 1.1.2: a race
     # of eight horses with these chances has 2 bits.
     horses = [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 64, 1 / 64, 1 / 64, 1 / 64]
     for p, bits in (([0.5, 0.5], 1), ([0.25] * 4, 2), (horses, 2), ([1, 0, 0], 0)):
@@ -48,7 +48,9 @@ def test_against_scipy(dtype, k):
     p64, q64 = p.astype(float), q.astype(float)
     x64, y64 = x.astype(float), y.astype(float)
     of_x, of_y = smx.softmax(x64), smx.softmax(y64)
-    tolerance = {"rtol": 1e-13, "atol": 1e-15} if dtype == np.float64 else {"rtol": 2e-7, "atol": 1e-15}
+    tolerance = (
+        {"rtol": 1e-13, "atol": 1e-15} if dtype == np.float64 else {"rtol": 2e-7, "atol": 1e-15}
+    )
     for got, expected in (
         (smx.entropy(p), scipy.stats.entropy(p64, axis=-1)),
         (smx.entropy(logits=x), scipy.stats.entropy(of_x, axis=-1)),
@@ -75,7 +77,9 @@ def test_entropy_against_mpmath():
     for p in ([1e-300, 1.0], [5e-324, 1e-310], [1e300, 3e300], [2.0**-1022, 2.0**-1074]):
         with mpmath.workdps(50):
             total = mpmath.fsum(p)
-            exact = mpmath.fsum(-mpmath.mpf(v) / total * mpmath.log(mpmath.mpf(v) / total) for v in p)
+            exact = mpmath.fsum(
+                -mpmath.mpf(v) / total * mpmath.log(mpmath.mpf(v) / total) for v in p
+            )
         # Two terms about as large as |log p|.
         assert abs(smx.entropy(p) - exact) <= 2.0**-50 * 2 * abs(np.log(max(p))) + 1e-15 * exact, p
 

@@ -231,7 +231,7 @@ def test_every_place_in_a_line_of_memory(function, cols, dtype):
 @pytest.mark.parametrize("axis", [-1, 0])
 @pytest.mark.parametrize("length", [5, 100, 700, 2500, 5000])
 def test_special_rows_among_plain_ones_in_place(function, length, axis, dtype):
-    """Rows that leave the common way do not disturb their neighbours, nor find their own input gone."""
+    """Rows off the common way do not disturb their neighbours, nor find their own input gone."""
     x = sample((37, length), dtype, seed=4)
     x[3] = 1e5 + x[3]
     x[4] = 1e30 * x[4]

@@ -21,7 +21,7 @@ INF, NAN = np.inf, np.nan
 
 
 def test_four_words():
-    # By hand: exp of the scores is 403.43, 20.09, 1.65, 1.65, the sum 426.81, p of the first word 0.9452.
+    # By hand: exp of the scores is 403.43, 20.09, 1.65, 1.65, the sum 426.81, the first p 0.9452.
     x = np.array([6, 3, 0.5, 0.5])
     p = np.exp(x) / np.exp(x).sum()
     for word in range(4):
@@ -111,9 +111,12 @@ def test_gradient_by_central_differences(options, reduction, kind):
 @pytest.mark.parametrize("k", [5, 300, 5000])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_gradient_is_its_formula(options, k, dtype):
-    rng, x, targets, options = case(4, (6, k), options, dtype)
-    c, _ = asked(x, targets, **{n: v for n, v in options.items()
-                                if n in ("weight", "label_smoothing", "mask")})
+    _rng, x, targets, options = case(4, (6, k), options, dtype)
+    c, _ = asked(
+        x,
+        targets,
+        **{n: v for n, v in options.items() if n in ("weight", "label_smoothing", "mask")},
+    )
     t = options.get("temperature", 1.0)
     exact = np.asarray(x, float) / t
     p = softmax_of(exact, options.get("mask"))
@@ -125,7 +128,7 @@ def test_gradient_is_its_formula(options, k, dtype):
     expected = ((c.sum(-1, keepdims=True) + z) * p - c) / t
     size = ((c.sum(-1, keepdims=True) + abs(z)) * p + abs(c)) / t
     # 4 units of the terms (swiftmax_training.h), a narrow result half a unit of its own and, where
-    # it is subnormal, half the smallest number. float64 references are themselves off by some units.
+    # it is subnormal, half the smallest number. float64 references are themselves off by a few.
     unit = {np.dtype(np.float64): 2.0**-46, np.dtype(np.float32): 2.0**-22}.get(
         np.dtype(dtype), 2.0**-22 + (2.0**-8 if dtype == BF16 else 2.0**-11)
     )
@@ -283,8 +286,9 @@ def test_masked_classes():
     assert (grad == [[plain_grad[0, 0], 0, plain_grad[0, 1], 0]]).all()
     # A masked target: inf, and the visible classes keep their p.
     loss, grad = smx.cross_entropy(x, [1], mask=mask, return_grad=True)
-    assert loss == INF and np.allclose(grad, [[softmax_of(np.r_[1.0, 3.0])[0], 0, *(
-        softmax_of(np.r_[1.0, 3.0])[1:]), 0]])
+    assert loss == INF and np.allclose(
+        grad, [[softmax_of(np.r_[1.0, 3.0])[0], 0, *(softmax_of(np.r_[1.0, 3.0])[1:]), 0]]
+    )
     loss, lse, grad = smx.cross_entropy(x, [1], mask=False, return_lse=True, return_grad=True)
     assert loss == INF and lse == -INF and not grad.any()
     # Nothing is asked of a hidden class of probability 0.

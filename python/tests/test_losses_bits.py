@@ -23,7 +23,7 @@ def everything(x, targets, **options):
 @pytest.mark.parametrize("k", [1, 9, 130, 4100])
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"temperature": 0.5}], ids=str)
 def test_layout_and_threads_do_not_show(dtype, k, options):
-    rng, x, t, options = case(8, (9, k), options, dtype, 4.0)
+    _rng, x, t, options = case(8, (9, k), options, dtype, 4.0)
     x[3] = x[3] - np.asarray(30, dtype)
     x[4, 0] = x[4].max() + np.asarray(12, dtype)
     expected = everything(x, t, **options)

@@ -1,4 +1,4 @@
-"""The golden vectors of losses and divergences through the package: cases and bits of Tests/golden."""
+"""The golden vectors of losses and divergences through the package (Tests/golden)."""
 
 import re
 import sys

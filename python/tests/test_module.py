@@ -81,8 +81,20 @@ def test_public_names():
 
 @pytest.mark.parametrize(
     "name",
-    ["softmax", "log_softmax", "logsumexp", "attention", "merge_attention", "sigmoid", "log_sigmoid",
-     "sequence_log_prob", "plackett_luce_log_prob", "calibration_error", "fit_temperature"])
+    [
+        "softmax",
+        "log_softmax",
+        "logsumexp",
+        "attention",
+        "merge_attention",
+        "sigmoid",
+        "log_sigmoid",
+        "sequence_log_prob",
+        "plackett_luce_log_prob",
+        "calibration_error",
+        "fit_temperature",
+    ],
+)
 def test_docstring_has_its_sections(name):
     text = inspect.getdoc(getattr(smx, name))
     for section in "Parameters", "Returns", "Raises", "Notes", "Examples":
@@ -249,30 +261,37 @@ LEAKS = [
 ]
 
 
-@pytest.mark.parametrize("keywords", [
-    *[(smx.softmax, k) for k in LEAKS],
-    (smx.softmax, {"temperature": [[1.0], [2.0], [3.0]]}),
-    (smx.softmax, {"temperature": -1.0}),
-    (smx.logsumexp, {"b": _X, "return_sign": True}),
-    (smx.logsumexp, {"b": _X[:2]}),
-    (smx.logsumexp, {"keepdims": True, "mask": _RULES}),
-    (smx.logsumexp, {"keepdims": True, "out": _X[0]}),
-    (smx.attention, {**_QKV}),
-    (smx.attention, {**_QKV, **_STARTS, "causal": True, "return_lse": True}),
-    (smx.attention, {**_QKV, **_STARTS, "key_lengths": [1, 2], "out": _QKV["query"].copy()}),
-    (smx.attention, {**_QKV, "query_starts": [0, 4], "key_starts": [1, 2]}),
-    (smx.attention, {**_QKV, "query_starts": [0, 4]}),
-    (smx.attention, {**_QKV, **_STARTS, "return_weights": True}),
-    (smx.attention, {**_QKV, "query_starts": [4, 0], "key_starts": ["a"]}),
-    (smx.attention_vjp, {**_VJP, "bias": np.ones(4, "f4"), "return_d_bias": True}),
-    (smx.attention_vjp, {**_VJP, "sinks": [1, 2], "return_d_sinks": True, "key_lengths": [1, 2]}),
-    (smx.attention_vjp, {**_VJP, "lse": [1, 2], "mask": _RULES}),
-    (smx.attention_vjp, {**_VJP, "return_d_bias": True}),
-    (smx.merge_attention, {**_MERGED}),
-    (smx.merge_attention, {**_MERGED, "lse_a": [1, 2, 3], "out": _OUT}),
-    (smx.merge_attention, {**_MERGED, "lse_b": [1, 2]}),
-    (smx.merge_attention, {**_MERGED, "lse_b": None}),
-], ids=lambda k: f"{k[0].__name__} {' '.join(k[1]) or 'plain'}")
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        *[(smx.softmax, k) for k in LEAKS],
+        (smx.softmax, {"temperature": [[1.0], [2.0], [3.0]]}),
+        (smx.softmax, {"temperature": -1.0}),
+        (smx.logsumexp, {"b": _X, "return_sign": True}),
+        (smx.logsumexp, {"b": _X[:2]}),
+        (smx.logsumexp, {"keepdims": True, "mask": _RULES}),
+        (smx.logsumexp, {"keepdims": True, "out": _X[0]}),
+        (smx.attention, {**_QKV}),
+        (smx.attention, {**_QKV, **_STARTS, "causal": True, "return_lse": True}),
+        (smx.attention, {**_QKV, **_STARTS, "key_lengths": [1, 2], "out": _QKV["query"].copy()}),
+        (smx.attention, {**_QKV, "query_starts": [0, 4], "key_starts": [1, 2]}),
+        (smx.attention, {**_QKV, "query_starts": [0, 4]}),
+        (smx.attention, {**_QKV, **_STARTS, "return_weights": True}),
+        (smx.attention, {**_QKV, "query_starts": [4, 0], "key_starts": ["a"]}),
+        (smx.attention_vjp, {**_VJP, "bias": np.ones(4, "f4"), "return_d_bias": True}),
+        (
+            smx.attention_vjp,
+            {**_VJP, "sinks": [1, 2], "return_d_sinks": True, "key_lengths": [1, 2]},
+        ),
+        (smx.attention_vjp, {**_VJP, "lse": [1, 2], "mask": _RULES}),
+        (smx.attention_vjp, {**_VJP, "return_d_bias": True}),
+        (smx.merge_attention, {**_MERGED}),
+        (smx.merge_attention, {**_MERGED, "lse_a": [1, 2, 3], "out": _OUT}),
+        (smx.merge_attention, {**_MERGED, "lse_b": [1, 2]}),
+        (smx.merge_attention, {**_MERGED, "lse_b": None}),
+    ],
+    ids=lambda k: f"{k[0].__name__} {' '.join(k[1]) or 'plain'}",
+)
 def test_no_leaks(keywords):
     function, keywords = keywords
     if "attention" not in function.__name__:

@@ -12,11 +12,10 @@ import argparse
 import textwrap
 import time
 
-import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 import corpus
+import numpy as np
 from encoder import Encoder, embed, padded, plain_attention
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from tokenizer import Tokenizer
 from weights import model_folder, read_safetensors
 

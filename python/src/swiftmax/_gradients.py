@@ -39,7 +39,7 @@ def softmax_vjp(y, dy, axis=-1, *, temperature=1.0, mask=None, out=None):
     temperature : float or array_like, default 1.0
         As given to `softmax`: a number, or one for each row. At 0 and inf the gradient is 0.
     mask : array_like of bool or Mask, optional
-        As given to `softmax`: True where an element takes part. Masked elements have gradient 0, and
+        As given to `softmax`: True where an element takes part. Masked ones have gradient 0, and
         nothing is used that stands there.
     out : ndarray, optional
         Where the result goes: shape and dtype of `y`, any strides. May be `y` or `dy` itself; if it

@@ -42,7 +42,7 @@ def cross_entropy(
         Any rank from 1. float16, bfloat16, float32 and float64 are read where they are, whatever
         their strides; integers and bool become float64.
     targets : array_like
-        Integers: a class from 0 to K - 1 for each row, the shape of `logits` without `axis`. Floats:
+        Integers: a class from 0 to K - 1 for each row, the shape of `logits` less `axis`. Floats:
         probabilities in the shape of `logits`, which need not have the sum 1.
     axis : int, default -1
         The axis of the classes.
@@ -140,7 +140,13 @@ def cross_entropy(
 
 
 def nll_from_log_probs(
-    log_probs, targets, *, axis=-1, weight=None, ignore_index=-100, label_smoothing=0.0,
+    log_probs,
+    targets,
+    *,
+    axis=-1,
+    weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
     reduction="mean",
 ):
     """Negative log-likelihood of targets under log-probabilities, which are taken as they are.
@@ -170,12 +176,21 @@ def nll_from_log_probs(
     >>> smx.nll_from_log_probs(log_probs, [0, 0], reduction="none").round(6)
     array([0.407606, 2.407606])
     """
-    return _run(1, log_probs, targets, axis, weight, ignore_index, reduction,
-                label_smoothing=label_smoothing)[0]
+    return _run(
+        1,
+        log_probs,
+        targets,
+        axis,
+        weight,
+        ignore_index,
+        reduction,
+        label_smoothing=label_smoothing,
+    )[0]
 
 
-def perplexity(logits, targets, *, axis=-1, temperature=1.0, weight=None, ignore_index=-100,
-               mask=None):
+def perplexity(
+    logits, targets, *, axis=-1, temperature=1.0, weight=None, ignore_index=-100, mask=None
+):
     """Perplexity: exp of the mean cross-entropy of `targets` under `logits`.
 
     Parameters
@@ -201,8 +216,9 @@ def perplexity(logits, targets, *, axis=-1, temperature=1.0, weight=None, ignore
     >>> smx.perplexity(np.zeros((3, 50)), [0, 7, 49]).round(6)
     np.float64(50.0)
     """
-    return _run(2, logits, targets, axis, weight, ignore_index, "mean", temperature=temperature,
-                mask=mask)[0]
+    return _run(
+        2, logits, targets, axis, weight, ignore_index, "mean", temperature=temperature, mask=mask
+    )[0]
 
 
 def entropy(p=None, *, logits=None, axis=-1):
@@ -335,9 +351,24 @@ def _is_wide(x):
     return x.dtype == np.float64
 
 
-def _run(function, logits, targets, axis, weight, ignore_index, reduction, *, temperature=1.0,
-         label_smoothing=0.0, z_loss=0.0, mask=None, grad_scale=None, out=None, return_lse=False,
-         return_grad=False):
+def _run(
+    function,
+    logits,
+    targets,
+    axis,
+    weight,
+    ignore_index,
+    reduction,
+    *,
+    temperature=1.0,
+    label_smoothing=0.0,
+    z_loss=0.0,
+    mask=None,
+    grad_scale=None,
+    out=None,
+    return_lse=False,
+    return_grad=False,
+):
     """(loss, lse, grad), None where one is not wanted; `function` is the place in the C module."""
     x = as_float(logits, "log_probs" if function == 1 else "logits")
     if not isinstance(reduction, str) or reduction not in _REDUCTIONS:

@@ -285,7 +285,7 @@ def top_k(logits, k, *, temperature=1.0, mask=None, log=False):
     (array([0.4, 0.3]), array([3, 2]))
     """
     logits = as_float(logits, "logits")
-    shape = logits.shape[:-1] + (_number(k, "k", 0, np.iinfo(np.int64).max),)
+    shape = (*logits.shape[:-1], _number(k, "k", 0, np.iinfo(np.int64).max))
     if logits.ndim and shape[-1] > logits.shape[-1]:
         raise ValueError(
             f"k is {shape[-1]}, but logits of shape {logits.shape} has rows of {logits.shape[-1]}"

@@ -36,18 +36,19 @@ cp -R "$root/examples/c" "$work/examples"
 # 1. A plain prefix, and what is in it.
 prefix=$work/prefix
 run install make -C "$root" install PREFIX="$prefix"
-for file in lib/libswiftmax.so.0 lib/libswiftmax.so include/swiftmax.h lib/pkgconfig/swiftmax.pc \
+for file in lib/libswiftmax.so.0 lib/libswiftmax.so include/swiftmax.h include/swiftmax_attention.h \
+            include/swiftmax_decoding.h include/swiftmax_training.h lib/pkgconfig/swiftmax.pc \
             lib/cmake/swiftmax/swiftmaxConfig.cmake \
             lib/cmake/swiftmax/swiftmaxConfigVersion.cmake; do
   [ -f "$prefix/$file" ] || fail "install left out $file"
 done
 [ "$(readlink "$prefix/lib/libswiftmax.so")" = libswiftmax.so.0 ] \
   || fail "libswiftmax.so is not a relative link"
-[ "$(find "$prefix" ! -type d | wc -l)" -eq 6 ] || fail "install wrote more than six files"
+[ "$(find "$prefix" ! -type d | wc -l)" -eq 9 ] || fail "install wrote more than nine files"
 if grep -l '@[A-Z]*@' "$prefix"/lib/pkgconfig/* "$prefix"/lib/cmake/swiftmax/*; then
   fail "a placeholder was left in the files above"
 fi
-ok "install: six files under the prefix"
+ok "install: nine files under the prefix"
 
 # through_pkg_config NAME LIBDIR [OPTION...]: builds and runs use.c.
 through_pkg_config() {

@@ -146,7 +146,7 @@ smx_status smx_attention_f32(const float *query, const float *key, const float *
  *           chain of fused multiply-adds, added in order (docs/training.md), and of lse, out as they are given.
  * Bits      As for every function. Gradients of keys and values depend on all queries.
  * Threads   By key heads; where these are fewer than threads, by blocks of queries and of keys, at 7/5 of the work.
- * Memory    About 0.3 MB for each thread, and for gradients that are not contiguous float32 or float64 rows of whole vectors
+ * Memory    Up to 1.2 MB for each thread, and for gradients that are not contiguous float32 or float64 rows of whole vectors
  *           (16 or 8 numbers) the sums of a key head; from the caller's workspace if there is one, else allocated.
  * Returns   As smx_attention. lse, weights, past_key, past_value, block_table, query_starts and key_starts of the options
  *           must be NULL: SMX_ERROR_VALUE.

@@ -7,6 +7,9 @@
 //         dQ = dQ + dS·K                               AttentionVjpBlock.swift
 //         dV = dV + Pᵀ·dO,   dK = dK + dSᵀ·Q
 //
+// Up to eight blocks of queries take their turns with a block of keys, so that K, V, dK and dV come from the second-level
+// cache in seven turns of eight (H8 L2048 D128, 4 MB a head: 217 ms one by one, 207 with four, 201 with eight).
+//
 // Five products of the forward's kind; none of the Lq × Lk numbers outlives its block. A gradient of a query is a sum
 // over blocks of keys in their order, one of a key or value a sum over the heads that share it, in their order the
 // blocks of queries; inside a block each is one chain of fused multiply-adds. That is so whether a task takes all
@@ -72,7 +75,7 @@ extension Kernels {
       let v = VjpBench<L>(
         job, base, batch: entry / heads, head: entry % heads, keys: 0..<keys, wantsQueries: true, wantsKeys: false)
       // The last queries first: causal, they have the most keys.
-      visitQueries(v, (blocks &- 1 &- task % blocks) &* Int(SMXK_QUERY_BLOCK))
+      visitQueries(v, (blocks &- 1 &- task % blocks) &* Int(SMXK_QUERY_BLOCK), blocks: 1)
     case SMXK_VJP_BIAS:
       visitBias(L.self, job, base, task)
     case SMXK_VJP_SINKS:
@@ -115,8 +118,9 @@ extension Kernels {
         }
         var query = 0
         while query < v.bench.queries {
-          visitQueries(v, query)
-          query = query &+ Int(SMXK_QUERY_BLOCK)
+          let blocks = Int(job.pointee.blocks_per_group)
+          visitQueries(v, query, blocks: blocks)
+          query = query &+ blocks &* Int(SMXK_QUERY_BLOCK)
         }
         if h == perGroup &- 1 {
           if v.wantsKeySums && (isLast || job.pointee.shares_keys == 0) {
@@ -135,35 +139,50 @@ extension Kernels {
     }
   }
 
-  /// A block of queries against the task's keys.
+  /// Some blocks of queries against the task's keys.
   @inline(never)
-  private static func visitQueries<L: TileLanes>(_ v: VjpBench<L>, _ query: Int) {
-    let job = v.job
+  private static func visitQueries<L: TileLanes>(_ v: VjpBench<L>, _ query: Int, blocks: Int) {
     let bench = v.bench
-    let block = VjpBlock(v, query)
-    if v.wantsKeys { loadPanels(v, query, block.count) }
+    let step = Int(SMXK_QUERY_BLOCK)
+    var lower = v.lastKey
+    var upper = v.firstKey
+    let group = InlineArray<8, VjpBlock<L>> { place in
+      let first = place < blocks ? query &+ place &* step : bench.queries
+      let block = VjpBlock(v, first, place: place)
+      if v.wantsKeys { loadPanels(v, block, first) }
+      lower = Swift.min(lower, block.lower)
+      upper = Swift.max(upper, block.upper)
+      return block
+    }
     let size = Int(SMXK_KEY_BLOCK)
-    var from = Swift.max(v.firstKey, block.lower)
-    let end = Swift.min(v.lastKey, block.upper)
+    var from = Swift.max(v.firstKey, lower)
+    let end = Swift.min(v.lastKey, upper)
     while from < end {
       let to = Swift.min((from / size &+ 1) &* size, end)
       let keys = KeyBlock(bench, from: from, to: to, isFew: false)
-      if block.findGradients(v, keys, from, to) && v.wantsKeys {
-        addRows(v, block, from, to)
+      for place in 0..<blocks {
+        let block = group[place]
+        let first = Swift.max(from, block.lower)
+        let last = Swift.min(to, block.upper)
+        if first < last && block.findGradients(v, keys, first, last) && v.wantsKeys { addRows(v, block, first, last) }
       }
       from = to
     }
     if v.wantsQueries {
-      for t in 0..<block.tiles {
-        let tile = bench.tile(t)
-        closeColumns(
-          L.self, tile.sums, Int(job.pointee.forward.head_size) &* tile.lanes,
-          times: L.Scalar(job.pointee.forward.scale))
-        var lane = 0
-        while lane < tile.lanes {
-          writeTurned(tile, job.pointee.d_query, tile.sums, lane, first: 0, count: Int(job.pointee.forward.head_size))
-          lane = lane &+ L.count
-        }
+      for place in 0..<blocks { writeQueries(v, group[place]) }
+    }
+  }
+
+  @inline(never)
+  private static func writeQueries<L: TileLanes>(_ v: VjpBench<L>, _ block: VjpBlock<L>) {
+    let forward = v.job.pointee.forward
+    for t in 0..<block.tiles {
+      let tile = block.tile(v, t)
+      closeColumns(L.self, tile.sums, Int(forward.head_size) &* tile.lanes, times: L.Scalar(forward.scale))
+      var lane = 0
+      while lane < tile.lanes {
+        writeTurned(tile, v.job.pointee.d_query, tile.sums, lane, first: 0, count: Int(forward.head_size))
+        lane = lane &+ L.count
       }
     }
   }
@@ -197,7 +216,7 @@ extension Kernels {
         let v = VjpBench<L>(job, base, batch: batch, head: head, keys: first..<last, wantsQueries: false, wantsKeys: false)
         var query = 0
         while query < v.bench.queries {
-          let block = VjpBlock(v, query)
+          let block = VjpBlock(v, query, place: 0)
           var from = Swift.max(first, block.lower)
           let end = Swift.min(last, block.upper)
           while from < end {
@@ -249,9 +268,9 @@ extension Kernels {
       var query = 0
       while query < Int(forward.queries) {
         let v = VjpBench<L>(job, base, batch: batch, head: head, keys: 0..<0, wantsQueries: false, wantsKeys: false)
-        let block = VjpBlock(v, query)
+        let block = VjpBlock(v, query, place: 0)
         for t in 0..<block.tiles {
-          let tile = v.bench.tile(t)
+          let tile = block.tile(v, t)
           var lane = 0
           while lane < tile.lanes {
             let weight = VjpBlock<L>.weight(of: L(sink), tile, lane)

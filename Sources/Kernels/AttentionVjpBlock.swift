@@ -10,6 +10,8 @@ import CSupport
 
 extension Kernels {
   struct VjpBlock<L: TileLanes> {
+    /// Which of the group's blocks it is: the place of its tiles and panels.
+    let place: Int
     let count: Int
     let tiles: Int
     /// Keys that any of its queries sees.
@@ -18,21 +20,22 @@ extension Kernels {
     /// Whether queries and dO are all finite.
     private(set) var isFinite: Bool
 
-    /// Reads the queries from `query` on: turned, with dO, and delta and lse of each.
+    /// Reads the queries from `query` on, none if there are none: turned, with dO, and delta and lse of each.
     @inline(never)
-    init(_ v: VjpBench<L>, _ query: Int) {
+    init(_ v: VjpBench<L>, _ query: Int, place: Int) {
       let bench = v.bench
       let job = v.job
       let headSize = Int(bench.job.pointee.head_size)
       let valueSize = Int(bench.job.pointee.value_size)
       let lanes = Int(bench.job.pointee.tile_lanes)
-      count = Swift.min(Int(SMXK_QUERY_BLOCK), bench.queries &- query)
+      self.place = place
+      count = Swift.max(0, Swift.min(Int(SMXK_QUERY_BLOCK), bench.queries &- query))
       tiles = (count &+ lanes &- 1) / lanes
       lower = bench.keys
       upper = 0
       isFinite = true
       for t in 0..<tiles {
-        let tile = bench.tile(t)
+        let tile = self.tile(v, t)
         let used = Swift.min(lanes, count &- t &* lanes)
         tile.header.pointee.count = Int64(used)
         tile.header.pointee.is_apart = 0
@@ -57,6 +60,18 @@ extension Kernels {
           && Kernels.areFinite(L.self, TileLeft(base: tile.query, stride: stride), rows: headSize, columns: tile.lanes)
           && Kernels.areFinite(L.self, TileLeft(base: tile.totals, stride: stride), rows: valueSize, columns: tile.lanes)
       }
+    }
+
+    @inline(__always) func tile(_ v: VjpBench<L>, _ t: Int) -> Tile<L> {
+      v.bench.tile(place &* Int(v.job.pointee.tiles_per_block) &+ t)
+    }
+
+    /// Rows of its queries, and of dO.
+    @inline(__always) func queryPanels(_ v: VjpBench<L>) -> UnsafeMutablePointer<L.Scalar> {
+      v.room(v.job.pointee.rooms.queries &+ Int64(place) &* v.job.pointee.rooms.query_bytes)
+    }
+    @inline(__always) func outPanels(_ v: VjpBench<L>) -> UnsafeMutablePointer<L.Scalar> {
+      v.room(v.job.pointee.rooms.d_out &+ Int64(place) &* v.job.pointee.rooms.d_out_bytes)
     }
 
     /// Of each lane: lse·log2(e), in two parts, as SMXK_EXPONENT and SMXK_WEIGHT; delta as SMXK_TOTAL_WEIGHT; and the
@@ -113,7 +128,7 @@ extension Kernels {
         || block.hasFiniteKeys(first, last, columns: Int(job.pointee.head_size))
       var sees = false
       for t in 0..<tiles {
-        let tile = bench.tile(t)
+        let tile = tile(v, t)
         let place = t &* Int(job.pointee.tile_lanes)
         let isSeen = first < Int(tile.header.pointee.upper) && Int(tile.header.pointee.lower) < last
           && Kernels.seesAny(tile, first, last)
@@ -252,17 +267,16 @@ extension Kernels {
   }
 
   @inline(never)
-  static func loadPanels<L: TileLanes>(_ v: VjpBench<L>, _ query: Int, _ count: Int) {
+  static func loadPanels<L: TileLanes>(_ v: VjpBench<L>, _ block: VjpBlock<L>, _ query: Int) {
     let forward = v.bench.job
     if v.wantsKeySums {
       loadPanels(
-        v, forward.pointee.query, query, count, Int(forward.pointee.head_size), times: L.Scalar(forward.pointee.scale),
-        to: v.room(v.job.pointee.rooms.queries))
+        v, forward.pointee.query, query, block.count, Int(forward.pointee.head_size),
+        times: L.Scalar(forward.pointee.scale), to: block.queryPanels(v))
     }
     if v.wantsValueSums {
       loadPanels(
-        v, v.job.pointee.d_out, query, count, Int(forward.pointee.value_size), times: 1,
-        to: v.room(v.job.pointee.rooms.d_out))
+        v, v.job.pointee.d_out, query, block.count, Int(forward.pointee.value_size), times: 1, to: block.outPanels(v))
     }
   }
 
@@ -300,12 +314,12 @@ extension Kernels {
     let forward = v.bench.job
     if v.wantsValueSums {
       addRows(
-        v, block, v.room(v.job.pointee.rooms.weights), v.room(v.job.pointee.rooms.d_out), Int(forward.pointee.value_size),
+        v, block, v.room(v.job.pointee.rooms.weights), block.outPanels(v), Int(forward.pointee.value_size),
         v.valueSums + (first &- v.firstKey) &* Int(v.job.pointee.value_pitch), Int(v.job.pointee.value_pitch), last &- first)
     }
     if v.wantsKeySums {
       addRows(
-        v, block, v.room(v.job.pointee.rooms.gradients), v.room(v.job.pointee.rooms.queries), Int(forward.pointee.head_size),
+        v, block, v.room(v.job.pointee.rooms.gradients), block.queryPanels(v), Int(forward.pointee.head_size),
         v.keySums + (first &- v.firstKey) &* Int(v.job.pointee.key_pitch), Int(v.job.pointee.key_pitch), last &- first)
     }
   }

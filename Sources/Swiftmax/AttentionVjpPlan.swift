@@ -13,6 +13,9 @@ private let productsApart: Int64 = 7
 /// Keys below which a task spends more on turning queries than on products.
 private let leastKeys: Int64 = 256
 
+/// What a group of blocks of queries may take of the second-level cache.
+private let groupBytes: Int64 = 1 << 20
+
 /// Chooses tiles, lays out the workspace and decides between the two ways; returns whether the first one is taken.
 func planGradient(
   _ job: UnsafeMutablePointer<smxk_attention_vjp>, lanes: Int64, isWide: Bool, threads: Int32
@@ -54,7 +57,10 @@ private func layOutGradient(_ job: UnsafeMutablePointer<smxk_attention_vjp>, vec
   let size: Int64 = isWide ? 8 : 4
   let block = Int64(SMXK_KEY_BLOCK)
   let queryBlock = Int64(SMXK_QUERY_BLOCK)
-  let tiles = (min(queryBlock, max(forward.queries, 1)) + forward.tile_lanes - 1) / forward.tile_lanes
+  job.pointee.tiles_per_block = (min(queryBlock, max(forward.queries, 1)) + forward.tile_lanes - 1) / forward.tile_lanes
+  // Tiles, and as much again for panels.
+  let most = groupBytes / (2 * forward.rooms.tile_bytes * job.pointee.tiles_per_block)
+  job.pointee.blocks_per_group = max(1, min(Int64(SMXK_QUERY_GROUP), most, job.pointee.query_tasks))
   func whole(_ columns: Int64) -> Int64 { (columns + vector - 1) / vector * vector }
   /// Whether sums of whole vectors can be made where the gradient stands.
   func isDirect(_ view: smxk_view, _ columns: Int64) -> Bool {
@@ -64,7 +70,7 @@ private func layOutGradient(_ job: UnsafeMutablePointer<smxk_attention_vjp>, vec
   job.pointee.is_value_direct = isDirect(job.pointee.d_value, forward.value_size) ? 1 : 0
   job.pointee.key_pitch = job.pointee.is_key_direct != 0 ? job.pointee.d_key.row / size : whole(forward.head_size)
   job.pointee.value_pitch = job.pointee.is_value_direct != 0 ? job.pointee.d_value.row / size : whole(forward.value_size)
-  var end = forward.rooms.tiles + forward.rooms.tile_bytes * tiles
+  var end = forward.rooms.tiles + forward.rooms.tile_bytes * job.pointee.tiles_per_block * job.pointee.blocks_per_group
   func take(_ numbers: Int64) -> Int64 {
     let start = end
     end += (numbers * size + 63) / 64 * 64
@@ -77,8 +83,10 @@ private func layOutGradient(_ job: UnsafeMutablePointer<smxk_attention_vjp>, vec
   rooms.weights = take(block * queryBlock)
   rooms.gradients = take(block * queryBlock)
   rooms.slopes = forward.softcap > 0 ? take(block * forward.tile_lanes) : 0
-  rooms.queries = take(queryBlock * whole(forward.head_size))
-  rooms.d_out = take(queryBlock * whole(forward.value_size))
+  rooms.query_bytes = queryBlock * whole(forward.head_size) * size
+  rooms.d_out_bytes = queryBlock * whole(forward.value_size) * size
+  rooms.queries = take(rooms.query_bytes / size * job.pointee.blocks_per_group)
+  rooms.d_out = take(rooms.d_out_bytes / size * job.pointee.blocks_per_group)
   rooms.keys = sums(job.pointee.d_key, job.pointee.is_key_direct, job.pointee.key_pitch)
   rooms.values = sums(job.pointee.d_value, job.pointee.is_value_direct, job.pointee.value_pitch)
   rooms.bytes = end

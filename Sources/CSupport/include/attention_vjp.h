@@ -8,6 +8,9 @@
  * Part of the bits contract (docs/training.md). */
 enum { SMXK_QUERY_BLOCK = 48 };
 
+/* The most blocks that take turns with a block of keys while it, and the sums for it, are in the second-level cache. */
+enum { SMXK_QUERY_GROUP = 8 };
+
 /* What a task computes: all three gradients of the queries that share a key head; those of one block of queries; of some
  * keys; of a block of the bias; of one sink. */
 typedef intptr_t smxk_vjp_phase; /* intptr_t: Swift sees enumerators as Int */
@@ -17,7 +20,8 @@ enum { SMXK_VJP_ALL, SMXK_VJP_QUERIES, SMXK_VJP_KEYS, SMXK_VJP_BIAS, SMXK_VJP_SI
 typedef struct smxk_vjp_rooms {
   int64_t weights, gradients; /* of a block of scores: keys × SMXK_QUERY_BLOCK */
   int64_t slopes;             /* softcap's derivative, keys × lanes */
-  int64_t queries, d_out;     /* rows of a block of queries, in panels */
+  int64_t queries, d_out;     /* rows of a group's queries, in panels, so many bytes a block */
+  int64_t query_bytes, d_out_bytes;
   int64_t keys, values;       /* sums for the task's keys, where they cannot be made in place */
   int64_t bytes;              /* of all, the forward rooms included */
 } smxk_vjp_rooms;
@@ -31,6 +35,7 @@ typedef struct smxk_attention_vjp {
   smxk_vjp_phase phase;
   int64_t keys_per_task, key_tasks;   /* of SMXK_VJP_KEYS */
   int64_t query_tasks;                /* blocks of queries */
+  int64_t blocks_per_group, tiles_per_block;
   int64_t bias_tasks;                 /* blocks of keys, 1 if the bias has one for all */
   smxk_vjp_rooms rooms;
 } smxk_attention_vjp;

@@ -133,7 +133,8 @@ extension Kernels {
       numbers.setMaximum(0, maximum)
       // The next row's lines and, half a page ahead, those of out, while the exponentials keep the arithmetic busy
       // (4096 × 4096, one thread: 0.57 ns an element with the first alone, 0.46 with both).
-      let next = isEvenly ? x + Int(job.pointee.outer![0].x) : x
+      // The row after the last one is another thread's.
+      let next = isEvenly && row &+ 1 < first &+ count ? x + Int(job.pointee.outer![0].x) : x
       let out = job.pointee.operation == SMXK_LOGSUMEXP ? next : UnsafeRawPointer(block.out[0]) + 512 &* F.size
       var sum = Sum(high: 0, low: 0)
       var start = 0

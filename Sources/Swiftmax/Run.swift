@@ -38,7 +38,8 @@ func run(_ job: inout smxk_job, on machine: Machine) {
     rowsPerTask: isColumns
       ? min(max(1, 4 * taskElements / max(job.cols, 1) / 512) * 512, (job.rows / Int64(threads) + 63) / 64 * 64)
       : max(1, min(taskElements, elements / Int64(threads)) / max(job.cols, 1)))
-  share.rowsPerTask = max(share.rowsPerTask, min(rowsInSequence, job.rows / (4 * Int64(threads))))
+  share.rowsPerTask = max(
+    share.rowsPerTask, threads == 1 && !isColumns ? job.rows : min(rowsInSequence, job.rows / (4 * Int64(threads))))
   let tasks = (job.rows + share.rowsPerTask - 1) / share.rowsPerTask
   smxk_parallel(
     threads, tasks, elements < wakingThreshold ? 1 : 0,

@@ -51,12 +51,12 @@ static inline smx_status call_gradient_rows(int gradient, smx_dtype dtype, const
 
 /* y of a row of n numbers x: such as the gradient takes it. */
 static inline void forward_row(int gradient, const double *x, double *y, int64_t n) {
-  _Float128 sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += expf128((_Float128)x[i]);
+  double sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += exp(x[i]);
   for (int64_t i = 0; i < n; i++)
     y[i] = gradient == SUM_VJP   ? x[i]
            : gradient == LOG_VJP ? (double)(x[i] - logf128(sum))
-                                 : (double)(expf128((_Float128)x[i]) / sum);
+                                 : exp(x[i]) / sum;
 }
 
 /* One row by its formula; shows NULL or whether each element is visible. dy has one number for

@@ -39,6 +39,8 @@ static pid_t fork_child(void) {
   return child;
 }
 
+static int loops(void) { return is_light() ? LOOPS / 5 : LOOPS; }
+
 static int nest(int depth) {
   int wrong = compute(3);
   if (depth == 0) return wrong;
@@ -54,7 +56,7 @@ static void *call_until_stopped(void *argument) {
 
 static void *fork_often(void *argument) {
   (void)argument;
-  for (int i = 0; i < LOOPS / 4; i++) {
+  for (int i = 0; i < loops() / 4; i++) {
     pid_t child = fork_child();
     if (child == 0) _exit(compute(2));
     wrong_calls += wait_for(child);
@@ -77,7 +79,7 @@ int main(void) {
   smx_set_num_threads(1);
   smx_softmax_f32(x, want[0], ROWS, COLS);
   smx_softmax_f32(x, want[1], 1, ROWS * COLS);
-  for (int i = 0; i < LOOPS; i++) {
+  for (int i = 0; i < loops(); i++) {
     DESCRIBE("fork %d in a loop", i);
     if (i % 2) CHECK(compute(3) == 0, "the parent before");
     child = fork_child();

@@ -128,7 +128,7 @@ static void check_question(int gradient, smx_dtype dtype, int64_t rows, int64_t 
     smx_status status = call_gradient(gradient, &o.y.tensor, &o.dy.tensor, &o.out.tensor, &a);
     CHECK(status == SMX_OK, "status %d: %s", status, smx_last_error());
     if (rows * cols > 0) compare(&o, gradient, masked, warm);
-    for (uint64_t layout = 1; layout < (is_light() ? 3 : 9); layout++)
+    for (uint64_t layout = 1; layout < (is_light() || cols > 100 ? 3 : 9); layout++)
       check_layout(&o, gradient, &a, layout * 16);
     free_operands(&o);
   }
@@ -220,9 +220,8 @@ static void check_guarded(int gradient, smx_dtype dtype, int64_t cols, int atEnd
   CHECK(status == SMX_OK, "status %d: %s", status, smx_last_error());
   same_bits("guarded", (size_t)size, t[2].data, o.out.tensor.data, rows * cols);
   memset(writable[2] + ((unsigned char *)t[2].data - room[2]), CANARY, (size_t)(rows * cols * size));
-  int64_t spoilt = 0;
-  for (int i = 0; i < SPACE; i++) spoilt += writable[2][i] != CANARY;
-  CHECK(spoilt == 0, "%" PRId64 " bytes beside the output were written", spoilt);
+  const unsigned char *all = writable[2];
+  CHECK(all[0] == CANARY && memcmp(all, all + 1, SPACE - 1) == 0, "bytes beside the output were written");
   free_operands(&o);
 }
 

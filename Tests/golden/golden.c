@@ -4,7 +4,8 @@
  *   golden generate   write expected.txt, attention_expected.txt and operations_expected.txt from this library
  *   golden isas       print the instruction sets that run here
  *
- *   --brief           fewer variations, for emulators
+ *   --fewer           of the operations' variations one in four, for emulators
+ *   --brief           fewer variations and cases, for emulators of what runs here too
  *   --isa NAME        demand that the library chose this instruction set
  *   --data FOLDER     where the cases and what is expected of them are */
 #include <inttypes.h>
@@ -108,9 +109,10 @@ void print_tally(const char *what, int cases, const tally *t) {
 
 int main(int argc, char **argv) {
   const char *mode = argc > 1 ? argv[1] : "", *folder = ".", *isa = NULL;
-  int brief = 0;
+  effort effort = FULL;
   for (int i = 2; i < argc; i++) {
-    if (strcmp(argv[i], "--brief") == 0) brief = 1;
+    if (strcmp(argv[i], "--brief") == 0) effort = BRIEF;
+    else if (strcmp(argv[i], "--fewer") == 0) effort = FEWER;
     else if (strcmp(argv[i], "--isa") == 0 && i + 1 < argc) isa = argv[++i];
     else if (strcmp(argv[i], "--data") == 0 && i + 1 < argc) folder = argv[++i];
     else mode = "";
@@ -128,14 +130,14 @@ int main(int argc, char **argv) {
   golden_case *cases;
   if (strcmp(mode, "check") == 0) {
     int count = read_cases(list, &cases);
-    int failed = check(expected, cases, count, brief, isa);
-    failed |= check_attention(folder, brief);
-    return check_operations(folder, brief) || failed;
+    int failed = check(expected, cases, count, effort == BRIEF, isa);
+    failed |= check_attention(folder, effort == BRIEF);
+    return check_operations(folder, effort) || failed;
   }
   if (strcmp(mode, "generate") == 0) {
     int count = read_cases(list, &cases);
     return generate(expected, cases, count) || generate_attention(folder) || generate_operations(folder);
   }
-  fprintf(stderr, "usage: golden check|generate|isas [--brief] [--isa NAME] [--data FOLDER]\n");
+  fprintf(stderr, "usage: golden check|generate|isas [--fewer | --brief] [--isa NAME] [--data FOLDER]\n");
   return 2;
 }

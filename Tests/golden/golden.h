@@ -178,6 +178,9 @@ int end_file(FILE *file, const char *path, int is_good);
 
 /* -- ways to call (variations.c) --------------------------------------------------------------- */
 
+/* How much is checked: everything; one in four of the other operations' variations; little (golden.c). */
+typedef enum { FULL, FEWER, BRIEF } effort;
+
 typedef struct {
   int64_t passed, failed;
 } tally;

@@ -3,7 +3,8 @@
  * A case computes something from the generator (inputs.c) and emits its results by name. It is run plainly on
  * one thread, where each result must have the hash of operations_expected.txt, and again in every variation of
  * its own (0 is the plain one; another may be one row alone, other strides, in place) on 1, 2, 3 and 7 threads,
- * where all results must be what the plain run gave. */
+ * where all results must be what the plain run gave. Under an emulator each variation has one of these numbers of
+ * threads, or only the plain runs of the shorter cases are made. */
 #ifndef GOLDEN_OPERATIONS_H
 #define GOLDEN_OPERATIONS_H
 
@@ -31,6 +32,6 @@ smx_tensor tensor_of(array *a);
 extern const operation_case *const operation_files[];
 
 int generate_operations(const char *folder);
-int check_operations(const char *folder, int brief);
+int check_operations(const char *folder, effort effort);
 
 #endif

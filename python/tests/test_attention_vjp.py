@@ -37,7 +37,7 @@ def d_out_of(call, query, value, seed=0):
 
 
 @given(some_calls)
-@trials(150)
+@trials(100)
 def test_float32_within_its_tolerance(call):
     tensors, options = call.build()
     assert_gradients(d_out_of(call, *tensors[::2]), *tensors, repr(call), **options)
@@ -45,7 +45,7 @@ def test_float32_within_its_tolerance(call):
 
 @pytest.mark.skipif(not HAS_WIDER, reason="np.longdouble is float64")
 @given(some_calls)
-@trials(50)
+@trials(25)
 def test_float64_within_its_tolerance(call):
     tensors, options = call.build(np.float64)
     assert_gradients(d_out_of(call, *tensors[::2]), *tensors, repr(call), **options)

@@ -84,7 +84,8 @@ aarch64: build/aarch64/$(SONAME)  ## cross-compile the library for AArch64
 build/aarch64/$(SONAME): $(SOURCES) scripts/build_aarch64.sh | test-packages
 	sh scripts/build_aarch64.sh
 
-test-golden: build aarch64  ## golden vectors on every instruction set, here and under qemu
+# The library for AArch64 is built beside the first checks.
+test-golden: build test-packages  ## golden vectors on every instruction set, here and under qemu
 	$(MAKE) -C Tests/golden -j$(shell nproc) --output-sync=target LIBRARY=$(ABSOLUTE) check qemu
 
 golden: build  ## write the golden vectors anew (only for a release that says so under "Numerics")

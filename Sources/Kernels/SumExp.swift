@@ -115,8 +115,10 @@ extension Kernels {
       let j = i &+ L.count
       let k = j &+ L.count
       let l = k &+ L.count
-      for vector in 0..<4 where F.size &* L.count == 64 || vector & 1 == 0 {
-        I.prefetchAhead(p + ((i &+ vector &* L.count) &* F.size &+ ahead))
+      // Of the next chunk a line of each quarter: the processor's own prefetching runs ahead in each of them.
+      let line = i &* F.size / 4
+      for quarter in 0..<4 where F.size &* L.count == 64 || quarter & 2 == line >> 4 & 2 {
+        I.prefetchAhead(p + (ahead &+ quarter &* (ahead / 4) &+ line & ~63))
       }
       let e = wide(ByPower.self, Pair(Pair(F.load(p, i), F.load(p, j)), Pair(F.load(p, k), F.load(p, l))))
       sum.add(e.a.a)

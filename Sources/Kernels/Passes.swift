@@ -128,6 +128,7 @@ extension Kernels {
       }
       i = i &+ L.count
     }
+    let quarter = to &* F.size / 4
     while I.interleaves && i &+ 4 &* L.count <= to {
       let j = i &+ L.count
       let k = j &+ L.count
@@ -143,7 +144,8 @@ extension Kernels {
         if Measures.isTrue {
           highest = L.max(F.load(beside.row, at), highest)
         } else {
-          I.prefetchRead(beside.row + at &* F.size)
+          // One line in each quarter of the stretch: the processor's own prefetching runs ahead in all of them.
+          I.prefetchRead(beside.row + (vector &* quarter &+ i &* F.size / 4))
         }
       }
       sum.add(four.part { $0.a.a }, rounded: e.a.a)

@@ -76,6 +76,26 @@ extension Kernels {
       return TileLeft(base: UnsafeRawPointer(own), stride: padded &* MemoryLayout<L.Scalar>.stride)
     }
 
+    /// The weights of the block of classes behind the one up to `next`, or the sums of their gradients: what a core gets
+    /// from memory while it multiplies, in so many strips. Nothing at the end of a span, nor where a block does not fit
+    /// into the second-level cache beside another.
+    @inline(__always) func ahead(weights next: Int, before last: Int, strips: Int) -> Ahead {
+      job.pointee.is_weight_direct == 0
+        ? Ahead()
+        : ahead(UnsafeRawPointer(job.pointee.weight.data!), Int(job.pointee.weight.row), next, last, strips)
+    }
+    @inline(__always) func ahead(sums next: Int, before last: Int, strips: Int) -> Ahead {
+      job.pointee.d_weight.data == nil
+        ? Ahead()
+        : ahead(UnsafeRawPointer(sums(0)), Int(job.pointee.gradient_pitch) &* MemoryLayout<L.Scalar>.stride, next, last, strips)
+    }
+    @inline(__always)
+    private func ahead(_ start: UnsafeRawPointer, _ row: Int, _ next: Int, _ last: Int, _ strips: Int) -> Ahead {
+      let rows = Swift.min(Int(SMXK_CLASS_BLOCK), last &- next)
+      if rows <= 0 || row <= 0 || rows &* row > 1 << 19 { return Ahead() }
+      return Ahead(start + next &* row, bytes: rows &* row, strips: strips)
+    }
+
     /// The target of token `token` of the call, -1 where it is ignored.
     @inline(__always) func target(_ token: Int) -> Int {
       let p = UnsafeRawPointer(job.pointee.targets.data!) + token &* Int(job.pointee.targets.row)
@@ -159,6 +179,9 @@ extension Kernels {
     while from < last {
       let to = Swift.min(from &+ Int(SMXK_CLASS_BLOCK), last)
       let weights = rooms.weights(from, to, own)
+      let pieces = (rooms.columns &+ Int(SMXK_COLUMN_BLOCK) &- 1) / Int(SMXK_COLUMN_BLOCK)
+      var ahead = rooms.ahead(
+        weights: to, before: last, strips: rooms.blocks &* LossRooms<L>.tiles &* pieces &* ((to &- from) / 8))
       for block in 0..<rooms.blocks {
         let logits = rooms.logits(block, from)
         begin(rooms, logits, from, to)
@@ -170,7 +193,7 @@ extension Kernels {
               RowGoal<L>(pitch: tokens),
               TileLeft(base: weights.base + column &* MemoryLayout<L.Scalar>.stride, stride: weights.stride),
               rows: to &- from, steps: steps, rooms.turned(block, tile) + column &* lanes, logits + tile &* lanes,
-              lanes: lanes)
+              lanes: lanes, ahead: &ahead)
             column = column &+ steps
           }
         }

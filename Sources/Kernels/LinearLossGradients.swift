@@ -25,6 +25,10 @@ extension Kernels {
       let wantsWeights = job.pointee.d_weight.data != nil
       if wantsWeights && isFirst { clearRows(L.self, rooms.sums(from), pitch, rooms.columns, to &- from) }
       let weights = job.pointee.d_hidden.data != nil ? rooms.weights(from, to, own) : TileLeft(base: own, stride: 0)
+      var nextWeights = rooms.ahead(
+        weights: to, before: last, strips: rooms.blocks &* LossRooms<L>.tiles &* (rooms.columns / 8))
+      var nextSums = rooms.ahead(
+        sums: to, before: last, strips: rooms.blocks &* (rooms.padded / (3 &* L.count)) &* ((to &- from) / 8))
       for block in 0..<rooms.blocks {
         let gradients = rooms.logits(block, from)
         subtractTargets(rooms, block, from, to)
@@ -32,7 +36,7 @@ extension Kernels {
           for tile in 0..<LossRooms<L>.tiles {
             product(
               ColumnGoal<L>(), weights, rows: rooms.columns, steps: to &- from, gradients + tile &* lanes,
-              rooms.part(span, block, tile), lanes: lanes)
+              rooms.part(span, block, tile), lanes: lanes, ahead: &nextWeights)
           }
         }
         if wantsWeights {
@@ -43,7 +47,7 @@ extension Kernels {
               RowGoal<L>(pitch: pitch), TileLeft(base: gradients, stride: tokens &* MemoryLayout<L.Scalar>.stride),
               rows: to &- from, steps: Swift.min(tokens, Int(job.pointee.count) &- block &* tokens),
               rooms.panels(block) + vector &* tokens &* L.count, rooms.sums(from) + vector &* L.count,
-              lanes: width &* L.count)
+              lanes: width &* L.count, ahead: &nextSums)
             vector = vector &+ width
           }
         }

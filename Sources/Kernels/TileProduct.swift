@@ -91,25 +91,62 @@ extension Kernels {
     @inline(__always) static func rightPitch(lanes: Int) -> Int { Int(SMXK_QUERY_BLOCK) }
   }
 
+  /// Memory that will be needed next, asked for between strips a little at a time, in four places at once: the processor's
+  /// own prefetching, which stays within a page, runs ahead in each.
+  struct Ahead {
+    private var place: UnsafeRawPointer
+    private let quarter: Int
+    private var lines: Int
+    private let perStrip: Int
+
+    @inline(__always) init(_ start: UnsafeRawPointer, bytes: Int, strips: Int) {
+      place = start
+      quarter = bytes / 4
+      lines = (quarter &+ 63) / 64
+      perStrip = (lines &+ strips &- 1) / Swift.max(strips, 1)
+    }
+
+    /// Nothing.
+    @inline(__always) init() { self.init(UnsafeRawPointer(bitPattern: 64)!, bytes: 0, strips: 1) }
+
+    @inline(__always) mutating func fetch() {
+      let count = Swift.min(perStrip, lines)
+      for _ in 0..<count {
+        for part in 0..<4 { I.prefetchAhead(place + part &* quarter) }
+        place += 64
+      }
+      lines = lines &- count
+    }
+  }
+
   /// `rows` rows of results.
   @inline(__always)
   static func product<G: TileGoal>(
     _ goal: G, _ left: TileLeft, rows: Int, steps: Int, _ right: UnsafePointer<G.L.Scalar>,
     _ results: UnsafeMutablePointer<G.L.Scalar>, lanes: Int
   ) {
+    var nothing = Ahead()
+    product(goal, left, rows: rows, steps: steps, right, results, lanes: lanes, ahead: &nothing)
+  }
+
+  @inline(__always)
+  static func product<G: TileGoal>(
+    _ goal: G, _ left: TileLeft, rows: Int, steps: Int, _ right: UnsafePointer<G.L.Scalar>,
+    _ results: UnsafeMutablePointer<G.L.Scalar>, lanes: Int, ahead: inout Ahead
+  ) {
     if I.hasWideTiles && lanes == 3 &* G.L.count {
-      panel(goal, InlineArray<3, Void>.self, left, rows, steps, right, results)
+      panel(goal, InlineArray<3, Void>.self, left, rows, steps, right, results, &ahead)
     } else if I.hasWideTiles && lanes == 2 &* G.L.count {
-      panel(goal, InlineArray<2, Void>.self, left, rows, steps, right, results)
+      panel(goal, InlineArray<2, Void>.self, left, rows, steps, right, results, &ahead)
     } else {
-      panel(goal, InlineArray<1, Void>.self, left, rows, steps, right, results)
+      panel(goal, InlineArray<1, Void>.self, left, rows, steps, right, results, &ahead)
     }
   }
 
   @inline(__always)
   private static func panel<G: TileGoal, let vectors: Int>(
     _ goal: G, _ width: InlineArray<vectors, Void>.Type, _ left: TileLeft, _ rows: Int, _ steps: Int,
-    _ right: UnsafePointer<G.L.Scalar>, _ results: UnsafeMutablePointer<G.L.Scalar>
+    _ right: UnsafePointer<G.L.Scalar>, _ results: UnsafeMutablePointer<G.L.Scalar>, _ ahead: inout Ahead
   ) {
     var left = left
     var results = results
@@ -121,11 +158,13 @@ extension Kernels {
     }
     if I.hasWideTiles {
       while rest >= 8 {
+        ahead.fetch()
         strip(goal, InlineArray<8, Void>.self, width, left, steps, right, results)
         advance(8)
       }
     } else if I.hasFastPaths {
       while rest >= 6 {
+        ahead.fetch()
         strip(goal, InlineArray<6, Void>.self, width, left, steps, right, results)
         advance(6)
       }

@@ -101,17 +101,28 @@ static void sequence_options(operation_run *r, int v) {
 
 /* -- rankings ---------------------------------------------------------------------------------------------- */
 
+/* Where in order[from] ... the item with the largest score stands, the first of equals. */
+static int64_t best_left(const array *scores, int64_t first, const int64_t *order, int64_t from, int64_t items) {
+  int64_t best = from;
+  for (int64_t k = from + 1; k < items; k++) {
+    double score = get(scores, first + order[k]), most = get(scores, first + order[best]);
+    if (score > most || (score == most && order[k] < order[best])) best = k;
+  }
+  return best;
+}
+
 static void run_ranking(operation_run *run, int variation, smx_dtype dtype, int64_t items, int64_t places, int e,
-                        uint64_t seed) {
+                        uint64_t seed, int is_by_score) {
   const int64_t shape[] = {5, items}, ranked[] = {5, places};
   array scores = uniform_array(dtype, 2, shape, e, seed, OF_X);
   array ranking = new_array(SMX_INT32, 2, ranked);
   int64_t *order = allocate((size_t)items * sizeof *order);
   for (int64_t row = 0; row < 5; row++) {
-    /* Fisher and Yates: each place takes one of those that are left. */
+    /* Fisher and Yates: each place takes one of those that are left; or the best of them, the first of equals. */
     for (int64_t i = 0; i < items; i++) order[i] = i;
     for (int64_t i = 0; i < places; i++) {
       int64_t j = i + (int64_t)(stream(seed, OF_INTEGERS, (uint64_t)(row * places + i)) % (uint64_t)(items - i));
+      if (is_by_score) j = best_left(&scores, row * items, order, i, items);
       int64_t item = order[j];
       order[j] = order[i];
       order[i] = item;
@@ -132,9 +143,11 @@ static void run_ranking(operation_run *run, int variation, smx_dtype dtype, int6
   free(scores.data), free(ranking.data), free(out.data);
 }
 
-static void ranking_f16(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT16, 7, 7, 2, 31); }
-static void ranking_f32(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT32, 100, 10, 3, 32); }
-static void ranking_f64(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT64, 1000, 1000, 6, 33); }
+static void ranking_f16(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT16, 7, 7, 2, 31, 0); }
+static void ranking_f32(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT32, 100, 10, 3, 32, 0); }
+static void ranking_f64(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT64, 1000, 1000, 6, 33, 0); }
+/* The largest score changes with every place, from the last to the first. */
+static void ranking_best(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT64, 300, 300, 3, 34, 1); }
 
 /* -- calibration ------------------------------------------------------------------------------------------- */
 
@@ -195,6 +208,7 @@ const operation_case operations_scoring[] = {
     {"ranking_f16", VARIATIONS, ranking_f16},
     {"ranking_f32", VARIATIONS, ranking_f32},
     {"ranking_f64", VARIATIONS, ranking_f64},
+    {"ranking_best", VARIATIONS, ranking_best},
     {"fit_bf16", VARIATIONS, fit_bf16},
     {"fit_f32", VARIATIONS, fit_f32},
     {"fit_f64", VARIATIONS, fit_f64},

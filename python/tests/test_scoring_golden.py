@@ -91,6 +91,12 @@ def test_ranking(dtype, items, places, e, seed):
     assert_expected(f"ranking_{dtype}.value", smx.plackett_luce_log_prob(scores, ranking))
 
 
+def test_ranking_by_score():
+    scores = numbers("f64", (5, 300), 3, 34)
+    ranking = np.argsort(-scores, axis=1, kind="stable")
+    assert_expected("ranking_best.value", smx.plackett_luce_log_prob(scores, ranking))
+
+
 @pytest.mark.parametrize(
     "dtype, rows, classes, e, seed",
     [("bf16", 200, 5, 3, 41), ("f32", 500, 17, 4, 42), ("f64", 40, 5001, 4, 43)])

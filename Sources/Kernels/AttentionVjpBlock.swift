@@ -366,41 +366,4 @@ extension Kernels {
       }
     }
   }
-
-  // -- sums that become results -------------------------------------------------------------------------------
-
-  @inline(never)
-  static func clearRows<L: TileLanes>(
-    _: L.Type, _ sums: UnsafeMutablePointer<L.Scalar>, _ pitch: Int, _ size: Int, _ rows: Int
-  ) {
-    for j in 0..<rows { clear(L.self, sums + j &* pitch, size) }
-  }
-
-  /// Numbers times a factor, with one zero and one NaN; `count` is a multiple of the lanes.
-  @inline(__always)
-  static func closeColumns<L: TileLanes>(
-    _: L.Type, _ numbers: UnsafeMutablePointer<L.Scalar>, _ count: Int, times factor: L.Scalar
-  ) {
-    var i = 0
-    while i < count {
-      let value = L(at: numbers + i) * L(factor) + L(0)
-      L.pick(value, equalTo: value, value, L(.nan)).store(at: numbers + i)
-      i = i &+ L.count
-    }
-  }
-
-  @inline(never)
-  static func writeSums<L: TileLanes>(
-    _ v: VjpBench<L>, _ sums: UnsafeMutablePointer<L.Scalar>, _ pitch: Int, _ view: smxk_view, _ size: Int, isDirect: Bool
-  ) {
-    let bench = v.bench
-    for j in v.firstKey..<v.lastKey {
-      let row = sums + (j &- v.firstKey) &* pitch
-      closeColumns(L.self, row, (size &+ L.count &- 1) / L.count &* L.count, times: 1)
-      if isDirect { continue }
-      let p = UnsafeMutableRawPointer(view.data!)
-        + (bench.batch &* Int(view.batch) &+ bench.keyHead &* Int(view.head) &+ j &* Int(view.row))
-      write(L.self, bench.job.pointee.dtype, p, Int(view.column), row, size)
-    }
-  }
 }

@@ -24,6 +24,7 @@ from swiftmax._core import (
     set_num_threads,
     softmax,
 )
+from swiftmax._divergences import entropy, kl_divergence
 from swiftmax._gradients import (
     log_softmax_vjp,
     logsumexp_vjp,
@@ -32,13 +33,7 @@ from swiftmax._gradients import (
     softmax_vjp,
 )
 from swiftmax._linear import linear_cross_entropy
-from swiftmax._losses import (
-    cross_entropy,
-    entropy,
-    kl_divergence,
-    nll_from_log_probs,
-    perplexity,
-)
+from swiftmax._losses import cross_entropy, nll_from_log_probs, perplexity
 from swiftmax._mask import Mask
 from swiftmax._sampling import filtered_softmax, gumbel_softmax, sample, top_k
 from swiftmax._scoring import log_sigmoid, plackett_luce_log_prob, sequence_log_prob, sigmoid

@@ -4,6 +4,7 @@ The module calls these for what is rare: array-likes, integers, other byte order
 cast, `Mask` objects. Each raises a TypeError or ValueError that names the argument.
 """
 
+import operator
 import sys
 
 import numpy as np
@@ -158,3 +159,14 @@ def shares_memory(a, b):
         return np.shares_memory(a, b, max_work=1000)
     except (np.exceptions if hasattr(np, "exceptions") else np).TooHardError:
         return True
+
+
+def as_axis(axis):
+    """An axis as an int32, the library judging its range."""
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis must be an integer, but is {axis!r}") from None
+    if not -(2**31) <= axis < 2**31:
+        raise ValueError(f"axis {axis} is out of range")
+    return axis

@@ -1,4 +1,4 @@
-/* cross_entropy and its kin, entropy and divergence; _losses.py prepares their arguments. */
+/* cross_entropy and its kin, entropy and divergence; _losses.py and _divergences.py prepare their arguments. */
 #include "_core.h"
 
 /* Up to this many elements a call ends within about 10 microseconds (_core_operations.c says what

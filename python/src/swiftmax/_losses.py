@@ -1,4 +1,4 @@
-"""Losses: cross_entropy, nll_from_log_probs, perplexity, entropy, kl_divergence.
+"""Losses: cross_entropy, nll_from_log_probs, perplexity.
 
 The C module takes arrays of the right kinds by position; here their kinds, shapes and defaults are
 sorted out. Shapes, axes and values are the library's to judge.
@@ -9,7 +9,7 @@ import operator
 import numpy as np
 
 from swiftmax import _core
-from swiftmax._arguments import _as_array, as_float, as_wide
+from swiftmax._arguments import _as_array, as_axis, as_float, as_wide
 
 _REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
 
@@ -221,105 +221,6 @@ def perplexity(
     )[0]
 
 
-def entropy(p=None, *, logits=None, axis=-1):
-    """Entropy of probabilities or of ``softmax(logits)`` along an axis, in natural units.
-
-    Parameters
-    ----------
-    p : array_like, optional
-        Probabilities; each row is divided by its sum, as ``scipy.stats.entropy`` does.
-    logits : array_like, optional
-        In place of `p`.
-    axis : int, default -1
-
-    Returns
-    -------
-    scalar or ndarray
-        At least 0, in the shape without `axis`; float64 for float64, else float32. 0 * log 0 is 0.
-        NaN where a row has NaN, a negative probability or sum 0.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Both or neither of `p` and `logits`; an axis out of range; a dtype that is none of numbers.
-
-    Examples
-    --------
-    A fair coin, in bits:
-
-    >>> import numpy as np, swiftmax as smx
-    >>> smx.entropy([0.5, 0.5]) / np.log(2)
-    np.float64(1.0)
-    """
-    is_logits = _one_of("p", p, "logits", logits)
-    x = as_float(logits if is_logits else p, "logits" if is_logits else "p")
-    return _core._divergence(x, None, _axis(axis), is_logits, False)
-
-
-def kl_divergence(p=None, q=None, *, p_logits=None, q_logits=None, axis=-1):
-    """Kullback-Leibler divergence of p from q along an axis: ``sum(p * log(p / q))``.
-
-    Parameters
-    ----------
-    p, q : array_like, optional
-        Probabilities; each row is divided by its sum, as ``scipy.stats.entropy(p, q)`` does.
-    p_logits, q_logits : array_like, optional
-        Logits in place of `p`, of `q`. The operands are broadcast against each other.
-    axis : int, default -1
-        Of the broadcast shape.
-
-    Returns
-    -------
-    scalar or ndarray
-        At least 0, and 0 for equal rows, in the shape without `axis`; float64 where an operand is,
-        else float32. inf where q is 0 and p is not. Its mean is torch's ``"batchmean"``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Both or neither of two operands for one; shapes that do not broadcast; an axis out of range.
-
-    Examples
-    --------
-    >>> import numpy as np, swiftmax as smx
-    >>> smx.kl_divergence([0.5, 0.5], [0.25, 0.75]).round(6)
-    np.float64(0.143841)
-    """
-    p_is_logits = _one_of("p", p, "p_logits", p_logits)
-    q_is_logits = _one_of("q", q, "q_logits", q_logits)
-    a = as_float(p_logits if p_is_logits else p, "p_logits" if p_is_logits else "p")
-    b = as_float(q_logits if q_is_logits else q, "q_logits" if q_is_logits else "q")
-    if a.dtype != b.dtype:
-        wide = np.float64 if np.float64 in (a.dtype, b.dtype) else np.float32
-        a, b = a.astype(wide, copy=False), b.astype(wide, copy=False)
-    if a.shape != b.shape:
-        try:
-            shape = np.broadcast_shapes(a.shape, b.shape)
-        except ValueError:
-            raise ValueError(
-                f"q of shape {b.shape} does not broadcast with p of shape {a.shape}"
-            ) from None
-        a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
-    return _core._divergence(a, b, _axis(axis), p_is_logits, q_is_logits)
-
-
-def _one_of(name, value, other_name, other):
-    """Whether the second of two arguments is the one given."""
-    if (value is None) == (other is None):
-        raise ValueError(f"one of {name} and {other_name} must be given, and only one")
-    return value is None
-
-
-def _axis(axis):
-    try:
-        axis = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an integer, but is {axis!r}") from None
-    if not -(2**31) <= axis < 2**31:
-        raise ValueError(f"axis {axis} is out of range")
-    return axis
-
-
 def _number(value, name):
     try:
         return float(value)
@@ -392,7 +293,7 @@ def _run(
         function,
         x,
         _targets(targets, x),
-        _axis(axis),
+        as_axis(axis),
         ignore_index,
         _REDUCTIONS[reduction],
         # 1 is 0 there too: an option that is not set.

@@ -8,7 +8,8 @@
  * Part of the bits contract (docs/training.md). */
 enum { SMXK_QUERY_BLOCK = 48 };
 
-/* The most blocks that take turns with a block of keys while it, and the sums for it, are in the second-level cache. */
+/* The most blocks that take turns with a block of keys while it, and the sums for it, are in the second-level cache;
+ * the length of the array in visitQueries, which Swift wants as a literal. */
 enum { SMXK_QUERY_GROUP = 8 };
 
 /* What a task computes: all three gradients of the queries that share a key head; those of one block of queries; of some

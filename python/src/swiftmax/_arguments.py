@@ -67,13 +67,18 @@ def as_bias(value, is_wide):
 def as_weights(b, x):
     """b in the dtype of x, and x broadcast against it (a view) where b has the larger shape."""
     weights = as_float(b, "b").astype(x.dtype, copy=False)
+    shape = joint_shape(weights, "b", x, "x")
+    return weights, x if shape == x.shape else np.broadcast_to(x, shape)
+
+
+def joint_shape(a, name, other, other_name):
+    """The shape that two arrays broadcast to."""
     try:
-        shape = np.broadcast_shapes(x.shape, weights.shape)
+        return np.broadcast_shapes(a.shape, other.shape)
     except ValueError:
         raise ValueError(
-            f"b of shape {weights.shape} does not broadcast with x of shape {x.shape}"
+            f"{name} of shape {a.shape} does not broadcast with {other_name} of shape {other.shape}"
         ) from None
-    return weights, x if shape == x.shape else np.broadcast_to(x, shape)
 
 
 def as_mask(mask, x):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from swiftmax import _core
-from swiftmax._arguments import as_axis, as_float
+from swiftmax._arguments import as_axis, as_float, joint_shape
 
 
 def entropy(p=None, *, logits=None, axis=-1):
@@ -78,12 +78,7 @@ def kl_divergence(p=None, q=None, *, p_logits=None, q_logits=None, axis=-1):
         wide = np.float64 if np.float64 in (a.dtype, b.dtype) else np.float32
         a, b = a.astype(wide, copy=False), b.astype(wide, copy=False)
     if a.shape != b.shape:
-        try:
-            shape = np.broadcast_shapes(a.shape, b.shape)
-        except ValueError:
-            raise ValueError(
-                f"q of shape {b.shape} does not broadcast with p of shape {a.shape}"
-            ) from None
+        shape = joint_shape(b, "q", a, "p")
         a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
     return _core._divergence(a, b, as_axis(axis), p_is_logits, q_is_logits)
 

@@ -276,6 +276,7 @@ extension Kernels {
     if I.hasWideTiles && L.isSingle {
       if block.isFew && tile.header.pointee.has_base == 0 && absorbFew(tile, block, first, last) { return }
       gather(tile)
+      if !isWhole(tile, first, last) && absorbEdge(tile, block, first, last) { return }
     }
     let shows = computeScores(tile, block, first, last)
     if tile.header.pointee.has_base != 0 || isLarge(L.self, tile.state(SMXK_LARGEST), tile.lanes) {

@@ -42,7 +42,7 @@ extension Kernels {
     return nil
   }
 
-  /// Whether a lane's largest score is beyond what `weigh` takes as it is.
+  /// Whether a lane's largest score is beyond what `weigh` takes as it is; -inf, where a lane sees nothing, is not.
   @inline(__always)
   static func isLarge<L: TileLanes>(
     _: L.Type, _ largest: UnsafePointer<L.Scalar>, _ lanes: Int
@@ -52,7 +52,8 @@ extension Kernels {
     var lane = 0
     while lane < lanes {
       let most = L(at: largest + lane)
-      found = L.pick(L.max(L(0) - most, most), lessThan: limit, found, L(1))
+      let magnitude = L.pick(most, equalTo: L(-.infinity), L(0), L.max(L(0) - most, most))
+      found = L.pick(magnitude, lessThan: limit, found, L(1))
       lane = lane &+ L.count
     }
     return found.largest() != 0

@@ -45,27 +45,33 @@ extension Kernels {
   /// Turns a block's scores into weights in place, moves each lane's exponent, and adds up the weights.
   @inline(never)
   static func weigh<L: TileLanes>(_ tile: Tile<L>, _ count: Int) {
-    let lanes = tile.lanes
-    let log2e = L(L.log2e)
     var lane = 0
-    while lane < lanes {
-      let before = L(at: tile.state(SMXK_EXPONENT) + lane)
-      let exponent = L.max((L(at: tile.state(SMXK_LARGEST) + lane) * log2e).floor(), before)
-      let factor = (before - exponent).exp2()
-      exponent.store(at: tile.state(SMXK_EXPONENT) + lane)
-      factor.store(at: tile.state(SMXK_FACTOR) + lane)
-      let minus = L(0) - exponent
-      var sum = L(0)
-      var p = tile.bench.scores + lane
-      for _ in 0..<count {
-        let weight = L(at: p).fma(log2e, minus).exp2()
-        weight.store(at: p)
-        sum = sum + weight
-        p += lanes
-      }
-      L(at: tile.state(SMXK_WEIGHT) + lane).fma(factor, sum).store(at: tile.state(SMXK_WEIGHT) + lane)
+    while lane < tile.lanes {
+      weigh(tile, lane, from: 0, to: count)
       lane = lane &+ L.count
     }
+  }
+
+  /// The same for one vector of lanes and the keys from..<to of the block.
+  @inline(__always)
+  static func weigh<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, from: Int, to: Int) {
+    let lanes = tile.lanes
+    let log2e = L(L.log2e)
+    let before = L(at: tile.state(SMXK_EXPONENT) + lane)
+    let exponent = L.max((L(at: tile.state(SMXK_LARGEST) + lane) * log2e).floor(), before)
+    let factor = (before - exponent).exp2()
+    exponent.store(at: tile.state(SMXK_EXPONENT) + lane)
+    factor.store(at: tile.state(SMXK_FACTOR) + lane)
+    let minus = L(0) - exponent
+    var sum = L(0)
+    var p = tile.bench.scores + (from &* lanes &+ lane)
+    for _ in from..<to {
+      let weight = L(at: p).fma(log2e, minus).exp2()
+      weight.store(at: p)
+      sum = sum + weight
+      p += lanes
+    }
+    L(at: tile.state(SMXK_WEIGHT) + lane).fma(factor, sum).store(at: tile.state(SMXK_WEIGHT) + lane)
   }
 
   /// The values of shown keys, for a block with a value that is not finite: no product is formed with those

@@ -135,17 +135,21 @@ extension Kernels {
     _ results: UnsafeMutablePointer<G.L.Scalar>, lanes: Int, ahead: inout Ahead
   ) {
     if I.hasWideTiles && lanes == 3 &* G.L.count {
-      panel(goal, InlineArray<3, Void>.self, left, rows, steps, right, results, &ahead)
+      panel(goal, Vectors<3>.self, of: Vectors<3>.self, left, rows, steps, right, results, &ahead)
     } else if I.hasWideTiles && lanes == 2 &* G.L.count {
-      panel(goal, InlineArray<2, Void>.self, left, rows, steps, right, results, &ahead)
+      panel(goal, Vectors<2>.self, of: Vectors<2>.self, left, rows, steps, right, results, &ahead)
     } else {
-      panel(goal, InlineArray<1, Void>.self, left, rows, steps, right, results, &ahead)
+      panel(goal, Vectors<1>.self, of: Vectors<1>.self, left, rows, steps, right, results, &ahead)
     }
   }
 
+  /// A number of vectors, as a type.
+  typealias Vectors<let count: Int> = InlineArray<count, Void>
+
+  /// The product for `width` vectors of a tile's lanes, which is `tile` vectors wide.
   @inline(__always)
-  private static func panel<G: TileGoal, let vectors: Int>(
-    _ goal: G, _ width: InlineArray<vectors, Void>.Type, _ left: TileLeft, _ rows: Int, _ steps: Int,
+  static func panel<G: TileGoal, let width: Int, let tile: Int>(
+    _ goal: G, _: Vectors<width>.Type, of _: Vectors<tile>.Type, _ left: TileLeft, _ rows: Int, _ steps: Int,
     _ right: UnsafePointer<G.L.Scalar>, _ results: UnsafeMutablePointer<G.L.Scalar>, _ ahead: inout Ahead
   ) {
     var left = left
@@ -153,40 +157,46 @@ extension Kernels {
     var rest = rows
     @inline(__always) func advance(_ count: Int) {
       left.base += count &* (G.stepsAlongRows ? left.stride : MemoryLayout<G.L.Scalar>.stride)
-      results += count &* goal.pitch(lanes: vectors &* G.L.count)
+      results += count &* goal.pitch(lanes: tile &* G.L.count)
       rest = rest &- count
     }
     if I.hasWideTiles {
+      // Of one vector, eight chains are just enough for two units with a latency of four cycles.
+      while width == 1 && !G.stepsAlongRows && rest >= 16 {
+        ahead.fetch()
+        strip(goal, rows: Vectors<16>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps, right, results)
+        advance(16)
+      }
       while rest >= 8 {
         ahead.fetch()
-        strip(goal, InlineArray<8, Void>.self, width, left, steps, right, results)
+        strip(goal, rows: Vectors<8>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps, right, results)
         advance(8)
       }
     } else if I.hasFastPaths {
       while rest >= 6 {
         ahead.fetch()
-        strip(goal, InlineArray<6, Void>.self, width, left, steps, right, results)
+        strip(goal, rows: Vectors<6>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps, right, results)
         advance(6)
       }
     }
     if I.hasFastPaths {
       while rest >= 4 {
-        strip(goal, InlineArray<4, Void>.self, width, left, steps, right, results)
+        strip(goal, rows: Vectors<4>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps, right, results)
         advance(4)
       }
     }
     while rest >= 1 {
-      strip(goal, InlineArray<1, Void>.self, width, left, steps, right, results)
+      strip(goal, rows: Vectors<1>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps, right, results)
       advance(1)
     }
   }
 
   @inline(never)
-  private static func strip<G: TileGoal, let rows: Int, let vectors: Int>(
-    _ goal: G, _: InlineArray<rows, Void>.Type, _: InlineArray<vectors, Void>.Type, _ left: TileLeft, _ steps: Int,
+  private static func strip<G: TileGoal, let rows: Int, let vectors: Int, let tile: Int>(
+    _ goal: G, rows _: Vectors<rows>.Type, _: Vectors<vectors>.Type, of _: Vectors<tile>.Type, _ left: TileLeft, _ steps: Int,
     _ right: UnsafePointer<G.L.Scalar>, _ results: UnsafeMutablePointer<G.L.Scalar>
   ) {
-    let lanes = vectors &* G.L.count
+    let lanes = tile &* G.L.count
     let size = MemoryLayout<G.L.Scalar>.stride
     let stride = left.stride
     var sums = InlineArray<rows, InlineArray<vectors, G.L>>(repeating: InlineArray(repeating: G.L(0)))

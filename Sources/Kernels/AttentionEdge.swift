@@ -71,21 +71,33 @@ extension Kernels {
   /// Also each lane's first key and last, as numbers counted from key `first`.
   @inline(never)
   private static func sight<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, _ first: Int, _ last: Int) -> Sight {
-    let count = last &- first
-    var (from, to, allFrom, allTo) = (count, 0, 0, count)
-    for l in lane..<lane &+ L.count {
-      let own = Swift.max(0, Swift.min(Int(tile.places(SMXK_FIRST)[l]) &- first, count))
-      let end = Swift.max(own, Swift.min(Int(tile.places(SMXK_LAST)[l]) &- first, count))
-      tile.state(SMXK_FROM)[l] = L.Scalar(own)
-      tile.state(SMXK_TO)[l] = L.Scalar(end)
-      if own < end {
-        from = Swift.min(from, own)
-        to = Swift.max(to, end)
+    typealias Eight = SIMD8<Int64>
+    let none = Eight(repeating: 0)
+    let count = Eight(repeating: Int64(last &- first))
+    var (from, to, allFrom, allTo) = (count, none, none, count)
+    // Eight at a time: one after the other they took 1.6 % of a window's time.
+    var l = lane
+    while l < lane &+ L.count {
+      func near(_ row: Int) -> Eight {
+        let places = UnsafeRawPointer(tile.places(row) + l).loadUnaligned(as: Eight.self)
+        return pointwiseMax(none, pointwiseMin(places &- Int64(first), count))
       }
-      allFrom = Swift.max(allFrom, own)
-      allTo = Swift.min(allTo, end)
+      func keep(_ places: Eight, _ row: Int) {
+        for i in 0..<8 { tile.state(row)[l &+ i] = L.Scalar(places[i]) }
+      }
+      let own = near(SMXK_FIRST)
+      let end = pointwiseMax(own, near(SMXK_LAST))
+      keep(own, SMXK_FROM)
+      keep(end, SMXK_TO)
+      let sees = own .< end
+      from = pointwiseMin(from, own.replacing(with: count, where: .!sees))
+      to = pointwiseMax(to, end.replacing(with: none, where: .!sees))
+      allFrom = pointwiseMax(allFrom, own)
+      allTo = pointwiseMin(allTo, end)
+      l = l &+ 8
     }
-    return Sight(from: from, to: to, allFrom: allFrom, allTo: Swift.max(allFrom, allTo))
+    let start = Int(allFrom.max())
+    return Sight(from: Int(from.min()), to: Int(to.max()), allFrom: start, allTo: Swift.max(start, Int(allTo.min())))
   }
 
   /// Scores of the keys that any lane of a vector sees, in strips, and the largest of each lane.

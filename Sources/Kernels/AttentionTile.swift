@@ -11,6 +11,7 @@ extension Kernels {
     tile.header.pointee.count = Int64(count)
     tile.header.pointee.is_apart = 0
     tile.header.pointee.has_base = 0
+    tile.header.pointee.has_asked = 0
     tile.header.pointee.lanes = Int64((count &+ L.count &- 1) / L.count &* L.count)
     findLanes(tile, firstRow)
     if job.pointee.vector.data == nil {
@@ -90,6 +91,11 @@ extension Kernels {
     tile.header.pointee.all_to = Int64(allTo)
   }
 
+  /// Whether the tile's keys are so many that what it reads and writes beside them may have left the cache.
+  @inline(__always) static func isLong<L: TileLanes>(_ tile: Tile<L>) -> Bool {
+    tile.header.pointee.upper &- tile.header.pointee.lower >= 4 &* Int64(SMXK_KEY_BLOCK)
+  }
+
   /// An operand's rows for the tile's queries, times a factor, turned: (size, lanes).
   @inline(never)
   static func loadColumns<L: TileLanes>(
@@ -104,6 +110,8 @@ extension Kernels {
       var column = 0
       if let even = evenRows(tile, view, lane) {
         while column &+ L.count <= size {
+          // The rows of the next lanes, which may be the next tile's.
+          for l in 0..<(isLong(tile) ? L.count : 0) { I.prefetchAhead(even.start + (column &+ (l &+ L.count) &* even.stride)) }
           transpose(
             L.self, even.start + column, even.stride, to + (column &* tile.lanes &+ lane), tile.lanes,
             times: scale)

@@ -126,7 +126,10 @@ extension Kernels {
   static func areFinite<L: TileLanes>(_: L.Type, _ left: TileLeft, rows: Int, columns: Int) -> Bool {
     // A product with 0 is 0 for a finite number and NaN for any other. Four chains, as one would wait for itself.
     var found = InlineArray<4, L>(repeating: L(0))
-    for r in 0..<rows {
+    // Rows that follow one another are one.
+    let isOne = left.stride == columns &* MemoryLayout<L.Scalar>.stride
+    let columns = isOne ? rows &* columns : columns
+    for r in 0..<(isOne ? 1 : rows) {
       let row = (left.base + r &* left.stride).assumingMemoryBound(to: L.Scalar.self)
       var column = 0
       while column &+ 4 &* L.count <= columns {

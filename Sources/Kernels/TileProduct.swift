@@ -94,16 +94,31 @@ extension Kernels {
   /// Memory that will be needed next, asked for between strips a little at a time, in four places at once: the processor's
   /// own prefetching, which stays within a page, runs ahead in each.
   struct Ahead {
-    private var place: UnsafeRawPointer
+    private var row: UnsafeRawPointer
+    private let stride: Int
+    private let bytes: Int
     private let quarter: Int
+    private let isForWriting: Bool
+    private var column = 0
     private var lines: Int
     private let perStrip: Int
 
-    @inline(__always) init(_ start: UnsafeRawPointer, bytes: Int, strips: Int) {
-      place = start
-      quarter = bytes / 4
-      lines = (quarter &+ 63) / 64
+    /// `rows` rows of so many bytes, `stride` bytes apart.
+    @inline(__always)
+    init(_ start: UnsafeRawPointer, rows: Int, stride: Int, bytes: Int, strips: Int, isForWriting: Bool = false) {
+      let rowsOfQuarter = (rows &+ 3) / 4
+      row = start
+      self.stride = stride
+      self.bytes = bytes
+      quarter = rowsOfQuarter &* stride
+      self.isForWriting = isForWriting
+      lines = rowsOfQuarter &* ((bytes &+ 63) / 64)
       perStrip = (lines &+ strips &- 1) / Swift.max(strips, 1)
+    }
+
+    /// One stretch of memory.
+    @inline(__always) init(_ start: UnsafeRawPointer, bytes: Int, strips: Int) {
+      self.init(start, rows: 4, stride: bytes / 4, bytes: bytes / 4, strips: strips)
     }
 
     /// Nothing.
@@ -112,8 +127,15 @@ extension Kernels {
     @inline(__always) mutating func fetch() {
       let count = Swift.min(perStrip, lines)
       for _ in 0..<count {
-        for part in 0..<4 { I.prefetchAhead(place + part &* quarter) }
-        place += 64
+        for part in 0..<4 {
+          let line = row + (part &* quarter &+ column)
+          if isForWriting { I.prefetchWrite(line) } else { I.prefetchAhead(line) }
+        }
+        column = column &+ 64
+        if column >= bytes {
+          column = 0
+          row += stride
+        }
       }
       lines = lines &- count
     }

@@ -254,12 +254,16 @@ extension Kernels {
     let block = KeyBlock(
       bench, from: from, to: to,
       isFew: tiles == 1 && isFew(only) && to &- from >= L.count && isWhole(only, from, to))
+    var asksAhead = isLong(only)
     for t in 0..<tiles {
       let tile = bench.tile(t)
       if isFast(tile, from: from, to: to) { continue }
       let first = Swift.max(from, Int(tile.header.pointee.lower))
       let last = Swift.min(to, Int(tile.header.pointee.upper))
-      if first < last && seesAny(tile, first, last) { absorb(tile, block, first, last) }
+      if first < last && seesAny(tile, first, last) {
+        absorb(tile, block, first, last, asksAhead: asksAhead)
+        asksAhead = false
+      }
     }
   }
 
@@ -271,14 +275,16 @@ extension Kernels {
 
   /// The keys first..<last into the tile's sums.
   @inline(never)
-  static func absorb<L: TileLanes>(_ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) {
+  static func absorb<L: TileLanes>(
+    _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, asksAhead: Bool
+  ) {
     let bench = tile.bench
     if I.hasWideTiles && L.isSingle {
       if block.isFew && tile.header.pointee.has_base == 0 && absorbFew(tile, block, first, last) { return }
       gather(tile)
       if !isWhole(tile, first, last) && absorbEdge(tile, block, first, last) { return }
     }
-    let shows = computeScores(tile, block, first, last)
+    let shows = computeScores(tile, block, first, last, asksAhead: asksAhead)
     if tile.header.pointee.has_base != 0 || isLarge(L.self, tile.state(SMXK_LARGEST), tile.lanes) {
       rebase(tile, last &- first)
     }
@@ -287,9 +293,12 @@ extension Kernels {
       addShown(tile, block, first, last, shows)
     } else {
       // O is (value size, lanes), P is (keys, lanes).
+      let columns = Int(bench.job.pointee.value_size)
+      var ahead = asksAhead ? block.nextValues(columns: columns, strips: columns / 8) : Ahead()
       product(
         ValueGoal<L>(factor: tile.state(SMXK_FACTOR)), block.values(from: first),
-        rows: Int(bench.job.pointee.value_size), steps: last &- first, bench.scores, tile.sums, lanes: tile.lanes)
+        rows: Int(bench.job.pointee.value_size), steps: last &- first, bench.scores, tile.sums, lanes: tile.lanes,
+        ahead: &ahead)
     }
   }
 }

@@ -11,7 +11,7 @@ extension Kernels {
   /// 0, if the values of hidden ones must not be touched: some value is not finite.
   @inline(never)
   static func computeScores<L: TileLanes>(
-    _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int
+    _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, asksAhead: Bool = false
   ) -> UnsafeMutablePointer<L.Scalar>? {
     let bench = tile.bench
     let job = bench.job
@@ -19,7 +19,9 @@ extension Kernels {
     let largest = tile.state(SMXK_LARGEST)
     fill(L.self, largest, -.infinity, lanes)
     if job.pointee.vector.data == nil {
-      var ahead = askForResults(tile, strips: (last &- first) / 8)
+      var ahead = asksAhead
+        ? block.nextKeys(columns: Int(job.pointee.head_size), strips: (last &- first) / 8)
+        : askForResults(tile, strips: (last &- first) / 8)
       product(
         ScoreGoal<L>(largest: largest), block.keys(from: first), rows: last &- first, steps: Int(job.pointee.head_size),
         tile.query, bench.scores, lanes: lanes, ahead: &ahead)

@@ -45,6 +45,17 @@ extension Kernels {
       TileLeft(base: value.base + (first &- from) &* value.stride, stride: value.stride)
     }
 
+    /// The keys of the next block, if they follow these.
+    @inline(__always) func nextKeys(columns: Int, strips: Int) -> Ahead { next(key, columns, strips) }
+
+    @inline(__always) func nextValues(columns: Int, strips: Int) -> Ahead { next(value, columns, strips) }
+
+    @inline(__always) private func next(_ rows: TileLeft, _ columns: Int, _ strips: Int) -> Ahead {
+      Ahead(
+        rows.base + (to &- from) &* rows.stride, rows: Int(SMXK_KEY_BLOCK), stride: rows.stride,
+        bytes: columns &* MemoryLayout<L.Scalar>.stride, strips: strips)
+    }
+
     /// `found` is the dtype of the rows at the result.
     @inline(never)
     private static func place(

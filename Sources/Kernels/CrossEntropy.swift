@@ -145,13 +145,13 @@ extension Kernels {
       visible = visible &+ length
       let size = MemoryLayout<L.Scalar>.stride
       // Behind the last chunk lies the next row.
-      return sumChunk(Own<L>.self, x + start &* size, length, ahead: length &* size)
+      return sumChunk(Own<L>.self, x + start &* size, length, ahead: chunkSize &* size)
     }
     if I.hasFastPaths && L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW {
       visible = visible &+ length
       return Int(job.pointee.dtype) == SMX_FLOAT16
-        ? sumChunk(Narrow<Float16>.self, x + start &* 2, length, ahead: 2 &* length)
-        : sumChunk(Narrow<BFloat16>.self, x + start &* 2, length, ahead: 2 &* length)
+        ? sumChunk(Narrow<Float16>.self, x + start &* 2, length, ahead: 2 &* chunkSize)
+        : sumChunk(Narrow<BFloat16>.self, x + start &* 2, length, ahead: 2 &* chunkSize)
     }
     let elements = elements(L.self, length, scratch)
     visible = visible &+ Int(gather(L.self, job, row, elements, start, scratch))

@@ -118,7 +118,7 @@ extension Kernels {
       // Of the next chunk a line of each quarter: the processor's own prefetching runs ahead in each of them.
       let line = i &* F.size / 4
       for quarter in 0..<4 where F.size &* L.count == 64 || quarter & 2 == line >> 4 & 2 {
-        I.prefetchRead(p + (ahead &+ quarter &* (ahead / 4) &+ line & ~63))
+        I.prefetchRead(p + (ahead &+ quarter &* (length &* F.size / 4) &+ line & ~63))
       }
       let e = wide(ByPower.self, Pair(Pair(F.load(p, i), F.load(p, j)), Pair(F.load(p, k), F.load(p, l))))
       sum.add(e.a.a)

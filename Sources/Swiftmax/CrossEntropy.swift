@@ -71,11 +71,6 @@ private func crossEntropy(
 
 // -- rows among threads ----------------------------------------------------------------------------------
 
-/// Elements of one task, and below which a call stays on its thread (Run.swift measured both).
-private let taskElements: Int64 = 32768
-private let parallelThreshold: Int64 = 4096
-private let wakingThreshold: Int64 = 65536
-
 private func run(_ call: UnsafeMutablePointer<Call>) {
   let rows = call.pointee.rows
   if rows == 0 { return }
@@ -113,27 +108,23 @@ private struct Rows {
     UnsafePointer<smxk_cross_entropy>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>
   ) -> Void
   let first: Int64
-  let count: Int64
-  let perTask: Int64
+  let portions: Portions
 }
 
 private func runRows(_ call: UnsafeMutablePointer<Call>, first: Int64, count: Int64) {
   let kernels = call.pointee.machine.kernels.pointee
   let isWide = Int(call.pointee.job.logits.dtype) == SMX_FLOAT64
-  let cols = max(call.pointee.job.logits.cols, 1)
-  let elements = count &* cols
-  let threads = elements < parallelThreshold ? 1 : call.pointee.machine.threads
+  let portions = Portions(count, each: call.pointee.job.logits.cols, on: call.pointee.machine)
   call.pointee.job.first = first
   withUnsafePointer(to: &call.pointee.job) { job in
     var rows = Rows(
-      job: job, kernel: isWide ? kernels.cross_entropy_f64 : kernels.cross_entropy_f32, first: first, count: count,
-      perTask: max(1, min(taskElements, elements / Int64(threads)) / cols))
+      job: job, kernel: isWide ? kernels.cross_entropy_f64 : kernels.cross_entropy_f32, first: first, portions: portions)
     smxk_parallel(
-      threads, (count + rows.perTask - 1) / rows.perTask, elements < wakingThreshold ? 1 : 0,
+      portions.threads, portions.tasks, portions.isSmall,
       { context, index, scratch in
         let rows = context.assumingMemoryBound(to: Rows.self).pointee
-        let from = index &* rows.perTask
-        rows.kernel(rows.job, rows.first + from, min(rows.perTask, rows.count - from), scratch)
+        let from = rows.portions.first(index)
+        rows.kernel(rows.job, rows.first + from, rows.portions.end(index) - from, scratch)
       }, &rows)
   }
 }

@@ -18,7 +18,7 @@ private let taskElements: Int64 = 32768
 
 /// Rows of a task where there are as many for each thread: a row asks for the next one's lines, which the next task's
 /// thread would have to ask for again (logsumexp of 2048 × 32000 on two threads, one row a task: 23.6 ms; eight: 15.4).
-private let rowsInSequence: Int64 = 8
+private let rowsInSequence: Int64 = 32
 
 func run(_ job: inout smxk_job, on machine: Machine) {
   guard job.rows > 0 else { return }
@@ -63,7 +63,8 @@ struct Portions {
     let elements = items &* max(each, 1)
     self.items = items
     threads = elements < parallelThreshold ? 1 : machine.threads
-    itemsPerTask = max(1, min(taskElements, elements / Int64(threads)) / max(each, 1))
+    itemsPerTask = max(
+      1, min(taskElements, elements / Int64(threads)) / max(each, 1), min(rowsInSequence, items / (4 * Int64(threads))))
     isSmall = elements < wakingThreshold ? 1 : 0
   }
 

@@ -134,28 +134,29 @@ extension Kernels {
 
   // -- the sum ---------------------------------------------------------------------------------------
 
-  /// One chunk of the row, where it lies or gathered.
+  /// One chunk of the row, where it lies or gathered; `next` is how long the one behind it is.
   @inline(__always)
   static func sumChunk<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ start: Int, _ length: Int,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>, _ visible: inout Int
+    _ scratch: UnsafeMutablePointer<smxk_scratch>, _ visible: inout Int, _ known: inout L.Scalar, next: Int
   ) -> ChunkSum {
     let x = UnsafeRawPointer(row.pointee.x!)
     if job.pointee.direct == SMXK_DIRECT_PLAIN {
       visible = visible &+ length
-      let size = MemoryLayout<L.Scalar>.stride
-      // Behind the last chunk lies the next row.
-      return sumChunk(Own<L>.self, x + start &* size, length, ahead: chunkSize &* size)
+      return sumChunk(Own<L>.self, x + start &* MemoryLayout<L.Scalar>.stride, length, &known, next: next)
     }
     if I.hasFastPaths && L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW {
       visible = visible &+ length
-      return Int(job.pointee.dtype) == SMX_FLOAT16
-        ? sumChunk(Narrow<Float16>.self, x + start &* 2, length, ahead: 2 &* chunkSize)
-        : sumChunk(Narrow<BFloat16>.self, x + start &* 2, length, ahead: 2 &* chunkSize)
+      var maximum = Float(Double(known))
+      let sum = Int(job.pointee.dtype) == SMX_FLOAT16
+        ? sumChunk(Narrow<Float16>.self, x + start &* 2, length, &maximum, next: next)
+        : sumChunk(Narrow<BFloat16>.self, x + start &* 2, length, &maximum, next: next)
+      known = L.Scalar(maximum)
+      return sum
     }
     let elements = elements(L.self, length, scratch)
     visible = visible &+ Int(gather(L.self, job, row, elements, start, scratch))
-    return sumChunk(Own<L>.self, UnsafeRawPointer(elements.high), length, ahead: 0)
+    return sumChunk(Own<L>.self, UnsafeRawPointer(elements.high), length, &known, next: 0)
   }
 
   /// Room for a chunk's elements.
@@ -176,11 +177,13 @@ extension Kernels {
     let logits = smxk_logits_of(job)
     let cols = Int(logits.pointee.cols)
     var found = RowSum()
+    var known = L.Scalar.nan
     var start = 0
     while start < cols {
       let length = Swift.min(chunkSize, cols &- start)
+      let next = Swift.min(chunkSize, cols &- start &- length)
       var visible = 0
-      let chunk = sumChunk(L.self, logits, row, start, length, scratch, &visible)
+      let chunk = sumChunk(L.self, logits, row, start, length, scratch, &visible, &known, next: next)
       if visible > 0 {
         found.add(L.self, chunk)
         found.visible = found.visible &+ visible

@@ -84,25 +84,33 @@ extension Kernels {
     var sum: Sum
   }
 
-  /// `length` elements at p; the lines at p + ahead are asked for on the way.
+  /// The chunk of `length` elements at p, and behind it the row's next one, of `next` elements. Its maximum may be known from
+  /// the chunk before, else it is NaN; afterwards it is that of the next chunk.
   @inline(never)
-  static func sumChunk<F: Format>(_: F.Type, _ p: UnsafeRawPointer, _ length: Int, ahead: Int) -> ChunkSum {
+  static func sumChunk<F: Format>(
+    _: F.Type, _ p: UnsafeRawPointer, _ length: Int, _ known: inout F.L.Scalar, next: Int
+  ) -> ChunkSum {
     typealias L = F.L
-    let maximum = maximum(F.self, p, 0, length)
+    let maximum = known.isNaN ? maximum(F.self, p, 0, length) : known
+    known = .nan
     guard maximum.magnitude < L.plainLimit else {
       return ChunkSum(maximum: Double(maximum), sum: Sum(high: hasNaN(F.self, p, length) ? .nan : 0, low: 0))
     }
     let exp = SumExp<L>(maximum: L(maximum))
     if I.scalesByPowers && maximum.magnitude < L.powerLimit {
-      let sum = sum(F.self, Yes.self, exp, p, length, ahead: ahead)
+      let sum = sum(F.self, Yes.self, exp, p, length, &known, next: next)
       if sum.high - sum.high == 0 { return ChunkSum(maximum: Double(maximum), sum: sum) }
     }
-    return ChunkSum(maximum: Double(maximum), sum: sum(F.self, No.self, exp, p, length, ahead: ahead))
+    return ChunkSum(maximum: Double(maximum), sum: sum(F.self, No.self, exp, p, length, &known, next: next))
   }
 
+  /// The sum, and the next chunk's maximum on the way: looked for before that chunk's turn, it would wait for memory with
+  /// nothing else to do. The lines of the chunk after that are asked for (2048 × 32000 on two threads, in times of reading: 1.33
+  /// with one chunk at a time, 1.20 so).
   @inline(__always)
   static func sum<F: Format, ByPower: Choice>(
-    _: F.Type, _: ByPower.Type, _ exp: SumExp<F.L>, _ p: UnsafeRawPointer, _ length: Int, ahead: Int
+    _: F.Type, _: ByPower.Type, _ exp: SumExp<F.L>, _ p: UnsafeRawPointer, _ length: Int, _ nextMaximum: inout F.L.Scalar,
+    next: Int
   ) -> Sum {
     typealias L = F.L
     let wide = exp.widened()
@@ -110,22 +118,34 @@ extension Kernels {
     let lowest = ByPower.isTrue ? L.Scalar(-4096) : -L.Scalar.infinity
     // Order is part of the contract: lane l takes elements l, l + L.count, …
     var sum = Accumulator<L>()
+    let following = p + chunkSize &* F.size
+    let ahead = following + chunkSize &* F.size
+    let quarter = length &* F.size / 4
+    var highest = Pair(Pair(L(-.infinity), L(-.infinity)), Pair(L(-.infinity), L(-.infinity)))
+    @inline(__always) func four(_ p: UnsafeRawPointer, _ i: Int) -> Pair<Pair<L>> {
+      Pair(
+        Pair(F.load(p, i), F.load(p, i &+ L.count)), Pair(F.load(p, i &+ 2 &* L.count), F.load(p, i &+ 3 &* L.count)))
+    }
     var i = 0
     while I.interleaves && i &+ 4 &* L.count <= length {
-      let j = i &+ L.count
-      let k = j &+ L.count
-      let l = k &+ L.count
-      // Of the next chunk a line of each quarter: the processor's own prefetching runs ahead in each of them.
+      // A line of each quarter: the processor's own prefetching runs ahead in each of them.
       let line = i &* F.size / 4
-      for quarter in 0..<4 where F.size &* L.count == 64 || quarter & 2 == line >> 4 & 2 {
-        I.prefetchRead(p + (ahead &+ quarter &* (length &* F.size / 4) &+ line & ~63))
+      for part in 0..<4 where F.size &* L.count == 64 || part & 2 == line >> 4 & 2 {
+        I.prefetchRead(ahead + (part &* quarter &+ line & ~63))
       }
-      let e = wide(ByPower.self, Pair(Pair(F.load(p, i), F.load(p, j)), Pair(F.load(p, k), F.load(p, l))))
+      let x = four(p, i)
+      if i &+ 4 &* L.count <= next { highest = Pair<Pair<L>>.max(four(following, i), highest) }
+      let e = wide(ByPower.self, x)
       sum.add(e.a.a)
       sum.add(e.a.b)
       sum.add(e.b.a)
       sum.add(e.b.b)
-      i = l &+ L.count
+      i = i &+ 4 &* L.count
+    }
+    if next > 0 {
+      let seen = Swift.min(i, next / (4 &* L.count) &* (4 &* L.count))
+      let rest = L(maximum(F.self, following + seen &* F.size, 0, next &- seen))
+      nextMaximum = L.max(L(highest.largest()), rest)[0]
     }
     // One body for whole and partial vectors: its code is large.
     while i < length {

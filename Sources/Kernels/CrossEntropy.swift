@@ -240,20 +240,22 @@ extension Kernels {
       let r = exp.rest(exponent(m), m)
       let rest = Double(r[0])
       let term = rest.fma(rest.fma(Double(r.expTail()[0]), 1), 1)
-      return log1p(Sum(high: (t.high + t.low) / term, low: 0))
+      // At least 2^-5, or the row is rough: 1 + t has all the digits that a float32 needs.
+      return Sum(high: logOfSingle(1 + (t.high + t.low) / term), low: 0)
     }
     return log1p(t.divided(by: Top<L>(plain: m).ofRow.exact))
   }
 
   /// Whether the sum's rounding could be seen (Log.swift explains both; here terms carry 1.45 · 2^-24 of the
-  /// others' share, which half an ulp of `larger`, at least 2^-25 of it, must hold).
+  /// others' share t/(1 + t), which half an ulp of `larger`, 2^-24 of the power of two below it, must hold).
   @inline(__always)
   static func isRough(maximum: Double, _ relative: Double, _ lse: Double) -> Bool {
     // log(1 + 2^-5)
     if relative < 0x1.f829b0e783300p-6 { return true }
     let larger = Swift.max(maximum.magnitude, lse.magnitude)
-    // The share t/(1 + t) is below 1, and below relative.
-    return larger < 3 * Swift.min(relative, 1)
+    let binade = Double(bitPattern: larger.bitPattern & 0x7ff0_0000_0000_0000)
+    // The share is below 1, and below relative.
+    return binade < 1.5 * Swift.min(relative, 1)
   }
 
   /// The row's stages (Softmax.swift) from one of them on, up to the logarithm.

@@ -147,12 +147,12 @@ extension Kernels {
     } else if I.hasFastPaths && form == SMXK_PLAIN {
       let exp = PlainExp<L>(maximum: L(L.Scalar(row.pointee.maximum)))
       let p = elements.high
-      let beside = Beside(row: p, lines: p)
+      let beside = Beside(row: p, ahead: p, lines: p)
       total = terms != nil
         ? sumPlain(
-          Own<L>.self, Yes.self, No.self, p, elements.from, elements.to, exp, terms!, beside).sum
+          Own<L>.self, Yes.self, No.self, No.self, p, elements.from, elements.to, exp, terms!, beside).sum
         : sumPlain(
-          Own<L>.self, No.self, No.self, p, elements.from, elements.to, exp, p, beside).sum
+          Own<L>.self, No.self, No.self, No.self, p, elements.from, elements.to, exp, p, beside).sum
     } else {
       let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
       let scaled = scaledExp(L.self, row)

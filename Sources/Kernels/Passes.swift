@@ -89,8 +89,10 @@ extension Kernels {
 
   /// Memory that a pass meets on its way: element i of it together with element i of the row.
   struct Beside {
-    /// A later row: its maximum is found if Measures, and otherwise its lines are asked for.
+    /// A later row, whose maximum is found if Measures.
     let row: UnsafeRawPointer
+    /// A still later one, whose lines are asked for if Asks.
+    let ahead: UnsafeRawPointer
     /// Lines that are asked for: the hardware's own prefetching stops at the end of a page.
     let lines: UnsafeRawPointer
   }
@@ -101,8 +103,8 @@ extension Kernels {
   /// Arithmetic is the limit here and loads are free, so if Measures the maximum of another row is found on
   /// the way.
   @inline(__always)
-  static func sumPlain<F: Format, Keeps: Choice, Measures: Choice>(
-    _: F.Type, _: Keeps.Type, _: Measures.Type, _ p: UnsafeRawPointer, _ from: Int, _ to: Int,
+  static func sumPlain<F: Format, Keeps: Choice, Measures: Choice, Asks: Choice>(
+    _: F.Type, _: Keeps.Type, _: Measures.Type, _: Asks.Type, _ p: UnsafeRawPointer, _ from: Int, _ to: Int,
     _ exp: PlainExp<F.L>, _ terms: UnsafeMutablePointer<F.L.Scalar>, _ beside: Beside
   ) -> Swept<F.L> {
     typealias L = F.L
@@ -116,7 +118,8 @@ extension Kernels {
       ? (L.count &- toBoundary(F.self, p)) & (L.count &- 1) : 0
     let p = p - turn &* F.size
     let terms = terms - turn
-    let beside = Beside(row: beside.row - turn &* F.size, lines: beside.lines - turn &* F.size)
+    let turned = turn &* F.size
+    let beside = Beside(row: beside.row - turned, ahead: beside.ahead - turned, lines: beside.lines - turned)
     let from = from &+ turn
     let to = to &+ turn
     var i = from & ~(L.count &- 1)
@@ -141,12 +144,9 @@ extension Kernels {
         let at = i &+ vector &* L.count
         // Two narrow vectors share a line.
         if F.size &* L.count == 64 || vector & 1 == 0 { I.prefetchWrite(beside.lines + at &* F.size) }
-        if Measures.isTrue {
-          highest = L.max(F.load(beside.row, at), highest)
-        } else {
-          // One line in each quarter of the stretch: the processor's own prefetching runs ahead in all of them.
-          I.prefetchRead(beside.row + (vector &* quarter &+ i &* F.size / 4))
-        }
+        if Measures.isTrue { highest = L.max(F.load(beside.row, at), highest) }
+        // One line in each quarter of the stretch: the processor's own prefetching runs ahead in all of them.
+        if Asks.isTrue { I.prefetchRead(beside.ahead + (vector &* quarter &+ i &* F.size / 4)) }
       }
       sum.add(four.part { $0.a.a }, rounded: e.a.a)
       sum.add(four.part { $0.a.b }, rounded: e.a.b)

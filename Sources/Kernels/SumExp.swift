@@ -143,9 +143,11 @@ extension Kernels {
       i = i &+ 4 &* L.count
     }
     if next > 0 {
+      nextMaximum = highest.largest()
       let seen = Swift.min(i, next / (4 &* L.count) &* (4 &* L.count))
-      let rest = L(maximum(F.self, following + seen &* F.size, 0, next &- seen))
-      nextMaximum = L.max(L(highest.largest()), rest)[0]
+      if seen < next {
+        nextMaximum = Swift.max(nextMaximum, maximum(F.self, following + seen &* F.size, 0, next &- seen))
+      }
     }
     // One body for whole and partial vectors: its code is large.
     while i < length {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The two figures of docs/attention.md: the tiles of both products, and what causal blocks cost.
 
-The second one follows the arithmetic of Sources/Kernels (interval, findLanes, visit, absorb) for
+The second one follows the arithmetic of Sources/Kernels (interval, findLanes, visit, absorbEdge) for
 tiles of 48 queries and blocks of 64 keys, and prints how many scores are computed.
 
 Usage: python3 scripts/attention_figures.py [FOLDER]     (docs, where none is given)
@@ -101,9 +101,16 @@ def causal(panel, queries, keys):
         for start in range(0, keys, BLOCK):
             last = min(start + BLOCK, keys, upper)
             if last > start:
-                hides = last > all_to
-                box(panel, start, first, last - start, LANES, PARTIAL if hides else WHOLE, "none")
-                computed += (last - start) * len(ends)
+                if last <= all_to:
+                    box(panel, start, first, last - start, LANES, WHOLE, "none")
+                    computed += (last - start) * len(ends)
+                    continue
+                # A vector of queries takes its own keys; scores in strips of eight.
+                for lane in range(0, len(ends), VECTOR):
+                    vector = ends[lane : lane + VECTOR]
+                    keys_seen = max(0, min(last, max(vector)) - start)
+                    box(panel, start, first + lane, keys_seen, len(vector), PARTIAL, "none")
+                    computed += min(-(-keys_seen // STRIP) * STRIP, last - start) * len(vector)
     panel.hlines(range(0, queries + 1, LANES), 0, keys, color="#888888", lw=0.8)
     panel.vlines(range(0, keys + 1, BLOCK), 0, queries, color="#888888", lw=0.8)
     offset = keys - queries

@@ -30,7 +30,9 @@ let built = instructionSets.filter { $0.architecture == architecture }
 /// Embedded Swift: no runtime, no metadata; a generic left unspecialised is a compile error.
 let embedded: [SwiftSetting] = [
   .enableExperimentalFeature("Embedded"), .enableExperimentalFeature("Extern"),
-  // One section a function, so that the linker can leave out what is not called.
+  // One section a function, so that the linker can leave out what is not called. And no hash of the module, which
+  // changes with the folder that it is built in.
+  .unsafeFlags(["-Xfrontend", "-disable-incremental-llvm-codegen"]),
   .unsafeFlags(["-wmo", "-Xfrontend", "-disable-stack-protector", "-Xfrontend", "-function-sections"]),
 ]
 let ordinary: [SwiftSetting] = [.enableExperimentalFeature("Extern"), .unsafeFlags(["-O"])]

@@ -53,7 +53,9 @@ extension Kernels {
     let last = Int(tile.header.pointee.count) &- 1
     if tile.header.pointee.has_asked != 0 || view.data == nil || !isLong(tile) { return Ahead() }
     tile.header.pointee.has_asked = 1
-    guard tile.places(SMXK_HEAD)[0] == tile.places(SMXK_HEAD)[last] else { return Ahead() }
+    // A row's numbers side by side, and the rows evenly spaced.
+    guard view.column > 0 && view.column <= 8, tile.places(SMXK_HEAD)[0] == tile.places(SMXK_HEAD)[last]
+    else { return Ahead() }
     return Ahead(
       address(view, tile.bench.batch, tile, 0), rows: last &+ 1, stride: Int(view.row),
       bytes: Int(tile.bench.job.pointee.value_size) &* Int(view.column), strips: strips, isForWriting: true)

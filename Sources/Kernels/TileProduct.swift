@@ -112,8 +112,8 @@ extension Kernels {
       self.bytes = bytes
       quarter = rowsOfQuarter &* stride
       self.isForWriting = isForWriting
-      lines = rowsOfQuarter &* ((bytes &+ 63) / 64)
-      perStrip = (lines &+ strips &- 1) / Swift.max(strips, 1)
+      lines = rowsOfQuarter &* ((Swift.max(bytes, 0) &+ 63) / 64)
+      perStrip = lines / Swift.max(strips, 1) &+ 1
     }
 
     /// One stretch of memory.

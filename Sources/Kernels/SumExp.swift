@@ -105,8 +105,8 @@ extension Kernels {
   }
 
   /// The sum, and the next chunk's maximum on the way: looked for before that chunk's turn, it would wait for memory with
-  /// nothing else to do. The lines of the chunk after that are asked for (2048 × 32000 on two threads, in times of reading: 1.33
-  /// with one chunk at a time, 1.20 so).
+  /// nothing else to do. The lines of the chunk after that are asked for (2048 × 32000, side by side with a build that takes one
+  /// chunk at a time: 7 % less time on one thread, 2 to 3 % on two).
   @inline(__always)
   static func sum<F: Format, ByPower: Choice>(
     _: F.Type, _: ByPower.Type, _ exp: SumExp<F.L>, _ p: UnsafeRawPointer, _ length: Int, _ nextMaximum: inout F.L.Scalar,

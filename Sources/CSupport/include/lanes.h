@@ -284,8 +284,8 @@ SMXK_INLINE void smxk_store_part_f64(double *p, int64_t from, int64_t to, smxk_f
 SMXK_INLINE void smxk_prefetch_read(const void *p) { __builtin_prefetch(p, 0, 3); }
 /* Into the second-level cache. */
 SMXK_INLINE void smxk_prefetch_ahead(const void *p) { __builtin_prefetch(p, 0, 2); }
-/* On x86-64 the same instruction as for reading: PREFETCHW, which x86-64-v4 does not promise, was 0 to 2 % slower (softmax and its gradient, 512 × 1024 and
- * 4096 × 4096, one thread and two). */
+/* On x86-64 the same instruction as for reading: PREFETCHW, which x86-64-v4 does not promise, was 0 to 2 % slower (softmax
+ * and its gradient, 512 × 1024 and 4096 × 4096, one thread and two). */
 SMXK_INLINE void smxk_prefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
 
 /* -- bfloat16: the upper half of a float32 ------------------------------------------------------ */

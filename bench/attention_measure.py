@@ -15,27 +15,20 @@ import itertools
 import json
 import os
 import sys
-import time
 
 from bench.measure import (
-    PAUSE,
-    PAUSE_AFTER_OPENMP,
     ROUNDS,
     SLOW,
     SLOW_ROUNDS,
     TURN,
     Call,
     once,
+    rest,
 )
 
 # A contestant this many times slower than the fastest peer after two rounds does not become the
 # fastest: it keeps what it has. Swiftmax always runs all rounds.
 OUT_OF_REACH = 1.5
-
-
-def rest(before: str = "torch") -> None:
-    """Lets the workers of the contestant that ran before fall asleep."""
-    time.sleep(PAUSE_AFTER_OPENMP if "torch" in before else PAUSE)
 
 
 def race(contestants: dict[str, Call]) -> dict[str, float]:
@@ -48,15 +41,13 @@ def race(contestants: dict[str, Call]) -> dict[str, float]:
             best[name] = min(best[name], once(call, 1), once(call, 1))
         repeats[name] = max(1, min(20_000, int(TURN / best[name])))
     peers = [name for name in contestants if not name.startswith("swiftmax")]
-    before = ""
     for turn in range(ROUNDS):
         reach = OUT_OF_REACH * min((best[name] for name in peers), default=0.0)
         for name, call in contestants.items():
             is_hopeless = turn >= 2 and name in peers and best[name] > reach
             if is_hopeless or (turn >= SLOW_ROUNDS and best[name] > SLOW):
                 continue
-            rest(before)
-            before = name
+            rest()
             call()
             best[name] = min(best[name], once(call, repeats[name]))
     return best

@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# A turn begins with a pause and an untimed call: the idle workers of one library must not spin
-# into the turn of the next. OpenMP's (torch) do so for 300 000 pause instructions, about 20 ms.
-PAUSE = 0.004
-PAUSE_AFTER_OPENMP = 0.025
+# A turn begins with a pause and an untimed call: the idle workers of one library must not spin into
+# the turn of the next, on its CPUs. OpenMP's (torch) spin for 10 to 20 ms after a call,
+# onnxruntime's for 60. The pause lasts until a step of it costs the process next to nothing.
+STEP = 0.004
+QUIET = 0.1
+LONGEST_PAUSE = 0.25
 # A turn lasts about this long, by repeating calls: long enough for threads and caches to settle.
 TURN = 0.012
 ROUNDS = 15
@@ -29,6 +31,15 @@ SLOW = 0.03
 SLOW_ROUNDS = 6
 
 Call = Callable[[], Any]
+
+
+def rest() -> None:
+    """Lets the workers of the contestant that ran before fall asleep."""
+    for _ in range(round(LONGEST_PAUSE / STEP)):
+        used = time.process_time()
+        time.sleep(STEP)
+        if time.process_time() - used < QUIET * STEP:
+            return
 
 
 def once(call: Call, repeats: int) -> float:
@@ -45,17 +56,16 @@ def race(contestants: dict[str, Call]) -> dict[str, float]:
     """The best time of each in seconds, all in turn within each round."""
     repeats, best = {}, {}
     for name, call in contestants.items():
+        rest()
         call()
         first = min(once(call, 1) for _ in range(3))
         repeats[name] = max(1, min(20_000, int(TURN / first)))
         best[name] = first
-    before = ""
     for turn in range(ROUNDS):
         for name, call in contestants.items():
             if turn >= SLOW_ROUNDS and best[name] > SLOW:
                 continue
-            time.sleep(PAUSE_AFTER_OPENMP if "torch" in before else PAUSE)
-            before = name
+            rest()
             call()
             best[name] = min(best[name], once(call, repeats[name]))
     return best

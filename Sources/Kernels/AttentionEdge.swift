@@ -7,9 +7,8 @@
 //     lanes 32…47     ████████████████████████◣
 //
 // Scores are computed three, two or one vectors wide, as the keys ask for; values a vector at a time, sixteen columns; and
-// only the keys along the slope are masked. What is left out would have added exact
-// zeros, so the bits are those of a whole block's operations. On one thread, causal L1024 D64 and a window of 256: see
-// docs/attention.md.
+// only the keys along the slope are masked. What is left out would have added exact zeros, so the bits are those of a whole
+// block's operations. What it gains: docs/attention.md.
 
 import CSupport
 

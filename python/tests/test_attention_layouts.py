@@ -64,6 +64,15 @@ def test_layouts_of_out(layout, dtype):
     assert_same_bits(out, smx.attention(*case, causal=True), "seed 50")
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_out_beside_many_keys(layout):
+    """From four blocks of keys on, lines of results are asked for ahead, if they lie in rows."""
+    case = [sample((1, 2, n, 24), seed=57 + i) for i, n in enumerate((70, 320, 320))]
+    out = LAYOUTS[layout](np.ones((1, 2, 70, 24), np.float32))
+    smx.attention(*case, out=out)
+    assert_same_bits(out, smx.attention(*case), "seeds 57 to 59")
+
+
 def test_places_around_a_view_of_out_are_not_written():
     case = tensors(51)
     large = np.full((BATCH, HEADS, LQ + 9, VALUE_SIZE + 5), 7, np.float32)

@@ -262,7 +262,7 @@ ERRORS = [
     (ValueError, {"z_loss": -1.0}, "z_loss"),
     (ValueError, {"grad_scale": INF}, "grad_scale"),
     (TypeError, {"z_loss": "1"}, "z_loss must be a real number"),
-    (TypeError, {"ignore_index": 1.0}, "float"),
+    (TypeError, {"ignore_index": 1.0}, "ignore_index must be an integer"),
     (TypeError, {"targets": np.zeros(4)}, "targets has dtype float64.*integers"),
     (TypeError, {"targets": [True] * 4}, "targets has dtype bool"),
     (TypeError, {"hidden": np.ones((4, 3), complex)}, "hidden has dtype complex128"),

@@ -207,6 +207,27 @@ def test_short_rows_within_2_ulp(values, data):
     assert abs(mpmath.mpf(float(loss)) - exact) <= 2 * float(np.spacing(np.float32(exact)))
 
 
+@pytest.mark.parametrize("classes", [2, 3, 10, 33, 64])
+def test_few_classes_within_bounds(classes):
+    """Many rows whose lse is near zero, where the rounding of their sum could show."""
+    rng = np.random.default_rng(13)
+    rows = 40_000
+    spread = 10 ** rng.uniform(-1.5, 0.8, (rows, 1))
+    offset = rng.uniform(-np.log(classes), 1, (rows, 1))
+    x = (rng.standard_normal((rows, classes)) * spread + offset).astype(np.float32)
+    targets = rng.integers(0, classes, rows)
+    loss, lse = smx.cross_entropy(x, targets, reduction="none", return_lse=True)
+    # By the definition in float64, which has 29 bits more.
+    wide = np.sort(x.astype(np.float64))
+    top = wide[:, -1]
+    relative = np.log1p(np.exp(wide[:, :-1] - top[:, None]).sum(1))
+    exact = relative + (top - x[np.arange(rows), targets].astype(np.float64))
+    ulp = np.spacing(exact.astype(np.float32))
+    assert (np.abs(loss - exact) / ulp).max() <= 2, "seed 13"
+    ulp = np.spacing(np.maximum(np.abs(top + relative), np.abs(top)).astype(np.float32))
+    assert (np.abs(lse - (top + relative)) / ulp).max() <= 1, "seed 13"
+
+
 def test_gradient_of_a_certain_class_does_not_cancel():
     for gap in (1.0, 5.0, 15.0, 40.0, 80.0):
         row = np.array([gap, 0, -1], np.float32)

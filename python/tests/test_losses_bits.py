@@ -142,6 +142,10 @@ WRONG = [
     (TypeError, "grad has dtype", {"out": np.zeros((3, 4))}),
     (TypeError, "out must be a NumPy array", {"out": [0]}),
     (ValueError, "ignore_index", {"targets": np.ones((3, 4), np.float32), "ignore_index": 2}),
+    (TypeError, "ignore_index must be an integer", {"ignore_index": 1.0}),
+    (ValueError, "ignore_index is 9223372036854775808", {"ignore_index": 2**63}),
+    (ValueError, "targets holds 18446744073709551615", {"targets": np.full(3, 2**64 - 1, "u8")}),
+    (TypeError, "swiftmax.Mask", {"mask": smx.Mask.causal()}),
     (TypeError, "logits has dtype", {"logits": np.zeros((3, 4), complex)}),
 ]
 

@@ -99,6 +99,23 @@ def _mask_parts(mask, shape, of):
     return array, ()
 
 
+def as_boolean_mask(mask):
+    """mask= of functions that know of classes alone; None stays None."""
+    if mask is None:
+        return None
+    if isinstance(mask, Mask):
+        raise TypeError(
+            "mask must be a boolean array (True takes part); a swiftmax.Mask speaks of queries and "
+            "keys, not of classes"
+        )
+    array = _as_array(mask, "mask")
+    if array.dtype.kind != "b":
+        raise TypeError(
+            f"mask has dtype {array.dtype}, but must be a boolean array (True takes part)"
+        )
+    return array
+
+
 def as_structure(shape, mask, causal, query_offset, window, key_lengths, query_lengths,
                  segment_ids):
     """The parts, as of `as_mask`, of all arguments of attention that mask scores of this shape."""
@@ -166,12 +183,37 @@ def shares_memory(a, b):
         return True
 
 
+def as_integer(value, name):
+    """A Python int; a float is refused, even a whole one."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, but is {value!r}") from None
+
+
+def as_int64(value, name):
+    """An integer that an int64 can hold."""
+    number = as_integer(value, name)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{name} is {number}, which is more than an int64 can be")
+    return number
+
+
+def as_int64s(value, name):
+    """An array of int32 or int64, other integers as int64."""
+    array = _as_array(value, name)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} has dtype {array.dtype}, but must have integers")
+    if array.dtype == np.int32 or array.dtype == np.int64:
+        return array
+    if array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} holds {array.max()}, which is more than an int64 can be")
+    return array.astype(np.int64)
+
+
 def as_axis(axis):
     """An axis as an int32, the library judging its range."""
-    try:
-        axis = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an integer, but is {axis!r}") from None
+    axis = as_integer(axis, "axis")
     if not -(2**31) <= axis < 2**31:
         raise ValueError(f"axis {axis} is out of range")
     return axis

@@ -3,12 +3,11 @@ has the call.
 """
 
 import math
-import operator
 
 import numpy as np
 
 from swiftmax import _core
-from swiftmax._arguments import _as_array, as_float
+from swiftmax._arguments import as_float, as_int64, as_int64s
 
 _REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
 
@@ -18,24 +17,6 @@ def _beside(value, hidden, name):
     if isinstance(value, np.ndarray) and value.dtype.kind not in "biuO":
         return as_float(value, name)
     return as_float(value, name).astype(hidden.dtype)
-
-
-def _as_integers(value, name):
-    array = _as_array(value, name)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} has dtype {array.dtype}, but must have integers")
-    if array.dtype == np.int32 or array.dtype == np.int64:
-        return array
-    if array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} holds {array.max()}, which is more than an int64 can be")
-    return array.astype(np.int64)
-
-
-def _as_int64(value, name):
-    number = operator.index(value)
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f"{name} is {number}, which is more than an int64 can be")
-    return number
 
 
 def linear_cross_entropy(
@@ -161,7 +142,7 @@ def linear_cross_entropy(
     weight = _beside(weight, hidden, "weight")
     if bias is not None:
         bias = _beside(bias, hidden, "bias")
-    targets = _as_integers(targets, "targets")
+    targets = as_int64s(targets, "targets")
     leading = hidden.shape[:-1]
     if hidden.ndim == 0:
         raise ValueError("hidden must have an axis of columns, but has shape ()")
@@ -188,7 +169,7 @@ def linear_cross_entropy(
             d_hidden = d_weight = d_bias = None
     _core._linear_cross_entropy(
         hidden.reshape(tokens, columns), weight, targets.reshape(tokens), bias, loss, lse, d_hidden,
-        d_weight, d_bias, _REDUCTIONS[reduction], _as_int64(ignore_index, "ignore_index"),
+        d_weight, d_bias, _REDUCTIONS[reduction], as_int64(ignore_index, "ignore_index"),
         label_smoothing, z_loss, grad_scale,
     )
     # [()] makes a scalar of an array without axes.

@@ -4,12 +4,18 @@ The C module takes arrays of the right kinds by position; here their kinds, shap
 sorted out. Shapes, axes and values are the library's to judge.
 """
 
-import operator
-
 import numpy as np
 
 from swiftmax import _core
-from swiftmax._arguments import _as_array, as_axis, as_float, as_wide
+from swiftmax._arguments import (
+    _as_array,
+    as_axis,
+    as_boolean_mask,
+    as_float,
+    as_int64,
+    as_int64s,
+    as_wide,
+)
 
 _REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
 
@@ -237,11 +243,7 @@ def _targets(given, x):
         return targets if targets.dtype == x.dtype else as_wide(targets, "targets", _is_wide(x))
     # An empty list is float64 to NumPy, but has no probabilities.
     if kind in "iu":
-        if targets.dtype.itemsize in (4, 8) and kind == "i":
-            return targets
-        if targets.dtype == np.uint64 and targets.size and targets.max() > np.iinfo(np.int64).max:
-            raise ValueError("targets holds numbers beyond int64")
-        return targets.astype(np.int64)
+        return as_int64s(targets, "targets")
     raise TypeError(
         f"targets has dtype {targets.dtype}, but must have integers for classes or floats for "
         "probabilities"
@@ -278,30 +280,20 @@ def _run(
     # To the library 0 is the default.
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, but is {temperature}")
-    try:
-        ignore_index = operator.index(ignore_index)
-    except TypeError:
-        raise TypeError(f"ignore_index must be an integer, but is {ignore_index!r}") from None
-    if not -(2**63) <= ignore_index < 2**63:
-        raise ValueError(f"ignore_index is {ignore_index}, which is no int64")
-    if mask is not None:
-        mask = _as_array(mask, "mask")
-        if mask.dtype.kind != "b":
-            raise TypeError(f"mask has dtype {mask.dtype}, but must be a boolean array")
     wide = _is_wide(x)
     return _core._cross_entropy(
         function,
         x,
         _targets(targets, x),
         as_axis(axis),
-        ignore_index,
+        as_int64(ignore_index, "ignore_index"),
         _REDUCTIONS[reduction],
         # 1 is 0 there too: an option that is not set.
         0.0 if temperature == 1 else temperature,
         _number(label_smoothing, "label_smoothing"),
         _number(z_loss, "z_loss"),
         None if weight is None else as_wide(weight, "weight", wide),
-        mask,
+        as_boolean_mask(mask),
         None if grad_scale is None else as_wide(grad_scale, "grad_scale", wide),
         out,
         bool(return_lse),

@@ -3,14 +3,13 @@
 The functions make arrays of their arguments; shapes, values and filters are the library's business.
 """
 
-import operator
 import os
 
 import numpy as np
 
 from swiftmax import _core
-from swiftmax._arguments import _as_array, as_float
-from swiftmax._mask import Mask, integers
+from swiftmax._arguments import as_boolean_mask, as_float, as_integer
+from swiftmax._mask import integers
 
 
 def _temperature(value):
@@ -30,27 +29,8 @@ def _share(value, name):
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
 
 
-def _mask(value):
-    if value is None:
-        return None
-    if isinstance(value, Mask):
-        raise TypeError(
-            "mask must be a boolean array (True takes part); a swiftmax.Mask speaks of queries and "
-            "keys, not of tokens"
-        )
-    array = _as_array(value, "mask")
-    if array.dtype.kind != "b":
-        raise TypeError(
-            f"mask has dtype {array.dtype}, but must be a boolean array (True takes part)"
-        )
-    return array
-
-
 def _number(value, name, least, most):
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, but is {value!r}") from None
+    number = as_integer(value, name)
     if not least <= number <= most:
         raise ValueError(f"{name} must be from {least} to {most}, but is {number}")
     return number
@@ -168,7 +148,7 @@ def sample(
         _integers(top_k, "top_k"),
         _share(top_p, "top_p"),
         _share(min_p, "min_p"),
-        _mask(mask),
+        as_boolean_mask(mask),
         _integers(counter, "counter"),
         _integers(draw, "draw"),
         _seed(seed),
@@ -235,7 +215,7 @@ def filtered_softmax(
         _integers(top_k, "top_k"),
         _share(top_p, "top_p"),
         _share(min_p, "min_p"),
-        _mask(mask),
+        as_boolean_mask(mask),
     )
     return out
 
@@ -293,7 +273,7 @@ def top_k(logits, k, *, temperature=1.0, mask=None, log=False):
     probabilities = np.empty(shape, logits.dtype)
     indices = np.empty(shape, np.int64)
     _core._top_k(
-        logits, probabilities, indices, _temperature(temperature), _mask(mask), bool(log)
+        logits, probabilities, indices, _temperature(temperature), as_boolean_mask(mask), bool(log)
     )
     return probabilities, indices
 
@@ -359,7 +339,7 @@ def gumbel_softmax(
         logits,
         out,
         _temperature(temperature),
-        _mask(mask),
+        as_boolean_mask(mask),
         _integers(counter, "counter"),
         _integers(draw, "draw"),
         _seed(seed),

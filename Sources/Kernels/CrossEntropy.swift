@@ -12,8 +12,9 @@
 // is at most as much: with the last rounding, 2 ulp. Where t is below 2^-5, and where lse is so near 0 that one ulp of
 // it or of the maximum is narrower than that, a second pass adds the others alone, to 2^-27 (Chunk.swift).
 //
-// A row with one class as its target and nothing else to it needs x_k alone (`addClass`); smoothing and
-// probabilities take one more pass (CrossEntropyTargets.swift). CrossEntropyGradient.swift has the gradient.
+// A row with one class as its target and nothing else to it needs x_k alone (`askOne`); smoothing and
+// probabilities take one more pass (CrossEntropyTargets.swift). CrossEntropyGradient.swift has the gradient, CrossEntropyShort.swift
+// rows of few classes.
 
 import CSupport
 
@@ -68,12 +69,12 @@ extension Kernels {
       /// A NaN, +inf, or nothing but -inf.
       case special
     }
-    var kind: Kind
-    var maximum: Double
+    var kind = Kind.finite
+    var maximum = 0.0
     /// log(sum of exp((x - maximum) / T)).
-    var relative: Double
-    var lse: Double
-    var visible: Int
+    var relative = 0.0
+    var lse = 0.0
+    var visible = 0
   }
 
   @inline(__always)
@@ -83,14 +84,30 @@ extension Kernels {
   ) where L.Eight == F64 {
     var place = smxk_row()
     withUnsafeMutablePointer(to: &place) { place in
-      for index in first..<first &+ count { crossEntropyRow(L.self, job, index, place, scratch) }
+      let together = rowsTogether(L.self, job)
+      if together == 1 {
+        for index in first..<first &+ count { crossEntropyRow(L.self, job, index, place, nil, scratch) }
+        return
+      }
+      var eight = InlineArray<8, RowState>(repeating: RowState())
+      withUnsafeMutablePointer(to: &eight) { eight in
+        let states = UnsafeMutableRawPointer(eight).assumingMemoryBound(to: RowState.self)
+        var index = first
+        while index < first &+ count {
+          let rows = Swift.min(together, first &+ count &- index)
+          findStates(L.self, job, first: index, count: rows, states, scratch)
+          for r in 0..<rows { crossEntropyRow(L.self, job, index &+ r, place, states + r, scratch) }
+          index = index &+ rows
+        }
+      }
     }
   }
 
+  /// `known` is the row's state if that has been found (CrossEntropyShort.swift).
   @inline(never)
   static func crossEntropyRow<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ index: Int, _ place: UnsafeMutablePointer<smxk_row>,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _ known: UnsafePointer<RowState>?, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) where L.Eight == F64 {
     let row = row(of: scratch)
     beginRow(smxk_logits_of(job), row, index)
@@ -100,9 +117,13 @@ extension Kernels {
     let isIgnored = target == nil && job.pointee.is_classes != 0
     var loss = 0.0
     if !isIgnored || place.pointee.sign != nil {
-      let state = job.pointee.is_log != 0
-        ? RowState(kind: .finite, maximum: 0, relative: 0, lse: 0, visible: Int(job.pointee.logits.cols))
-        : state(L.self, job, row, scratch)
+      let state = if job.pointee.is_log != 0 {
+        RowState(visible: Int(job.pointee.logits.cols))
+      } else if let known, known.pointee.kind == .finite {
+        known.pointee
+      } else {
+        state(L.self, job, row, scratch)
+      }
       if let lse = place.pointee.sign { writeScalar(job.pointee.rows.dtype, lse, state.lse) }
       if !isIgnored {
         var asked = Asked()
@@ -190,7 +211,7 @@ extension Kernels {
       }
       start = start &+ length
     }
-    var state = RowState(kind: .finite, maximum: found.maximum, relative: 0, lse: 0, visible: found.visible)
+    var state = RowState(maximum: found.maximum, visible: found.visible)
     if found.visible == 0 {
       state.kind = .empty
       state.maximum = 0
@@ -211,7 +232,7 @@ extension Kernels {
     if !isPlain {
       runStages(L.self, logits, row, from: SMXK_MAXIMUM, scratch)
     } else {
-      let relative = logOfOthers(L.self, found)
+      let relative = logOfOthers(maximum: L(L.Scalar(found.maximum)), found.sum) { Double($0[0]) }
       let lse = LogSum<Double>.absolute(Sum(high: found.maximum, low: 0), relative)
       if !isRough(maximum: found.maximum, relative.high, lse) {
         state.relative = relative.high
@@ -227,23 +248,23 @@ extension Kernels {
     return state
   }
 
-  /// log(1 + t), t the sum of all but one maximum relative to that.
+  /// log(1 + t), t the sum of all but one maximum relative to that: of one row, or in each lane of another.
   @inline(__always)
-  static func logOfOthers<L: Lanes>(_: L.Type, _ found: RowSum) -> Sum {
-    let m = L(L.Scalar(found.maximum))
-    let exp = SumExp<L>(maximum: m)
-    let scale = 1 / Double(L.unit)
-    let others = Sum.exact(found.sum.high, -Double(exp.withFloor(m)[0]))
-    let t = Sum(high: others.high * scale, low: (others.low + found.sum.low) * scale)
+  static func logOfOthers<L: Lanes, W: Wide>(maximum m: L, _ sum: SumOf<W>, _ part: (L) -> W) -> SumOf<W> {
+    let plain = PlainExp<L>(maximum: m)
+    let exp = SumExp<L>(shift: plain.shift, floor: plain.floor, power: L(0))
+    let scale = W(1 / Double(L.unit))
+    let others = SumOf.exact(sum.high, W(0) - part(exp.withFloor(m)))
+    let t = SumOf(high: others.high * scale, low: (others.low + sum.low) * scale)
     if L.isSingle {
       // The maximum's term by the same formula as the others, unrounded: both lack the same n·ln2Low.
       let r = exp.rest(exponent(m), m)
-      let rest = Double(r[0])
-      let term = rest.fma(rest.fma(Double(r.expTail()[0]), 1), 1)
+      let rest = part(r)
+      let term = rest.fma(rest.fma(part(r.expTail()), W(1)), W(1))
       // At least 2^-5, or the row is rough: 1 + t has all the digits that a float32 needs.
-      return Sum(high: logOfSingle(1 + (t.high + t.low) / term), low: 0)
+      return SumOf(high: logOfSingle(W(1) + (t.high + t.low) / term), low: W(0))
     }
-    return log1p(t.divided(by: Top<L>(plain: m).ofRow.exact))
+    return log1p(t.divided(by: Top<L>(plain: m).wide(part).exact))
   }
 
   /// Whether the sum's rounding could be seen (Log.swift explains both; here terms carry 1.45 · 2^-24 of the

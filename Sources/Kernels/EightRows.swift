@@ -129,10 +129,3 @@ extension Kernels {
     }
   }
 }
-
-extension Kernels.Top {
-  /// Of the first eight lanes.
-  @inline(__always) var eight: Kernels.WideTop<L, L.Eight> {
-    Kernels.WideTop(quotient: quotient.eight, rest: rest.eight, missing: missing.eight)
-  }
-}

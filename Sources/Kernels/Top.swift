@@ -68,9 +68,13 @@ extension Kernels {
 }
 
 extension Kernels.Top {
-  /// Of a single row.
-  @inline(__always) var ofRow: Kernels.WideTop<L, Double> {
-    Kernels.WideTop(
-      quotient: Double(quotient[0]), rest: Double(rest[0]), missing: Double(missing[0]))
+  @inline(__always) func wide<W: Wide>(_ part: (L) -> W) -> Kernels.WideTop<L, W> {
+    Kernels.WideTop(quotient: part(quotient), rest: part(rest), missing: part(missing))
   }
+
+  /// Of a single row.
+  @inline(__always) var ofRow: Kernels.WideTop<L, Double> { wide { Double($0[0]) } }
+
+  /// Of the first eight lanes.
+  @inline(__always) var eight: Kernels.WideTop<L, L.Eight> { wide { $0.eight } }
 }

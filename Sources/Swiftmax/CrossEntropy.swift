@@ -114,7 +114,8 @@ private struct Rows {
 private func runRows(_ call: UnsafeMutablePointer<Call>, first: Int64, count: Int64) {
   let kernels = call.pointee.machine.kernels.pointee
   let isWide = Int(call.pointee.job.logits.dtype) == SMX_FLOAT64
-  let portions = Portions(count, each: call.pointee.job.logits.cols, on: call.pointee.machine)
+  let cols = call.pointee.job.logits.cols
+  let portions = Portions(count, each: cols, on: call.pointee.machine, of: call.pointee.rows &* cols)
   call.pointee.job.first = first
   withUnsafePointer(to: &call.pointee.job) { job in
     var rows = Rows(

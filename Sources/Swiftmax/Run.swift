@@ -59,14 +59,14 @@ struct Portions {
   let threads: Int32
   let isSmall: Int32
 
-  /// `each` is how many elements an item has.
-  init(_ items: Int64, each: Int64, on machine: Machine) {
+  /// `each` is how many elements an item has, `all` how many the whole call has if these are a part of it.
+  init(_ items: Int64, each: Int64, on machine: Machine, of all: Int64 = 0) {
     let elements = items &* max(each, 1)
     self.items = items
     threads = elements < parallelThreshold ? 1 : machine.threads
     itemsPerTask = max(
       1, min(taskElements, elements / Int64(threads)) / max(each, 1), min(rowsInSequence, items / (4 * Int64(threads))))
-    isSmall = elements < wakingThreshold ? 1 : 0
+    isSmall = max(elements, all) < wakingThreshold ? 1 : 0
   }
 
   var tasks: Int64 { (items + itemsPerTask - 1) / itemsPerTask }

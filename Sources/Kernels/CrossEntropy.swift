@@ -64,6 +64,8 @@ extension Kernels {
   struct RowState {
     enum Kind {
       case finite
+      /// So far, but its logarithm is rough.
+      case rough
       /// No element is visible.
       case empty
       /// A NaN, +inf, or nothing but -inf.
@@ -121,6 +123,8 @@ extension Kernels {
         RowState(visible: Int(job.pointee.logits.cols))
       } else if let known, known.pointee.kind == .finite {
         known.pointee
+      } else if let known, known.pointee.kind == .rough {
+        preciseState(L.self, job, row, known, scratch)
       } else {
         state(L.self, job, row, scratch)
       }
@@ -229,23 +233,26 @@ extension Kernels {
     // A chunk that was left out may matter unless it is so far below that its terms are 0.
     let isPlain = row.pointee.temperature == 1 && found.maximum.magnitude < Double(L.plainLimit)
       && !(leftOut + 2048 > found.maximum)
-    if !isPlain {
-      runStages(L.self, logits, row, from: SMXK_MAXIMUM, scratch)
-    } else {
-      let relative = logOfOthers(maximum: L(L.Scalar(found.maximum)), found.sum) { Double($0[0]) }
-      let lse = LogSum<Double>.absolute(Sum(high: found.maximum, low: 0), relative)
-      if !isRough(maximum: found.maximum, relative.high, lse) {
-        state.relative = relative.high
-        state.lse = lse
-        return state
-      }
-      runStages(L.self, logits, row, from: SMXK_SECOND_MAXIMUM, scratch)
-    }
-    state.maximum = row.pointee.maximum
-    state.relative = row.pointee.log_sum
-    let top = row.pointee.temperature == 1 ? state.maximum : state.maximum / row.pointee.temperature
-    state.lse = LogSum<Double>.absolute(Sum(high: top, low: 0), Sum(high: state.relative, low: 0))
-    return state
+    if !isPlain { return stateInStages(L.self, logits, row, from: SMXK_MAXIMUM, visible: state.visible, scratch) }
+    let relative = logOfOthers(maximum: L(L.Scalar(found.maximum)), found.sum) { Double($0[0]) }
+    state.relative = relative.high
+    state.lse = LogSum<Double>.absolute(Sum(high: found.maximum, low: 0), relative)
+    if !isRough(maximum: found.maximum, state.relative, state.lse) { return state }
+    return stateInStages(L.self, logits, row, from: SMXK_SECOND_MAXIMUM, visible: state.visible, scratch)
+  }
+
+  /// The state by the stages of Softmax.swift, from one of them on and up to the logarithm.
+  @inline(never)
+  static func stateInStages<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, from stage: Int, visible: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) -> RowState {
+    runStages(L.self, job, row, from: stage, scratch)
+    let maximum = row.pointee.maximum
+    let relative = row.pointee.log_sum
+    let top = row.pointee.temperature == 1 ? maximum : maximum / row.pointee.temperature
+    let lse = LogSum<Double>.absolute(Sum(high: top, low: 0), Sum(high: relative, low: 0))
+    return RowState(maximum: maximum, relative: relative, lse: lse, visible: visible)
   }
 
   /// log(1 + t), t the sum of all but one maximum relative to that: of one row, or in each lane of another.

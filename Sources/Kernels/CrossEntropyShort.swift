@@ -16,7 +16,8 @@ extension Kernels {
     return Swift.max(1, Swift.min(8, 16384 / (cols &* MemoryLayout<L.Scalar>.stride)))
   }
 
-  /// What `state` is of rows first ..< first + count, at most eight and each of one chunk; .special where it has to be asked.
+  /// What `state` is of rows first ..< first + count, at most eight and each of one chunk; .special where it has to be asked, .rough
+  /// where the row's stages are.
   @inline(never)
   static func findStates<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
@@ -49,9 +50,20 @@ extension Kernels {
       let log = Sum(high: relative.high[r], low: relative.low[r])
       states[r].relative = log.high
       states[r].lse = LogSum<Double>.absolute(Sum(high: states[r].maximum, low: 0), log)
-      if states[r].visible > 0 && !log.high.isNaN && !isRough(maximum: states[r].maximum, log.high, states[r].lse) {
-        states[r].kind = .finite
+      if states[r].visible > 0 && !log.high.isNaN {
+        states[r].kind = isRough(maximum: states[r].maximum, log.high, states[r].lse) ? .rough : .finite
       }
     }
+  }
+
+  /// Of a row that `findStates` has found rough.
+  @inline(__always)
+  static func preciseState<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeMutablePointer<smxk_row>,
+    _ known: UnsafePointer<RowState>, _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) -> RowState {
+    row.pointee.maximum = known.pointee.maximum
+    return stateInStages(
+      L.self, smxk_logits_of(job), row, from: SMXK_SECOND_MAXIMUM, visible: known.pointee.visible, scratch)
   }
 }

@@ -159,29 +159,33 @@ extension Kernels {
 
   // -- the sum ---------------------------------------------------------------------------------------
 
-  /// One chunk of the row, where it lies or gathered; `next` is how long the one behind it is.
+  /// One chunk of the row, where it lies or gathered; `next` is how long the one is that will be next, `distance` bytes
+  /// behind it if it lies where it is (0: behind this one).
   @inline(__always)
   static func sumChunk<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ start: Int, _ length: Int,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>, _ visible: inout Int, _ known: inout L.Scalar, next: Int
+    _ scratch: UnsafeMutablePointer<smxk_scratch>, _ visible: inout Int, _ known: inout L.Scalar, next: Int,
+    distance: Int = 0
   ) -> ChunkSum {
+    func bytes(_ size: Int) -> Int { distance == 0 ? chunkSize &* size : distance }
     let x = UnsafeRawPointer(row.pointee.x!)
     if job.pointee.direct == SMXK_DIRECT_PLAIN {
       visible = visible &+ length
-      return sumChunk(Own<L>.self, x + start &* MemoryLayout<L.Scalar>.stride, length, &known, next: next)
+      return sumChunk(Own<L>.self, x + start &* MemoryLayout<L.Scalar>.stride, length, &known, next: next,
+        distance: bytes(MemoryLayout<L.Scalar>.stride))
     }
     if I.hasFastPaths && L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW {
       visible = visible &+ length
       var maximum = Float(Double(known))
       let sum = Int(job.pointee.dtype) == SMX_FLOAT16
-        ? sumChunk(Narrow<Float16>.self, x + start &* 2, length, &maximum, next: next)
-        : sumChunk(Narrow<BFloat16>.self, x + start &* 2, length, &maximum, next: next)
+        ? sumChunk(Narrow<Float16>.self, x + start &* 2, length, &maximum, next: next, distance: bytes(2))
+        : sumChunk(Narrow<BFloat16>.self, x + start &* 2, length, &maximum, next: next, distance: bytes(2))
       known = L.Scalar(maximum)
       return sum
     }
     let elements = elements(L.self, length, scratch)
     visible = visible &+ Int(gather(L.self, job, row, elements, start, scratch))
-    return sumChunk(Own<L>.self, UnsafeRawPointer(elements.high), length, &known, next: 0)
+    return sumChunk(Own<L>.self, UnsafeRawPointer(elements.high), length, &known, next: 0, distance: 0)
   }
 
   /// Room for a chunk's elements.

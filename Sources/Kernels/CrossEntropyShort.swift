@@ -26,15 +26,19 @@ extension Kernels {
     let logits = smxk_logits_of(job)
     let row = row(of: scratch)
     let numbers = EightRows<L>(memory: smxk_low_of(scratch))
+    let cols = Int(logits.pointee.cols)
+    // With one axis of rows the next one's maximum is found beside this one's sum.
+    let step = logits.pointee.outer_count == 1 ? Int(logits.pointee.outer![0].x) : 0
+    var known = L.Scalar.nan
     // Lanes without a row do as the last one.
     for r in 0..<8 {
       let from = Swift.min(r, count &- 1)
       if r == from {
         beginRow(logits, row, first &+ r)
         states[r] = RowState(kind: .special)
-        var known = L.Scalar.nan
         let chunk = sumChunk(
-          L.self, logits, row, 0, Int(logits.pointee.cols), scratch, &states[r].visible, &known, next: 0)
+          L.self, logits, row, 0, cols, scratch, &states[r].visible, &known,
+          next: step != 0 && r &+ 1 < count ? cols : 0, distance: step)
         states[r].maximum = chunk.maximum
         var sum = Sum(high: 0, low: 0)
         sum.add(chunk.sum)

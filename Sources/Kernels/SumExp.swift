@@ -84,11 +84,11 @@ extension Kernels {
     var sum: Sum
   }
 
-  /// The chunk of `length` elements at p, and behind it the row's next one, of `next` elements. Its maximum may be known from
-  /// the chunk before, else it is NaN; afterwards it is that of the next chunk.
+  /// The chunk of `length` elements at p, and the one that will be next, of `next` elements, `distance` bytes behind it. The
+  /// chunk's maximum may be known from the one before, else it is NaN; afterwards it is that of the next chunk.
   @inline(never)
   static func sumChunk<F: Format>(
-    _: F.Type, _ p: UnsafeRawPointer, _ length: Int, _ known: inout F.L.Scalar, next: Int
+    _: F.Type, _ p: UnsafeRawPointer, _ length: Int, _ known: inout F.L.Scalar, next: Int, distance: Int
   ) -> ChunkSum {
     typealias L = F.L
     let maximum = known.isNaN ? maximum(F.self, p, 0, length) : known
@@ -98,10 +98,10 @@ extension Kernels {
     }
     let exp = SumExp<L>(maximum: L(maximum))
     if I.scalesByPowers && maximum.magnitude < L.powerLimit {
-      let sum = sum(F.self, Yes.self, exp, p, length, &known, next: next)
+      let sum = sum(F.self, Yes.self, exp, p, length, &known, next: next, distance: distance)
       if sum.high - sum.high == 0 { return ChunkSum(maximum: Double(maximum), sum: sum) }
     }
-    return ChunkSum(maximum: Double(maximum), sum: sum(F.self, No.self, exp, p, length, &known, next: next))
+    return ChunkSum(maximum: Double(maximum), sum: sum(F.self, No.self, exp, p, length, &known, next: next, distance: distance))
   }
 
   /// The sum, and the next chunk's maximum on the way: looked for before that chunk's turn, it would wait for memory with
@@ -110,7 +110,7 @@ extension Kernels {
   @inline(__always)
   static func sum<F: Format, ByPower: Choice>(
     _: F.Type, _: ByPower.Type, _ exp: SumExp<F.L>, _ p: UnsafeRawPointer, _ length: Int, _ nextMaximum: inout F.L.Scalar,
-    next: Int
+    next: Int, distance: Int
   ) -> Sum {
     typealias L = F.L
     let wide = exp.widened()
@@ -118,8 +118,8 @@ extension Kernels {
     let lowest = ByPower.isTrue ? L.Scalar(-4096) : -L.Scalar.infinity
     // Order is part of the contract: lane l takes elements l, l + L.count, …
     var sum = Accumulator<L>()
-    let following = p + chunkSize &* F.size
-    let ahead = following + chunkSize &* F.size
+    let following = p + distance
+    let ahead = following + distance
     let quarter = length &* F.size / 4
     var highest = Pair(Pair(L(-.infinity), L(-.infinity)), Pair(L(-.infinity), L(-.infinity)))
     @inline(__always) func four(_ p: UnsafeRawPointer, _ i: Int) -> Pair<Pair<L>> {

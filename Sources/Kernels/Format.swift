@@ -19,6 +19,8 @@ protocol Format {
 protocol Conversion {
   static func load(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
   static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>)
+  /// Whether `part` costs less than `load`.
+  static var partsAreCheap: Bool { get }
   /// The lower or the upper half of each 32-bit word.
   static func part(_ words: SIMD16<Float>, upper: Bool) -> SIMD16<Float>
 }
@@ -67,6 +69,7 @@ extension Kernels {
   }
 
   enum Float16: Conversion {
+    static var partsAreCheap: Bool { @inline(__always) get { false } }
     @inline(__always) static func load(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
       I.loadFloat16(p)
     }
@@ -79,6 +82,7 @@ extension Kernels {
   }
 
   enum BFloat16: Conversion {
+    static var partsAreCheap: Bool { @inline(__always) get { true } }
     @inline(__always) static func load(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
       I.loadBFloat16(p)
     }

@@ -1,8 +1,9 @@
 // Cross-entropy of short rows: the logarithms of eight rows side by side.
 //
-// A hundred exponentials take some 60 cycles, the logarithm of their sum 150, nearly all of them waiting, as divisions
-// and products follow one another. So a few rows are summed first, and one chain gives all their logarithms, a lane a row
-// (EightRows.swift). The operations of each row and their order are those of `state`, which takes the rows that want more.
+// The logarithm of a sum is a chain of divisions and products that mostly waits for itself. So a few rows are summed first,
+// and one chain gives all their logarithms, a lane a row (EightRows.swift). The operations of each row and their order are those
+// of `state`, which takes the rows that want more. (One thread, side by side with one row at a time: 60000 × 10 25 % less time,
+// 4096 × 128 27 %.)
 
 import CSupport
 

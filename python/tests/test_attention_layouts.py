@@ -67,8 +67,8 @@ def test_layouts_of_out(layout, dtype):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts_of_out_beside_many_keys(layout):
     """From four blocks of keys on, lines of results are asked for ahead, if they lie in rows."""
-    case = [sample((1, 2, n, 24), seed=57 + i) for i, n in enumerate((70, 320, 320))]
-    out = LAYOUTS[layout](np.ones((1, 2, 70, 24), np.float32))
+    case = [sample((1, 2, n, 64), seed=57 + i) for i, n in enumerate((70, 320, 320))]
+    out = LAYOUTS[layout](np.ones((1, 2, 70, 64), np.float32))
     smx.attention(*case, out=out)
     assert_same_bits(out, smx.attention(*case), "seeds 57 to 59")
 

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Installs the Debian packages that the tests use, where they are missing: qemu for the other
-# processors, the AArch64 linker, valgrind, CMake and pkg-config, Debian's own Python with NumPy
-# 1.24. Quiet and quick when there is nothing to do. Exit status 1 with a sentence when it may
-# not install.
+# processors, the AArch64 linker with its C library's headers (which it only recommends), valgrind,
+# CMake and pkg-config, Debian's own Python with NumPy 1.24. Quiet and quick when there is nothing
+# to do. Exit status 1 with a sentence when it may not install.
 set -eu
 
-packages="qemu-user gcc-aarch64-linux-gnu valgrind cmake pkg-config"
+packages="qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross valgrind cmake pkg-config"
 packages="$packages python3-dev python3-numpy python3-venv"
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -43,10 +43,11 @@ extern "C" {
 typedef int32_t smx_layout;
 enum { SMX_BHLD = 0, SMX_BLHD = 1 };
 
-/* SMX_FAST allows bfloat16 to be multiplied as it is, by AMX tiles where CPU and operating system have them (x86-64-v4,
- * AMX-BF16): scores and sums stay float32, weights are rounded to bfloat16 for the product with the values. The error is then
- * that of 2^-8 in each weight, averaged over the keys; results are outside the contract of bits. It is a permission: the
- * call computes as with SMX_EXACT for other dtypes and CPUs, for up to four queries, sizes D and Dv that are no multiples of
+/* SMX_FAST allows bfloat16 to be multiplied as it is, on x86-64-v4 by AMX tiles where CPU and operating system have them
+ * (AMX-BF16), else by dot products (AVX512-BF16) where they are faster than float32, as on AMD's CPUs: scores and sums stay
+ * float32, weights are rounded to bfloat16 for the product with the values. The error is then that of 2^-8 in each
+ * weight, averaged over the keys; results are outside the contract of bits. It is a permission: the call computes as with
+ * SMX_EXACT for other dtypes and CPUs, for up to four queries, sizes D and Dv that are no multiples of
  * 32, with a mask, bias, softcap, slopes, segments, weights, past keys or a block table. */
 typedef int32_t smx_precision;
 enum { SMX_EXACT = 0, SMX_FAST = 1 };

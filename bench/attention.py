@@ -180,7 +180,7 @@ def decode() -> Iterator[Attention]:
 
 
 def narrow() -> Iterator[Attention]:
-    """bfloat16 and float16, exact, and with the dot products of AVX512-BF16."""
+    """bfloat16 and float16, exact, and with AMX or the dot products of AVX512-BF16."""
     single = Attention("narrow", "B7", 8, 1024, 1024, 64)
     goals = (Goal("own", 0.9), Goal("torch", 2.0))
     for dtype in ("bfloat16", "float16"):

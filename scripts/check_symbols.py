@@ -5,7 +5,7 @@
    runtime functions of Embedded Swift: the linker would keep one of them for all.
 2. No instruction on ymm or zmm registers, and no VEX encoding, outside the objects meant for it.
 3. The library exports exactly the functions that the headers declare, needs libc and libm only, and
-   is at most 1800 KB.
+   is at most 1820 KB.
 
 Usage: check_symbols.py --library LIB --headers HEADER... --objects OBJECT...
 """
@@ -19,7 +19,9 @@ import sys
 
 # Weak helpers that Embedded Swift puts into every object; none of them computes.
 RUNTIME = re.compile(r"^(_?swift_\w+|\$es16_emptyBoxStorageSi_Sitvp)$")
-LARGEST = 1800 * 1000
+# C that only runs where it has looked for the instructions first.
+FOR_ONE_CPU = {"dots.c.o"}
+LARGEST = 1820 * 1000
 ALLOWED = {"libc.so.6", "libm.so.6"}
 
 
@@ -54,7 +56,7 @@ def check_names(objects):
 def check_registers(objects):
     for path in objects:
         isa = isa_of(path)
-        if isa in ("V4", "NEON"):
+        if isa in ("V4", "NEON") or os.path.basename(path) in FOR_ONE_CPU:
             continue
         wrong = r"%zmm|\{%k" if isa == "V3" else r"%ymm|%zmm|\tv[a-z]"
         for line in run("objdump", "-d", "--no-show-raw-insn", path).splitlines():

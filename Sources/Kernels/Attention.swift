@@ -112,14 +112,14 @@ extension Kernels {
     let place = Place<L>(job, task / spans, scratch)
     if place.tiles <= 0 { return }
     let bench = place.bench
-    if usesTiles(bench) { smxk_amx_begin() }
-    defer { if usesTiles(bench) { smxk_amx_end() } }
+    if uses(SMXK_AMX_UNIT, bench) { smxk_amx_begin() }
+    defer { if uses(SMXK_AMX_UNIT, bench) { smxk_amx_end() } }
     var lower = bench.keys
     var upper = 0
     for t in 0..<place.tiles {
       let tile = bench.tile(t)
       begin(tile, firstRow: (place.firstTile &+ t) &* Int(job.pointee.tile_lanes))
-      if usesTiles(bench) { loadPairs(tile) }
+      if isFast(bench) { loadPairs(tile) }
       lower = Swift.min(lower, Int(tile.header.pointee.lower))
       upper = Swift.max(upper, Int(tile.header.pointee.upper))
     }
@@ -245,7 +245,7 @@ extension Kernels {
   @inline(__always)
   static func visit<L: TileLanes>(_ bench: Bench<L>, _ tiles: Int, from: Int, to: Int) {
     let only = bench.tile(0)
-    if usesTiles(bench) {
+    if isFast(bench) {
       visitFast(bench, tiles, from: from, to: to)
       var isDone = true
       for t in 0..<tiles where !isFast(bench.tile(t), from: from, to: to) { isDone = false }

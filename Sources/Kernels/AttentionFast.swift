@@ -1,18 +1,22 @@
-// Attention with precision "fast": whole blocks of bfloat16 keys and values through AMX tiles (CSupport/amx.c).
+// Attention with precision "fast": whole blocks of bfloat16 keys and values through AMX tiles (CSupport/amx.c) or, where they
+// are fast and there is no AMX, the dot products of AVX512-BF16 (CSupport/dots.c).
 //
 // The steps are those of Attention.swift, and so are scores, exponents and sums of weights in float32; but products are
-// AMX's, and weights are rounded to bfloat16 for theirs: an error of up to 2^-8 of each, which the sum over the keys averages out.
-// Blocks that a tile sees in part only, and short ones at the end, go through the exact products. AMX's take a sixteenth of
-// their time; what is left is the weights. Outside the contract of bits.
+// the unit's, and weights are rounded to bfloat16 for theirs: an error of up to 2^-8 of each, which the sum over the keys averages
+// out. Blocks that a tile sees in part only, and short ones at the end, go through the exact products. AMX's take a sixteenth of
+// their time, so that what is left is the weights, and the dot products half of it. Outside the contract of bits.
 //
-// AMX multiplies pairs: of queries, columns 2k and 2k + 1 stand in one word, turned like the rest. Of weights, a word
+// Both multiply pairs: of queries, columns 2k and 2k + 1 stand in one word, turned like the rest. Of weights, a word
 // has those of keys k and k + 16 of 32, and so have the turned values: any order of the keys will do if it is the same.
 
 import CSupport
 
 extension Kernels {
-  @inline(__always) static func usesTiles<L: TileLanes>(_ bench: Bench<L>) -> Bool {
-    I.hasWideTiles && L.isSingle && bench.job.pointee.is_fast != 0
+  @inline(__always) static func isFast<L: TileLanes>(_ bench: Bench<L>) -> Bool {
+    I.hasWideTiles && L.isSingle && Int(bench.job.pointee.unit) != SMXK_EXACT_UNIT
+  }
+  @inline(__always) static func uses<L: TileLanes>(_ unit: Int, _ bench: Bench<L>) -> Bool {
+    isFast(bench) && Int(bench.job.pointee.unit) == unit
   }
 
   /// A tile's queries as pairs: (head size / 2, lanes).
@@ -39,10 +43,10 @@ extension Kernels {
     }
   }
 
-  /// Whether a tile takes the keys from..<to, all of one block, through AMX.
+  /// Whether a tile takes the keys from..<to, all of one block, through the unit.
   @inline(__always)
   static func isFast<L: TileLanes>(_ tile: Tile<L>, from: Int, to: Int) -> Bool {
-    usesTiles(tile.bench) && to &- from == Int(SMXK_KEY_BLOCK) && Int(tile.header.pointee.lower) < to
+    isFast(tile.bench) && to &- from == Int(SMXK_KEY_BLOCK) && Int(tile.header.pointee.lower) < to
       && isWhole(tile, from, to)
   }
 
@@ -78,13 +82,16 @@ extension Kernels {
       while pair < size / 2 {
         let a = turned(square { F32(at: (lower + ($0 &* stride &+ 4 &* pair)).assumingMemoryBound(to: Float.self)) })
         let b = turned(square { F32(at: (upper + ($0 &* stride &+ 4 &* pair)).assumingMemoryBound(to: Float.self)) })
-        for k in 0..<16 {
+        @inline(__always) func put(_ k: Int) {
           let x = unsafeBitCast(a[k].v, to: SIMD16<UInt32>.self)
           let y = unsafeBitCast(b[k].v, to: SIMD16<UInt32>.self)
           let place = to + (2 &* (pair &+ k) &* 32 &+ half &* 16)
           F32(v: unsafeBitCast((x & 0xffff) | (y &<< 16), to: SIMD16<Float>.self)).store(at: place)
           F32(v: unsafeBitCast((x &>> 16) | (y & 0xffff_0000), to: SIMD16<Float>.self)).store(at: place + 32)
         }
+        // Written out: as a loop the rows would go through memory.
+        put(0); put(1); put(2); put(3); put(4); put(5); put(6); put(7)
+        put(8); put(9); put(10); put(11); put(12); put(13); put(14); put(15)
         pair = pair &+ 16
       }
     }
@@ -100,17 +107,29 @@ extension Kernels {
     func floats(_ offset: Int64) -> UnsafeMutablePointer<Float> {
       (bench.base + Int(offset)).assumingMemoryBound(to: Float.self)
     }
-    smxk_amx_product(
-      keys, Int64(job.pointee.key.row), tile.base + Int(job.pointee.rooms.pairs), Int64(block), job.pointee.head_size / 32,
-      vectors, floats(job.pointee.rooms.scores))
-    scaleScores(tile)
+    let usesDots = uses(SMXK_DOT_UNIT, bench)
+    let pairs = tile.base + Int(job.pointee.rooms.pairs)
+    if usesDots {
+      smxk_dot_scores(
+        keys, Int64(job.pointee.key.row), pairs, Int64(block), job.pointee.head_size / 32, vectors, Float(job.pointee.scale),
+        floats(job.pointee.rooms.scores), singles(tile.state(SMXK_LARGEST)))
+    } else {
+      smxk_amx_product(
+        keys, Int64(job.pointee.key.row), pairs, Int64(block), job.pointee.head_size / 32, vectors,
+        floats(job.pointee.rooms.scores))
+      scaleScores(tile)
+    }
     if tile.header.pointee.has_base != 0 || isLarge(L.self, tile.state(SMXK_LARGEST), lanes) { rebase(tile, block) }
     weigh(tile, block)
     pairWeights(floats(job.pointee.rooms.scores), floats(job.pointee.rooms.fast_weights), lanes)
-    smxk_amx_product(
-      values, 128, floats(job.pointee.rooms.fast_weights), job.pointee.value_size, 2, vectors,
-      floats(job.pointee.rooms.fast_sums))
-    addSums(tile, bench.numbers(job.pointee.rooms.fast_sums))
+    let weights = floats(job.pointee.rooms.fast_weights)
+    if usesDots {
+      smxk_dot_sums(
+        values, 128, weights, job.pointee.value_size, 2, vectors, singles(tile.state(SMXK_FACTOR)), singles(tile.sums))
+    } else {
+      smxk_amx_product(values, 128, weights, job.pointee.value_size, 2, vectors, floats(job.pointee.rooms.fast_sums))
+      addSums(tile, bench.numbers(job.pointee.rooms.fast_sums))
+    }
   }
 
   /// Products to scores, and the largest of each lane.

@@ -89,7 +89,7 @@ extension Kernels {
   @inline(__always) private static func size(of dtype: smx_dtype) -> Int { Int(dtype) == SMX_FLOAT32 ? 4 : 2 }
 
   @inline(__always)
-  private static func singles<T>(_ p: UnsafeMutablePointer<T>) -> UnsafeMutablePointer<Float> {
+  static func singles<T>(_ p: UnsafeMutablePointer<T>) -> UnsafeMutablePointer<Float> {
     UnsafeMutableRawPointer(p).assumingMemoryBound(to: Float.self)
   }
 

@@ -57,7 +57,7 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
   try call.additive?.plan(job, tensors, call.machine)
   let isWide = Int(job.pointee.dtype) == SMX_FLOAT64
   let kernels = call.machine.kernels.pointee
-  if Int(call.options.precision) == SMX_FAST && isFast(job, lanes: kernels.tile_f32) { job.pointee.is_fast = 1 }
+  if Int(call.options.precision) == SMX_FAST { job.pointee.unit = fastUnit(job, lanes: kernels.tile_f32) }
   planTiles(job, lanes: isWide ? kernels.tile_f64 : kernels.tile_f32, isWide: isWide, threads: call.machine.threads)
   splitSpans(job, isWide: isWide, threads: call.machine.threads)
   let tiles = taskCount(job)

@@ -54,14 +54,17 @@ func splitSpans(_ job: UnsafeMutablePointer<smxk_attention>, isWide: Bool, threa
   job.pointee.partial_bytes = (bytes + 63) / 64 * 64
 }
 
-/// Whether whole blocks may go through AMX: bfloat16 in rows of whole tiles, and nothing that changes a score.
-func isFast(_ job: UnsafePointer<smxk_attention>, lanes: Int64) -> Bool {
+/// What may multiply whole blocks as bfloat16: for rows of whole AMX tiles, and nothing that changes a score.
+func fastUnit(_ job: UnsafePointer<smxk_attention>, lanes: Int64) -> Int32 {
   let j = job.pointee
   // Narrower tiles are those of instruction sets that are forced to be without AVX-512.
-  return lanes == 48 && Int(j.dtype) == SMX_BFLOAT16 && j.head_size > 0 && j.head_size % 32 == 0 && j.value_size > 0
+  let isPlain =
+    lanes == 48 && Int(j.dtype) == SMX_BFLOAT16 && j.head_size > 0 && j.head_size % 32 == 0 && j.value_size > 0
     && j.value_size % 32 == 0 && j.query.column == 2 && j.key.column == 2 && j.value.column == 2 && j.mask.data == nil
     && j.bias.data == nil && j.slopes.data == nil && j.softcap == 0 && j.has_segments == 0 && j.past == 0
-    && j.blocks.data == nil && j.weights.data == nil && j.queries > Int64(SMXK_FEW) && smxk_amx_is_ready() != 0
+    && j.blocks.data == nil && j.weights.data == nil && j.queries > Int64(SMXK_FEW)
+  if isPlain && smxk_amx_is_ready() != 0 { return Int32(SMXK_AMX_UNIT) }
+  return Int32(isPlain && smxk_dots_are_fast() != 0 ? SMXK_DOT_UNIT : SMXK_EXACT_UNIT)
 }
 
 /// Tiles of a task: together they use each block of keys once, from the first cache, while they share the second. For
@@ -117,7 +120,7 @@ func layOut(_ job: UnsafeMutablePointer<smxk_attention>, vector: Int64, isWide: 
   let isAdditive = job.pointee.vector.data != nil
   rooms.keys = isGathered && !isAdditive ? take(block * job.pointee.head_size * size) : 0
   rooms.values = isGathered ? take(block * job.pointee.value_size * size) : 0
-  if job.pointee.is_fast != 0 {
+  if Int(job.pointee.unit) != SMXK_EXACT_UNIT {
     rooms.fast_values = take(block / 2 * job.pointee.value_size * size)
     rooms.fast_weights = take(block / 2 * lanes * size)
     rooms.fast_sums = take(job.pointee.value_size * lanes * size)
@@ -126,7 +129,7 @@ func layOut(_ job: UnsafeMutablePointer<smxk_attention>, vector: Int64, isWide: 
   end = 0
   _ = take(Int64(MemoryLayout<smxk_tile>.size))
   rooms.query = take(rows(job.pointee.head_size) * lanes * size * (isAdditive ? 2 : 1))
-  let isFast = job.pointee.is_fast != 0
+  let isFast = Int(job.pointee.unit) != SMXK_EXACT_UNIT
   rooms.pairs = isFast ? take(job.pointee.head_size / 2 * lanes * size) : 0
   let columns = isGradient ? max(job.pointee.head_size, job.pointee.value_size) : job.pointee.value_size
   rooms.sums = take(rows(columns) * lanes * size)

@@ -30,9 +30,9 @@ static int64_t read_moved(call *c, int k, unsigned char *to) {
 
 static unsigned char want[3][SPACE], got[SPACE];
 
-static void compare(call *c) {
+static void compare(call *c, int last) {
   static const char *const names[] = {"out", "lse", "weights"};
-  for (int k = OUT; k <= WEIGHTS; k++) {
+  for (int k = OUT; k <= last; k++) {
     int64_t count = read_moved(c, k, got);
     same_bits(names[k - OUT], size_of(c->views[k].tensor.dtype), got, want[k - OUT], count);
   }
@@ -53,19 +53,25 @@ static int run_moved(call *c, int atEnd) {
   return CHECK(status == SMX_OK, "status %d: %s", status, smx_last_error());
 }
 
-static void answer_plainly(const problem *p) {
+/* (Weights would keep the call from the units of SMX_FAST.) */
+static int last_output(smx_precision precision) { return precision == SMX_FAST ? LSE : WEIGHTS; }
+
+static void answer_plainly(const problem *p, smx_precision precision) {
   static call c;
-  call_make(&c, p, (choice){.past = -1, .lse = 1, .weights = 1});
+  call_make(&c, p, (choice){.past = -1, .lse = 1, .weights = precision == SMX_EXACT});
+  c.options.precision = precision;
   call_describe(&c, "plain");
   CHECK(call_run(&c) == SMX_OK, "%s", smx_last_error());
-  for (int k = OUT; k <= WEIGHTS; k++) call_read(&c, k, want[k - OUT]);
+  for (int k = OUT; k <= last_output(precision); k++) call_read(&c, k, want[k - OUT]);
   call_free(&c);
 }
 
-static void answer_guarded(const problem *p, choice o, int atEnd, int64_t shift) {
+static void answer_guarded(const problem *p, choice o, int atEnd, int64_t shift, smx_precision precision) {
   static call c;
-  o.lse = o.weights = 1;
+  o.lse = 1;
+  o.weights = precision == SMX_EXACT;
   call_make(&c, p, o);
+  c.options.precision = precision;
   char how[64];
   snprintf(how, sizeof how, "%d bytes from the %s", (int)shift, atEnd ? "end" : "start");
   call_describe(&c, how);
@@ -74,7 +80,7 @@ static void answer_guarded(const problem *p, choice o, int atEnd, int64_t shift)
     int64_t own = shift ? (shift + k) % 16 * (int64_t)size_of(c.views[k].tensor.dtype) + k % 2 : 0;
     if (c.views[k].block) move(&c, k, atEnd, own);
   }
-  if (run_moved(&c, atEnd)) compare(&c);
+  if (run_moved(&c, atEnd)) compare(&c, last_output(precision));
   call_free(&c);
 }
 
@@ -88,11 +94,20 @@ static void check_question(int64_t number, int64_t queries, int64_t keys, int64_
                 size, value_size);
   p.seed = (uint64_t)number;
   if (random_below(r, 3)) random_options(&p, r, 3, 0);
-  answer_plainly(&p);
+  answer_plainly(&p, SMX_EXACT);
   for (int n = 0; n < 4; n++) {
     choice o = random_choice(&p, (uint64_t)number * 4 + (uint64_t)n);
-    answer_guarded(&p, o, n % 2, n < 2 ? 0 : 1 + random_below(r, 15));
+    answer_guarded(&p, o, n % 2, n < 2 ? 0 : 1 + random_below(r, 15), SMX_EXACT);
   }
+  problem_free(&p);
+}
+
+/* Whole blocks as bfloat16, where the CPU has a unit for it, and tiles of one, two and three vectors of queries. */
+static void check_fast(int64_t queries, int64_t keys, int64_t size, int64_t value_size) {
+  static problem p;
+  problem_plain(&p, SMX_BFLOAT16, 1, 2, 1, queries, keys, size, value_size);
+  answer_plainly(&p, SMX_FAST);
+  for (int n = 0; n < 4; n++) answer_guarded(&p, (choice){.past = -1}, n % 2, n / 2, SMX_FAST);
   problem_free(&p);
 }
 
@@ -135,7 +150,7 @@ static void check_hidden(smx_dtype dtype, int64_t queries, int64_t keys, int64_t
   static call c;
   enum { BEHIND, BACKWARDS, BEFORE, PAGED, WAYS };
   problem_plain(&p, dtype, 1, 2 * heads, heads, queries, keys, size, value_size);
-  answer_plainly(&p);
+  answer_plainly(&p, SMX_EXACT);
   for (int way = 0; way < WAYS; way++) {
     /* A window hides the same keys from every query only if there is one. */
     if (way == BEFORE && (queries != 1 || keys == 0)) continue;
@@ -200,6 +215,9 @@ int main(void) {
       }
     }
   }
+  check_fast(5, 64, 32, 32);
+  check_fast(40, 128, 64, 96);
+  check_fast(100, 130, 96, 64);
   smx_set_num_threads(1);
   static const int64_t seen[] = {0, 1, 15, 16, 17, 48, 63, 64, 65, 128, 130};
   for (int d = 0; d < 4; d++) {

@@ -1,6 +1,6 @@
-"""precision="fast": near the exact result where AMX takes part, and the exact one where it cannot.
+"""precision="fast": near the exact result where a unit for bfloat16 takes part, else the exact one.
 
-On a CPU without AMX both are the same, and these tests say so trivially.
+On a CPU without such a unit both are the same, and these tests say so trivially.
 """
 
 import ml_dtypes
@@ -31,7 +31,14 @@ def magnitudes(query, key, value, options):
 
 @pytest.mark.parametrize("options", [{}, {"causal": True}, {"window": (100, 20)}, {"scale": 0.3}])
 @pytest.mark.parametrize(
-    "shape", [(4, 4, 300, 300, 64, 64), (4, 2, 130, 517, 96, 32), (2, 1, 48, 64, 32, 160)]
+    "shape",
+    # The last tile of queries has one vector of 16, or three, or two.
+    [
+        (4, 4, 300, 300, 64, 64),
+        (4, 2, 130, 517, 96, 32),
+        (2, 1, 48, 64, 32, 160),
+        (1, 1, 80, 256, 64, 96),
+    ],
 )
 def test_error_is_that_of_rounded_weights(shape, options):
     inputs = tensors(1, *shape)
@@ -81,7 +88,7 @@ def test_layout_and_threads_do_not_matter():
     "options",
     [{"softcap": 5.0}, {"mask": np.tril(np.ones((80, 80), bool))}, {"return_weights": True}],
 )
-def test_what_amx_does_not_do_is_exact(options):
+def test_what_the_units_do_not_do_is_exact(options):
     inputs = tensors(6, 2, 2, 80, 80, 64, 64)
     exact = smx.attention(*inputs, **options)
     fast = smx.attention(*inputs, **options, precision="fast")

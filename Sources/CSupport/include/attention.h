@@ -107,8 +107,10 @@ typedef struct smxk_attention {
   char *partials;       /* their sums, tile by tile and span by span, partial_bytes each */
   int64_t partial_bytes;
   char *workspace;      /* NULL: the thread's scratch is enough */
-  int32_t is_fast;      /* whole blocks go through AMX */
+  int32_t unit;         /* what multiplies whole blocks: */
 } smxk_attention;
+
+enum { SMXK_EXACT_UNIT = 0, SMXK_AMX_UNIT = 1, SMXK_DOT_UNIT = 2 };
 
 /* Products of bfloat16 on AMX tiles (amx.c). Whether CPU and kernel let this process use them: */
 int32_t smxk_amx_is_ready(void);
@@ -119,6 +121,15 @@ void smxk_amx_end(void);
  * 16·vectors pairs): for each pair the left numbers 2k and 2k + 1. rows is a multiple of 16, vectors 1 to 3. */
 void smxk_amx_product(const void *_Nonnull left, int64_t left_stride, const void *_Nonnull right, int64_t rows, int64_t steps,
                       int64_t vectors, float *_Nonnull results);
+
+/* The same by the dot products of AVX512-BF16 (dots.c). Whether this CPU has them, and faster than FMAs: */
+int32_t smxk_dots_are_fast(void);
+/* scores = scale times the product; the largest of each lane, a NaN being passed over. */
+void smxk_dot_scores(const void *_Nonnull left, int64_t left_stride, const void *_Nonnull right, int64_t rows, int64_t steps,
+                     int64_t vectors, float scale, float *_Nonnull scores, float *_Nonnull largest);
+/* sums = factor of the lane times sums, and the product. */
+void smxk_dot_sums(const void *_Nonnull left, int64_t left_stride, const void *_Nonnull right, int64_t rows, int64_t steps,
+                   int64_t vectors, float *_Nonnull factors, float *_Nonnull sums);
 
 /* Two results of attention and their union; lse.data NULL where it is not wanted. */
 typedef struct smxk_merge {

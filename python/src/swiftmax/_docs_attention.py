@@ -77,10 +77,10 @@ Scaled dot-product attention: ``softmax(query @ key.T * scale) @ value`` for eac
         The order of the axes of `query`, `key`, `value`, `out`, the past and the pools: heads
         before lengths, or lengths before heads. The scores have heads before lengths in both.
     precision : {{"exact", "fast"}}, default "exact"
-        "fast" lets bfloat16 go through AMX tiles, where the CPU has them: weights are then rounded
-        to bfloat16, up to 2**-8 of each, and the bits depend on the CPU. Other dtypes, and calls
-        with `mask` as an array, `bias`, `softcap`, `alibi_slopes`, segments, weights, a past or a
-        block table, are not affected.
+        "fast" lets bfloat16 go through AMX tiles, where the CPU has them, or on AMD through
+        AVX512-BF16: weights are then rounded to bfloat16, up to 2**-8 of each, and the bits depend
+        on the CPU. Other dtypes, and calls with `mask` as an array, `bias`, `softcap`,
+        `alibi_slopes`, segments, weights, a past or a block table, are not affected.
     out : ndarray, optional
         Where the result goes: its shape and the dtype of `query`, any strides. If it overlaps an
         input or is one, the result is computed aside first.

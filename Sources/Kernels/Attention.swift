@@ -279,8 +279,13 @@ extension Kernels {
     _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, asksAhead: Bool
   ) {
     let bench = tile.bench
+    var block = block
     if I.hasWideTiles && L.isSingle {
-      if block.isFew && tile.header.pointee.has_base == 0 && absorbFew(tile, block, first, last) { return }
+      if block.isFew {
+        if tile.header.pointee.has_base == 0 && absorbFew(tile, block, first, last) { return }
+        // Narrow ones lie as they are: what follows wants the lanes' type.
+        block = KeyBlock(bench, from: block.from, to: block.to, isFew: false)
+      }
       gather(tile)
       if !isWhole(tile, first, last) && absorbEdge(tile, block, first, last) { return }
     }

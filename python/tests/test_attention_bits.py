@@ -104,6 +104,23 @@ def test_a_decode_step_over_a_long_cache_is_a_row_of_the_prefill(dtype):
         assert_same_bits(part[1], lse[:, :, start:end], f"lse {start} to {end}, seed 41")
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("odd", [np.nan, np.inf, 2.0**14, 1.0], ids=str)
+def test_a_decode_step_beside_an_odd_query_is_a_row_of_the_prefill(dtype, odd):
+    """Sizes, lengths and few queries such that these have a way of their own (FewQueries.swift)."""
+    query = sample((1, 2, 9, 64), dtype, 50, 2.0)
+    key, value = (sample((1, 2, 200, 64), dtype, seed, 1.0) for seed in (51, 52))
+    with np.errstate(all="ignore"):
+        query[:, 1, 4] *= np.asarray(odd).astype(dtype)
+        key[:, 0, 70] *= np.asarray(odd).astype(dtype)
+    # The scale makes scores larger than FewQueries.swift takes.
+    out, lse = smx.attention(query, key, value, scale=2.0**20, return_lse=True)
+    for start, end in (4, 5), (3, 6), (2, 6), (0, 2):
+        part = smx.attention(query[:, :, start:end], key, value, scale=2.0**20, return_lse=True)
+        assert_same_bits(part[0], out[:, :, start:end], f"queries {start} to {end}, seed 50")
+        assert_same_bits(part[1], lse[:, :, start:end], f"lse {start} to {end}, seed 50")
+
+
 @each_option
 def test_threads(options):
     case = tensors(42)

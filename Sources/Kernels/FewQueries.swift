@@ -124,10 +124,19 @@ extension Kernels {
         let isTurned = step < steps
         let isMultiplied = step > 0
         let column = step &* n &* MemoryLayout<Float>.stride
-        if isTurned { turn(words.0 + column, stride, to: nextSquare) }
+        // The lines of some steps on, which may be the next keys'.
+        let later = step &+ stepsAhead
+        let line = later < steps ? later &* 64 : 2 &* n &* stride &+ (later &- steps) &* 64
+        if isTurned {
+          askAgain(words.0 + line, stride)
+          turn(words.0 + column, stride, to: nextSquare)
+        }
         ahead.ask(share)
         if isMultiplied { addWords(F.self, &piece, square, q, 0) }
-        if isTurned { turn(words.1 + column, stride, to: nextSquare + n) }
+        if isTurned {
+          askAgain(words.1 + line, stride)
+          turn(words.1 + column, stride, to: nextSquare + n)
+        }
         ahead.ask(share)
         if isMultiplied { addWords(F.self, &piece, square, q, n / 2) }
         (square, nextSquare) = (nextSquare, square)
@@ -146,6 +155,18 @@ extension Kernels {
       }
       first = first &+ 2 &* n
     }
+  }
+
+  /// A processor may drop hints while memory is busy: Zen 4 does, and what it drops is then waited for. So lines are asked
+  /// for once more shortly before their turn: keys three steps ahead (2 to 4 do as well, 1 and 8 less), values sixteen rows.
+  /// One thread of Zen 4, side by side: one query 8.2 -> 5.8 ms, bfloat16 4.3 -> 3.2, grouped heads 1.9 -> 1.6 and 1.5 -> 1.2.
+  private static var stepsAhead: Int { @inline(__always) get { 3 } }
+  private static var rowsAhead: Int { @inline(__always) get { 16 } }
+
+  /// A line of each of sixteen keys.
+  @inline(__always)
+  private static func askAgain(_ line: UnsafeRawPointer, _ stride: Int) {
+    for key in 0..<F32.count { I.prefetchAhead(line + key &* stride) }
   }
 
   /// Sixteen words of sixteen keys, the first at `word`: word by word, two vectors apart.
@@ -272,6 +293,7 @@ extension Kernels {
     let weights = singles(tile.bench.scores)
     let factor = singles(tile.state(SMXK_FACTOR))
     let total = singles(tile.state(SMXK_WEIGHT))
+    let again = rowsAhead &* left.stride
     let share = ahead.share(of: columns / (4 &* n) &* count)
     var column = 0
     while column < columns {
@@ -284,6 +306,7 @@ extension Kernels {
             guard F.partsAreCheap else { return F.load(row, v &* n) }
             return F.part(F32(at: row.assumingMemoryBound(to: Float.self) + v / 2 &* n), v & 1)
           }
+          for line in 0..<F.size { I.prefetchAhead(row + (again &+ line &* 64)) }
           ahead.ask(share)
           for r in 0..<queries {
             let weight = F32(weights[r &* block &+ key])

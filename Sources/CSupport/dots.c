@@ -21,7 +21,7 @@ int32_t smxk_dots_are_fast(void) {
 }
 
 /* ROWS × 16·VECTORS results in registers: each pair of the left numbers is spread over a register and multiplies VECTORS others.
- * 8 × 3 are 24 accumulators, 3 registers of the right side and 2 for the left: 11 loads for 24 products, 98 % of the rate above.
+ * 8 × 3 are 24 accumulators, 3 registers of the right side and 2 for the left: 11 loads for 24 products.
  * What becomes of a sum is FINISH(sum, where it goes). */
 #define UNROLLED(I, COUNT) _Pragma("clang loop unroll(full)") for (int I = 0; I < COUNT; I++)
 #define BLOCK(NAME, ROWS, VECTORS, FINISH)                                                                             \

@@ -120,7 +120,7 @@ extension Kernels {
       scaleScores(tile)
     }
     if tile.header.pointee.has_base != 0 || isLarge(L.self, tile.state(SMXK_LARGEST), lanes) { rebase(tile, block) }
-    weigh(tile, block)
+    weigh(tile, block, isWhole: false)
     pairWeights(floats(job.pointee.rooms.scores), floats(job.pointee.rooms.fast_weights), lanes)
     let weights = floats(job.pointee.rooms.fast_weights)
     if usesDots {

@@ -5,6 +5,9 @@
 // N is the row's exponent: a whole number, at least floor(log2(e) · largest score so far), so no weight is above
 // 2. Moving N multiplies what has been summed by a power of two, exactly.
 // Eleven vector operations for 16 scores with AVX-512, beside 2·D FMA: an eighth of the work for D = 64.
+//
+// For weights that are rounded to bfloat16 (AttentionFast.swift) N is log2(e) · largest score itself: the largest
+// weight is then 1 and has no rounding, where it would have up to 2^-8 of itself. Moving N then rounds, by 2^-24.
 
 // A score of 2^20 (2^40) or more is too large for that: its product with log2(e) is rounded to a multiple of more than
 // the fraction that d must keep. Such a row is counted from a base, the block's largest score then: s - base takes
@@ -42,23 +45,25 @@ extension Kernels {
     }
   }
 
-  /// Turns a block's scores into weights in place, moves each lane's exponent, and adds up the weights.
+  /// Turns a block's scores into weights in place, moves each lane's exponent, and adds up the weights. `isWhole`: the
+  /// exponent is a whole number.
   @inline(never)
-  static func weigh<L: TileLanes>(_ tile: Tile<L>, _ count: Int) {
+  static func weigh<L: TileLanes>(_ tile: Tile<L>, _ count: Int, isWhole: Bool = true) {
     var lane = 0
     while lane < tile.lanes {
-      weigh(tile, lane, from: 0, to: count)
+      weigh(tile, lane, from: 0, to: count, isWhole: isWhole)
       lane = lane &+ L.count
     }
   }
 
   /// The same for one vector of lanes and the keys from..<to of the block.
   @inline(__always)
-  static func weigh<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, from: Int, to: Int) {
+  static func weigh<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, from: Int, to: Int, isWhole: Bool = true) {
     let lanes = tile.lanes
     let log2e = L(L.log2e)
     let before = L(at: tile.state(SMXK_EXPONENT) + lane)
-    let exponent = L.max((L(at: tile.state(SMXK_LARGEST) + lane) * log2e).floor(), before)
+    let largest = L(at: tile.state(SMXK_LARGEST) + lane) * log2e
+    let exponent = L.max(isWhole ? largest.floor() : largest, before)
     let factor = (before - exponent).exp2()
     exponent.store(at: tile.state(SMXK_EXPONENT) + lane)
     factor.store(at: tile.state(SMXK_FACTOR) + lane)

@@ -7,7 +7,7 @@
 import PackageDescription
 
 /// The instruction sets, oldest first: the linker keeps the first of two equal weak symbols.
-/// A new row here, a folder Sources/Kernels<name> and a case in Sources/CSupport/cpu.c add one.
+/// A new row here, a folder Sources/Kernels<name> and a line in Sources/CSupport/dispatch.c add one.
 struct InstructionSet {
   let name: String
   let march: String

@@ -23,7 +23,7 @@ LDFLAGS_SO := -shared -fuse-ld=lld -Wl,--version-script=scripts/exports.map -Wl,
               -Wl,--gc-sections -Wl,--icf=all -Wl,--strip-all -Wl,--build-id=sha1
 SOURCES    := Package.swift $(shell find Sources Include -type f -o -type l) scripts/exports.map
 
-.PHONY: help build install venv test test-packages test-c aarch64 test-golden golden test-package test-python \
+.PHONY: help build install venv test test-packages test-c test-amx aarch64 test-golden golden test-package test-python \
         test-swift demo bench accuracy exhaustive clean
 help:  ## print this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 16
@@ -71,7 +71,7 @@ venv: $(VENV)/package  ## make .venv with the package and what its tests need
 # -- tests -------------------------------------------------------------------------------------------
 ABSOLUTE := $(CURDIR)/$(LIBRARY)
 
-test: test-c test-golden test-package test-python test-swift  ## everything but speed and the long checks
+test: test-c test-amx test-golden test-package test-python test-swift  ## everything but speed and the long checks
 	@echo "all tests passed"
 
 test-packages:  ## install the Debian packages that the tests use, where missing
@@ -79,6 +79,15 @@ test-packages:  ## install the Debian packages that the tests use, where missing
 
 test-c: build test-packages  ## C tests against the library, and under valgrind
 	$(MAKE) -C Tests/c LIBRARY=$(ABSOLUTE) HEADER=$(CURDIR)/Include OUT=$(CURDIR)/build/tests/c test isas valgrind
+
+# The library once more with AMX's products in C: few machines have AMX.
+build/tests/amx/$(SONAME): $(LIBRARY) Tests/c/amx_emulated.c
+	mkdir -p $(@D)
+	$(CLANG) $(LDFLAGS_SO) -std=c11 -O2 -fvisibility=hidden -fPIC -ISources/CSupport/include -IInclude -o $@ \
+	  Tests/c/amx_emulated.c $$(ls $(OBJECTS) | grep -v /amx.c.o) -lm
+
+test-amx: test-c build/tests/amx/$(SONAME)  ## attention with precision "fast" the way of AMX, emulated
+	LD_LIBRARY_PATH=build/tests/amx build/tests/c/test_attention_guard
 
 aarch64: build/aarch64/$(SONAME)  ## cross-compile the library for AArch64
 build/aarch64/$(SONAME): $(SOURCES) scripts/build_aarch64.sh | test-packages

@@ -157,7 +157,7 @@ typedef struct smx_mask {
  * Strides   Any, for every operand.
  * Aliasing  out may be x itself (same data, strides and dtype). Any other overlap of out with an input
  *           is an error where it can be told from the strides, and undefined where it cannot (two
- *           interleaved views).
+ *           interleaved views). What lies in the gaps of another's rows is taken to overlap it.
  * Special   The table at the head of this file. The difference to the row's maximum is taken before the
  *           division by T, so x / T never overflows; x + bias may. For float32 and the narrow types T below
  *           2^-192 counts as 0 and T above 2^166 as infinite.

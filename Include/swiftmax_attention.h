@@ -58,8 +58,8 @@ typedef struct smx_attention_options {
   smx_layout layout;
   smx_precision precision;
   int32_t has_scale;              /* not 0: `scale` counts, else it is 1 / sqrt(D) */
-  double scale;                   /* any finite number */
-  double softcap;                 /* 0: none; else more than 0 and finite */
+  double scale;                   /* any finite number; of float32, but for float64 operands */
+  double softcap;                 /* 0: none; else more than 0 and finite; a normal number of float32, likewise */
   const smx_tensor *mask;         /* NULL, or bool that broadcasts to the scores; true takes part */
   const smx_tensor *bias;         /* NULL, or of query's dtype (float32 too for a narrow query) that broadcasts to
                                      the scores */

@@ -111,7 +111,8 @@ enum {
  *           magnitude, or -inf: that, through the bias, shuts a class out, and is +inf as the target's loss or, smoothed, as
  *           any loss. A NaN, or a logit of +inf, makes NaN what depends on it.
  * Accuracy  float32: of a logit, the sum's: chains of 128 products, added in order. Of lse, that and a relative error of the
- *           sum of 2^-20 as an absolute one.
+ *           sum of 2^-20 as an absolute one. A loss below 1 comes from the distances of the other logits to the target's:
+ *           relative to itself its error is theirs and 2^-18, however small it is.
  * Threads   By spans of 2048 classes.
  * Memory    For the call, in one piece. Of T tokens worked on together, 192, or as many 48s as leave their logits within
  *           32 MB, but at least 48: T · V numbers, and T · D for each 2048 classes if d_hidden is given; V · D where d_weight is
@@ -171,11 +172,11 @@ smx_status smx_linear_cross_entropy(const smx_tensor *hidden, const smx_tensor *
  *           Where the target asks for a hidden class, or for one of logit -inf, the loss is +inf; 0 · log 0 is 0.
  *           A NaN in a row, +inf, or nothing but -inf: loss and gradient NaN, lse as logsumexp. A row with all
  *           classes hidden: lse -inf, gradient 0.
- * Accuracy  float32 and narrower, float64: loss of a row with one class, neither smoothing nor z_loss, 2 ulp, for any
- *           offset common to the logits and however small the loss; lse 1 ulp of the larger of |lse| and
- *           |max| / T at T = 1, 2 at others. With smoothing or probabilities the sums over the classes add K·2^-53 of their
- *           terms. Gradient: 4 ulp of each of the two terms, and at a row's one class of the difference. Sums over rows
- *           are made in float64 and rounded once.
+ * Accuracy  float32 and narrower: loss of a row with one class, neither smoothing nor z_loss, 2 ulp, for any offset common
+ *           to the logits and however small the loss; lse 1 ulp of the larger of |lse| and |max| / T at T = 1, 2 at others.
+ *           Gradient: 4 ulp of each of the two terms, and at a row's one class of the difference. float64: loss likewise
+ *           at T = 1 without weights, 3 ulp otherwise; lse 2 ulp; gradient 6 ulp. With smoothing or probabilities the sums
+ *           over the classes add K·2^-53 of their terms. Sums over rows are made in float64 and rounded once.
  * Bits      The order of the sums over classes and rows is in docs/numerics.md. One class as an index and as a row
  *           of probabilities give the same loss and lse; the gradient at that class may differ in its last place.
  * Threads   Rows are shared among threads.

@@ -14,6 +14,7 @@ static atomic_int process_count;          /* 0: not set by a call */
 static _Thread_local int32_t local_count; /* 0: none */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int32_t default_count; /* 0: SWIFTMAX_NUM_THREADS is not a count */
+static char refused_count[256]; /* what it is then */
 
 static int32_t clamp(long count) {
   return count < 1 ? 1 : count > SMXK_MAX_THREADS ? SMXK_MAX_THREADS : (int32_t)count;
@@ -76,6 +77,7 @@ static void find_default(void) {
   if (own && *own) {
     long count = strtol(own, &end, 10);
     default_count = *end || count < 1 || count > SMXK_MAX_THREADS ? 0 : (int32_t)count;
+    strncpy(refused_count, own, sizeof refused_count - 1);
   } else if (omp && strtol(omp, &end, 10) >= 1 && (*end == 0 || *end == ',')) {
     /* OpenMP allows a list, one count for each nesting level; the first is ours. */
     default_count = clamp(strtol(omp, NULL, 10));
@@ -92,6 +94,8 @@ int32_t smxk_thread_count(void) {
   pthread_once(&once, find_default);
   return default_count;
 }
+
+const char *smxk_refused_thread_count(void) { return refused_count; }
 
 void smxk_set_thread_count(int32_t count) {
   atomic_store_explicit(&process_count, count, memory_order_relaxed);

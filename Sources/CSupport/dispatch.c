@@ -32,7 +32,7 @@ enum { COUNT = sizeof isas / sizeof isas[0], FOREIGN = sizeof foreign / sizeof f
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static smxk_kernels table;
 static const smxk_kernels *chosen;
-static char chosen_name[32];
+static char chosen_name[256];
 
 static void choose(void) {
 #if defined(__x86_64__)

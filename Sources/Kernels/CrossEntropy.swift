@@ -255,7 +255,7 @@ extension Kernels {
     let maximum = row.pointee.maximum
     let relative = row.pointee.log_sum
     let top = row.pointee.temperature == 1 ? maximum : maximum / row.pointee.temperature
-    let lse = LogSum<Double>.absolute(Sum(high: top, low: 0), Sum(high: relative, low: 0))
+    let lse = top.isInfinite ? top : LogSum<Double>.absolute(Sum(high: top, low: 0), Sum(high: relative, low: 0))
     return RowState(maximum: maximum, relative: relative, lse: lse, visible: visible)
   }
 

@@ -3,8 +3,9 @@
 //     out_j = f · p_j - s · c_j,      s = factor / T,   f = s · (C + 2·z·lse)
 //
 // p_j is exp(x_j) relative to a power of two, times one number of the row, which takes in f, the sum and the maximum's
-// remainder. The power is chosen (`headroom`) so that this number is near 2^-40: neither underflows where the result
-// does not. 14 vector operations, 1 load, 1 store; p is off by at most 1.31 · 2^-24 and two roundings, 3 ulp.
+// remainder. The power is chosen (`headroom`) so that this number is near 2^-40 (2^-60 for float64): neither underflows where
+// the result does not, down to the smallest subnormal. 14 vector operations, 1 load, 1 store; p is off by at most 1.31 · 2^-24
+// and two roundings, 3 ulp.
 //
 // At a row's one class p - 1 would cancel; it is expm1(-loss) instead.
 
@@ -17,6 +18,7 @@ extension Kernels {
     let scaled: ScaledExp<L>
     let factor: L
     let isPlain: Bool
+    var isFinite: Bool { @inline(__always) get { factor[0] - factor[0] == 0 } }
 
     @inline(__always)
     init(_ row: UnsafePointer<smxk_row>, _ state: RowState, of whole: Double) {
@@ -27,7 +29,7 @@ extension Kernels {
       // Within the range of exponents, also for a factor of 0.
       let field = Int(number.bitPattern &>> 52) & 2047
       let exponent = Double(Swift.min(Swift.max(field &- 1023, -400), 400))
-      let headroom = L.isSingle ? Swift.min(Swift.max(exponent + 40, -64), 100) : exponent + 40
+      let headroom = L.isSingle ? Swift.min(Swift.max(exponent + 40, -64), 100) : exponent + 60
       factor = L(L.Scalar(number * powerOfTwo(-Int(headroom))))
       let fieldZero = L.fieldZero - L.headroom + L.Scalar(headroom)
       let n = Kernels.exponent(m)
@@ -63,11 +65,11 @@ extension Kernels {
     // Before its logit is gone.
     let isHidden = isHidden(logits, row, target)
     let loss = asked.total == 0 ? 0 : state.relative + asked.far / asked.total / job.pointee.temperature
-    if I.hasFastPaths && row.pointee.form == SMXK_PLAIN && logits.pointee.direct == SMXK_DIRECT_PLAIN {
+    // A factor that is no number makes NaN, whose sign is the CPU's own.
+    let isDirect = I.hasFastPaths && row.pointee.form == SMXK_PLAIN && share.isFinite
+    if isDirect && logits.pointee.direct == SMXK_DIRECT_PLAIN {
       writeShares(Own<L>.self, row, Int(logits.pointee.cols), share)
-    } else if I.hasFastPaths && L.isSingle && row.pointee.form == SMXK_PLAIN
-      && logits.pointee.direct == SMXK_DIRECT_NARROW
-    {
+    } else if isDirect && L.isSingle && logits.pointee.direct == SMXK_DIRECT_NARROW {
       writeNarrow(logits, row, share)
     } else {
       writeInChunks(L.self, job, row, place, target, state, share, asked: factor, scratch)
@@ -75,7 +77,7 @@ extension Kernels {
     if isHidden || asked.total == 0 { return }
     let value = factor * (asked.total * exponentialLess1(-loss) + ofLse * exponential(-loss))
     writeScalar(
-      logits.pointee.dtype, row.pointee.out + target &* Int(logits.pointee.inner![0].out), value)
+      logits.pointee.dtype, row.pointee.out + target &* Int(logits.pointee.inner![0].out), value == value ? value : .nan)
   }
 
   @inline(__always)
@@ -171,6 +173,7 @@ extension Kernels {
     let asked = UnsafeMutableRawPointer(c).assumingMemoryBound(to: L.Scalar.self)
     let logits = smxk_logits_of(job)
     let cols = Int(logits.pointee.cols)
+    let hasOverflown = factor - factor == 0 && !share.isFinite
     var start = 0
     while start < cols {
       let length = Swift.min(chunkSize, cols &- start)
@@ -183,9 +186,11 @@ extension Kernels {
       visit(L.self, 0, length) { i, first, last in
         let x = elements.high(at: i, first, last)
         let e = (share.isPlain ? share.plain(x) : share.scaled(x, L(0))).rounded()
-        var value = e * share.factor
-        if asks { value = e.fma(share.factor, L(0) - load(asked + i, first, last, fill: 0)) }
-        store(value, elements.high + i, first, last)
+        // 0 times a number that has overflowed to inf is 0.
+        let factor = hasOverflown ? L.pick(e, equalTo: L(0), L(0), share.factor) : share.factor
+        var value = e * factor
+        if asks { value = e.fma(factor, L(0) - load(asked + i, first, last, fill: 0)) }
+        store(quiet(value), elements.high + i, first, last)
       }
       if row.pointee.mask != nil { clearHidden(L.self, logits, row, start, length, elements.high) }
       scatter(L.self, logits, row, elements.high, start, length)

@@ -15,6 +15,10 @@ extension Kernels {
     var maximum = 0.0
     var relative = 0.0
     var total = 0.0
+    /// A power of two that probabilities are multiplied by: their sums divide it out again.
+    var scale = 1.0
+    /// Whether the sum is so small that the terms' digits were below the smallest number.
+    var isTiny: Bool { !isLogits && total > 0 && total < 0x1p-900 }
     /// log of the total.
     var logTotal: Double {
       isLogits || total == 1 ? 0 : total > 0 && total < .infinity ? logarithm(F64(total))[0] : .nan
@@ -45,17 +49,25 @@ extension Kernels {
     if hasQ { prepare(L.self, ofQ, index, other, scratch, &q) }
     var p = Distribution(isLogits: job.pointee.p_is_logits != 0)
     prepare(L.self, ofP, index, row, scratch, &p)
-    var sum = 0.0
     let cols = Int(ofP.pointee.cols)
-    var start = 0
-    while start < cols {
-      let length = Swift.min(chunkSize, cols &- start)
-      let high = smxk_high_of(scratch).assumingMemoryBound(to: Double.self)
-      let low = smxk_low_of(scratch).assumingMemoryBound(to: Double.self)
-      take(L.self, ofP, row, p, start, length, high, scratch)
-      if hasQ { take(L.self, ofQ, other, q, start, length, low, scratch) }
-      sum += addTerms(high, hasQ ? low : nil, length, &p, &q)
-      start = start &+ length
+    var sum = 0.0
+    var isAgain = false
+    while true {
+      var start = 0
+      while start < cols {
+        let length = Swift.min(chunkSize, cols &- start)
+        let high = smxk_high_of(scratch).assumingMemoryBound(to: Double.self)
+        let low = smxk_low_of(scratch).assumingMemoryBound(to: Double.self)
+        take(L.self, ofP, row, p, start, length, high, scratch)
+        if hasQ { take(L.self, ofQ, other, q, start, length, low, scratch) }
+        sum += addTerms(high, hasQ ? low : nil, length, &p, &q)
+        start = start &+ length
+      }
+      if isAgain || !(p.isTiny || q.isTiny) { break }
+      isAgain = true
+      if p.isTiny { p.scale = 0x1p800 }
+      if q.isTiny { q.scale = 0x1p800 }
+      (sum, p.total, q.total) = (0, 0, 0)
     }
     let normalised = p.isLogits ? sum : sum / p.total
     let value = hasQ ? normalised - (p.logTotal - q.logTotal) : normalised + p.logTotal
@@ -83,7 +95,8 @@ extension Kernels {
       var distance = F64(0) - log
       if let y {
         let y = F64(at: y + i)
-        if !q.isLogits { totalQ = totalQ + y }
+        // Of a negative one the logarithm tells, but not where p is 0.
+        if !q.isLogits { totalQ = totalQ + F64.pick(y, lessThan: F64(0), F64(.nan), y) }
         // Of -inf and -inf nothing is left, and p is 0 there.
         distance = log - logarithm(y, q)
       }
@@ -107,6 +120,39 @@ extension Kernels {
     distribution.isSpecial = row.pointee.form == SMXK_CONSTANT
     distribution.maximum = row.pointee.maximum
     distribution.relative = row.pointee.log_sum
+    if L.isSingle && !distribution.isSpecial { findRelative(L.self, job, row, scratch, &distribution) }
+  }
+
+  /// log of the sum in float64, which that of a float32 row is not: 1 for each element that is the maximum, and the others'
+  /// exponentials.
+  @inline(never)
+  private static func findRelative<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ scratch: UnsafeMutablePointer<smxk_scratch>,
+    _ distribution: inout Distribution
+  ) {
+    let maximum = F64(distribution.maximum)
+    let x = smxk_high_of(scratch).assumingMemoryBound(to: Double.self)
+    let cols = Int(job.pointee.cols)
+    var others = 0.0
+    var ties = 0.0
+    var start = 0
+    while start < cols {
+      let length = Swift.min(chunkSize, cols &- start)
+      take(L.self, job, row, distribution, start, length, x, scratch)
+      var sum = F64(0)
+      var equal = F64(0)
+      var i = 0
+      while i < length {
+        let x = F64(at: x + i)
+        equal = equal + F64.pick(x, equalTo: maximum, F64(1), F64(0))
+        sum = sum + F64.pick(x, equalTo: maximum, F64(0), exponential(x - maximum))
+        i = i &+ 8
+      }
+      others += lanesMet(sum)
+      ties += lanesMet(equal)
+      start = start &+ length
+    }
+    distribution.relative = log1p(Sum.exact(ties - 1, others)).high
   }
 
   /// A chunk as float64; behind its end, of which nothing comes.
@@ -125,6 +171,7 @@ extension Kernels {
         k = k &- 1
       }
     }
+    if distribution.scale != 1 { for k in 0..<length { to[k] *= distribution.scale } }
     for k in length..<(length &+ 7) & ~7 { to[k] = distribution.isLogits ? -.infinity : 0 }
   }
 

@@ -43,6 +43,7 @@ extension Kernels {
     // Narrow keys are turned two columns at a time. Without wide registers turning takes more than it saves.
     return I.hasWideTiles && L.isSingle && job.pointee.rows <= Int64(SMXK_FEW)
       && job.pointee.head_size % 32 == 0 && job.pointee.value_size % 64 == 0
+      && job.pointee.head_size > 0 && job.pointee.value_size > 0
       && job.pointee.mask.data == nil && job.pointee.has_segments == 0
       && job.pointee.vector.data == nil && job.pointee.softcap == 0 && job.pointee.bias.data == nil && job.pointee.slopes.data == nil
   }

@@ -92,7 +92,9 @@ extension Kernels {
       let log = logOf(onePlus: rest)
       total.add(Sum(high: -log.high, low: -log.low))
     }
-    return isImpossible ? -.infinity : total.high + total.low
+    let value = total.high + total.low
+    // NaN is -inf that the low part has met: no score is one.
+    return isImpossible || value.isNaN ? -.infinity : value
   }
 
   /// log1p, once for all of Scoring and Calibration.

@@ -42,17 +42,14 @@ extension Kernels {
     if c.causal != 0 || c.window != 0 {
       let offset = c.query_offset.map { integer($0, index) }
         ?? (keys &- queries)
-      // Saturating: an offset may be any integer, and places are at most 2^62 apart.
-      let bound = 1 << 62
-      let place = Swift.max(-bound, Swift.min(bound, offset)) &+ i
-      if c.causal != 0 { upper = Swift.min(upper, place < keys ? place &+ 1 : keys) }
+      // Offset and sides may be any integers: a place that no key has is the nearest one behind the keys, or in front.
+      @inline(__always) func place(_ shift: Int) -> Int { shift < keys ? shift &+ i : keys }
+      if c.causal != 0 { upper = Swift.min(upper, place(offset) &+ 1) }
       if c.window != 0 {
-        if c.window_left >= 0 && c.window_left < bound {
-          lower = Swift.max(lower, place &- Int(c.window_left))
-        }
-        if c.window_right >= 0 && c.window_right < bound && place < keys {
-          upper = Swift.min(upper, place &+ Int(c.window_right) &+ 1)
-        }
+        let left = Int(c.window_left)
+        let right = Int(c.window_right)
+        if left >= 0 { lower = Swift.max(lower, place(Swift.max(offset, Int.min &+ left) &- left)) }
+        if right >= 0 { upper = Swift.min(upper, place(Swift.min(offset, Int.max &- right) &+ right) &+ 1) }
       }
     }
     if let lengths = c.key_lengths { upper = Swift.min(upper, integer(lengths, index)) }

@@ -97,14 +97,15 @@ struct AdditiveTensors {
     p.heads = heads
     p.length = length
     // Keys of one head begin with a vector of their own (AdditiveScores.swift).
-    p.slots = isKey ? (length &+ vector - 1) / vector &* vector : length
+    p.slots = isKey ? (length &+ vector &- 1) / vector &* vector : length
     p.size = rows.length(rows.rank - 1)
     p.width = width
     p.groups = matrix.rank == 3 ? max(heads, 1) : 1
+    // Wraps where they are too many, which the caller finds out.
     let places = p.batch &* (heads / p.groups) &* p.slots
-    let panels = max(1, (places &+ most - 1) / most)
-    p.lanes = max(1, ((places &+ panels - 1) / panels + vector - 1) / vector) * vector
-    p.panels = (places &+ p.lanes - 1) / p.lanes
+    let panels = max(1, (places &+ most &- 1) / most)
+    p.lanes = max(1, ((places &+ panels &- 1) / panels &+ vector &- 1) / vector) &* vector
+    p.panels = (places &+ p.lanes &- 1) / max(p.lanes, 1)
     return p
   }
 }

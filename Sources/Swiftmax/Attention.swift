@@ -50,7 +50,7 @@ func execute(
 private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attention_plan>) throws(Failure) {
   let tensors = call.tensors
   try tensors.check(plan, call.options)
-  try tensors.checkOutputs()
+  try tensors.checkOutputs(UnsafePointer(call.options.structure))
   let job = smxk_job_of(plan)
   tensors.fill(job, call.options)
   try call.additive?.check(tensors)
@@ -65,13 +65,14 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
   let threads = max(attentionThreads(job, call.machine.threads, tasks), projectionThreads(job, call.machine))
   let partials = job.pointee.spans > 1 ? Int(tasks * job.pointee.partial_bytes) : 0
   let projections = layOutProjections(job)
+  let isIdle = job.pointee.rows == 0 || tasks == 0
   let isRoomy = job.pointee.rooms.bytes > Int64(SMXK_SCRATCH_BYTES) || partials > 0 || projections > 0
-  let needed = isRoomy ? Int(job.pointee.rooms.bytes) * Int(threads) + partials + projections : 0
+  let needed = isRoomy && !isIdle ? Int(job.pointee.rooms.bytes) * Int(threads) + partials + projections : 0
   if let size = call.size {
     size.pointee = needed
     return
   }
-  guard job.pointee.rows > 0, tasks > 0 else { return }
+  if isIdle { return }
   let own = try workspace(needed, call.options)
   defer { smxk_release(own) }
   if needed > 0 {
@@ -104,10 +105,10 @@ private struct AttentionShare {
 /// Memory of the call's own; nil where the caller's is used, or none.
 func workspace(_ needed: Int, _ options: smx_attention_options) throws(Failure) -> UnsafeMutableRawPointer? {
   if let given = options.workspace {
-    if options.workspace_size < needed {
+    if UInt(bitPattern: options.workspace_size) < UInt(needed) {
       throw failure(SMX_ERROR_VALUE) {
         $0.add("workspace_size is ")
-        $0.add(Int64(options.workspace_size))
+        $0.add(size: options.workspace_size)
         $0.add(", but this call needs ")
         $0.add(Int64(needed))
         $0.add(" bytes")

@@ -28,8 +28,9 @@ extension AttentionTensors {
       throw failure(SMX_ERROR_VALUE, "query_starts and key_starts must be given together")
     }
     guard let queryStarts, let keyStarts else { return }
-    if query.rank != 3 || key.rank != 3 || value.rank != 3 {
-      throw disagree(queryStarts, query, " needs 3 axes, those of packed entries, of ")
+    let operands: InlineArray<3, Tensor> = [query, key, value]
+    for i in 0..<3 where operands[i].rank != 3 {
+      throw disagree(queryStarts, operands[i], " needs 3 axes, those of packed entries, of ")
     }
     if mask != nil || bias != nil || weights != nil || pastKey != nil || blocks != nil {
       throw failure(
@@ -48,7 +49,14 @@ extension AttentionTensors {
         $0.add(", but must have int32 or int64")
       }
     }
-    if starts.rank != 1 || starts.count == 0 || starts.count != other.count {
+    if starts.rank != 1 || starts.count == 0 {
+      throw failure(SMX_ERROR_SHAPE) {
+        $0.add(starts.name)
+        $0.add(" must have the shape (B + 1,) for B packed entries, but has shape ")
+        $0.add(shapeOf: starts.raw)
+      }
+    }
+    if starts.count != other.count {
       throw disagree(starts, other, " must be (B + 1), as ")
     }
     var before: Int64 = 0
@@ -93,17 +101,23 @@ extension AttentionTensors {
     if !fits { throw disagree(past, own, " must agree but in the number of keys with ") }
   }
 
-  func checkTable(_ options: smx_attention_options) throws(Failure) {
+  /// Before its length is asked for.
+  func checkTableShape() throws(Failure) {
     guard let blocks else { return }
     try blocks.require(dtype: smx_dtype(SMX_INT32))
-    if query.rank != 4 || blocks.rank != 2 || blocks.length(0) != batch {
+    if query.rank != 4 || blocks.rank != 2 || blocks.length(0) != query.length(0) {
       throw disagree(blocks, query, " must be (B, N) for the batch of ")
     }
+  }
+
+  func checkTable(_ options: smx_attention_options) throws(Failure) {
+    guard let blocks else { return }
     let pool = key.length(0)
     let size = length(key, rowAxis)
     for entry in 0..<batch {
       let seen = longestRow(options.structure, entry)
-      for n in 0..<blocks.length(1) where seen > n &* size {
+      // Of blocks that hold nothing none is read.
+      for n in 0..<(size == 0 ? 0 : min(blocks.length(1), (seen + size - 1) / size)) {
         let p = UnsafeRawPointer(blocks.raw.pointee.data!) + Int(entry &* blocks.stride(0) + n &* blocks.stride(1))
         let block = Int64(p.loadUnaligned(as: Int32.self))
         if block < 0 || block >= pool {
@@ -122,7 +136,7 @@ extension AttentionTensors {
   /// The most keys that a head of a batch entry sees, from the key lengths.
   private func longestRow(_ structure: UnsafePointer<smx_mask>?, _ entry: Int64) -> Int64 {
     var most: Int64 = 0
-    for head in 0..<max(heads, 1) {
+    for head in 0..<heads {
       var seen = keys
       var condition = structure
       while let c = condition {

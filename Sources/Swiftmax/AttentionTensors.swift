@@ -154,8 +154,10 @@ struct AttentionTensors {
     try value.require(dtype: query.dtype)
     try out.require(dtype: query.dtype)
     try checkStarts()
+    try checkTableShape()
     try checkShapes(plan)
     try checkPast()
+    try checkCount()
     let scores = scoresShape(plan)
     try checkStructure(options.structure, scores)
     try checkTable(options)
@@ -174,6 +176,15 @@ struct AttentionTensors {
     }
     if !(options.softcap >= 0 && options.softcap.isFinite) {
       throw failure(SMX_ERROR_VALUE, "softcap must be 0 (none) or a finite number above 0")
+    }
+    // Of all dtypes but float64 the scores are float32.
+    if Int(query.dtype) == SMX_FLOAT64 { return }
+    if options.has_scale != 0 && !Float(options.scale).isFinite {
+      throw failure(SMX_ERROR_VALUE, "scale must be a number that float32 can hold, as scores of this dtype are float32")
+    }
+    if options.softcap != 0 && !Float(options.softcap).isNormal {
+      throw failure(
+        SMX_ERROR_VALUE, "softcap must be 0 (none) or a normal number of float32, as scores of this dtype are float32")
     }
   }
 
@@ -223,6 +234,16 @@ struct AttentionTensors {
           $0.add(" make more keys than memory can hold")
         }
       }
+    }
+  }
+
+  /// Views that repeat their numbers, and empty ones, can have more rows than can be counted.
+  private func checkCount() throws(Failure) {
+    if Double(batch) * Double(max(heads, 1)) * Double(max(queries, 1)) < 0x1p56 { return }
+    throw failure(SMX_ERROR_OVERFLOW) {
+      $0.add("query of shape ")
+      $0.add(shapeOf: query.raw)
+      $0.add(" has more rows than memory can hold")
     }
   }
 
@@ -308,7 +329,7 @@ struct AttentionTensors {
   }
 
   /// Not of a gradient, where `out` and `lse` are inputs.
-  func checkOutputs() throws(Failure) {
+  func checkOutputs(_ structure: UnsafePointer<smx_mask>?) throws(Failure) {
     // Inline: an array of Swift's own would allocate, and trap where there is no memory.
     let inputs: InlineArray<12, Tensor?> = [
       query, key, value, mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts, keyStarts,
@@ -318,6 +339,7 @@ struct AttentionTensors {
       guard let output = outputs[o] else { continue }
       try output.requireOwnPlaces()
       for i in 0..<12 { try output.requireDistinct(from: inputs[i], orSame: false) }
+      try output.requireDistinct(fromThoseOf: structure)
     }
     try lse?.requireDistinct(from: out, orSame: false)
     try weights?.requireDistinct(from: out, orSame: false)

@@ -22,7 +22,9 @@ private struct Gradients {
   }
 
   /// The forward call has been checked.
-  func check(_ forward: AttentionTensors, _ lse: Tensor) throws(Failure) {
+  func check(
+    _ forward: AttentionTensors, _ lse: Tensor, _ structure: UnsafePointer<smx_mask>?
+  ) throws(Failure) {
     let single = lse.dtype
     try dOut.require(dtype: forward.query.dtype)
     try dOut.requireShape(of: forward.out)
@@ -46,6 +48,7 @@ private struct Gradients {
       guard let output = outputs[o] else { continue }
       try output.requireOwnPlaces()
       for i in 0..<10 { try output.requireDistinct(from: inputs[i], orSame: false) }
+      try output.requireDistinct(fromThoseOf: structure)
       for other in 0..<o { try output.requireDistinct(from: outputs[other], orSame: false) }
     }
   }
@@ -144,7 +147,7 @@ private func checkSums(_ forward: AttentionTensors, threads: Int32) throws(Failu
 private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attention_vjp_plan>) throws(Failure) {
   let forward = call.forward
   try forward.check(smxk_forward_of(plan), call.options)
-  try call.gradients.check(forward, call.lse)
+  try call.gradients.check(forward, call.lse, UnsafePointer(call.options.structure))
   try checkSums(forward, threads: call.machine.threads)
   let job = smxk_vjp_job_of(plan)
   fill(job, call)

@@ -192,7 +192,10 @@ struct Judges {
         $0.add(areProbabilities
           ? " holds a NaN, a largest number above 1, or a negative one for its label: these are no probabilities"
           : " holds a NaN or +inf, or -inf for its label ")
-        if !areProbabilities { $0.add(judgement.label) }
+        if !areProbabilities {
+          $0.add(judgement.label)
+          $0.add(", or its loss is beyond what a float64 can be")
+        }
       }
     }
   }

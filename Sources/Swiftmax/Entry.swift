@@ -39,7 +39,7 @@ func isaFailure() -> Failure {
 func threadsFailure() -> Failure {
   failure(SMX_ERROR_THREADS) {
     $0.add("SWIFTMAX_NUM_THREADS is ")
-    $0.add(cString: smxk_environment("SWIFTMAX_NUM_THREADS"))
+    $0.add(cString: smxk_refused_thread_count())
     $0.add(", but must be a whole number from 1 to ")
     $0.add(Int64(SMXK_MAX_THREADS))
   }

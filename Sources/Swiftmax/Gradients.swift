@@ -79,6 +79,8 @@ private func withRows(
   var shape: InlineArray<2, Int64> = [rows, cols]
   return withUnsafePointer(to: &shape) {
     let shape = UnsafeRawPointer($0).assumingMemoryBound(to: Int64.self)
+    // Of empty rows nothing is read, so that dy may be NULL like the rest.
+    let dy = rows > 0 && cols == 0 ? dy ?? UnsafeRawPointer(bitPattern: 64) : dy
     func tensor(_ data: UnsafeRawPointer?, _ rank: Int32) -> smx_tensor {
       smx_tensor(
         data: UnsafeMutableRawPointer(mutating: data), dtype: smx_dtype(dtype), ndim: rank, shape: shape,

@@ -52,7 +52,7 @@ private func run(_ rankings: Rankings, on machine: Machine) throws(Failure) {
   var share = rankings
   share.kernel = machine.kernels.pointee.plackett_luce
   // A place costs about as much as 32 elements of a softmax.
-  share.portions = Portions(share.out.count, each: 32 * share.items, on: machine)
+  share.portions = Portions(share.out.count, each: 32 * min(share.items, 1 << 40), on: machine)
   let threads = Int64(share.portions.threads)
   let (numbers, isTooMany) = (2 * threads).multipliedReportingOverflow(by: max(share.items, 1))
   guard !isTooMany, numbers < Int64.max / 16, let memory = smxk_allocate(Int(numbers) * 8) else {

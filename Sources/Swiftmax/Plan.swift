@@ -155,19 +155,21 @@ func check(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) throws(F
     try sign.requireDistinct(from: o.weights, orSame: false)
     try sign.requireDistinct(from: o.mask, orSame: false)
     try sign.requireDistinct(from: o.bias, orSame: false)
+    try sign.requireDistinct(fromThoseOf: o.structure)
   }
   try checkPlaces(o, mayBeInput: o.operation != SMXK_LOGSUMEXP)
 }
 
-/// out shares no memory with an input, but that it may be one of x's shape.
+/// out shares no memory with an input, but that it may be x, and the result of a gradient y or dy.
 func checkPlaces(_ o: Operands, mayBeInput: Bool) throws(Failure) {
   try o.out.requireOwnPlaces()
   try o.out.requireDistinct(from: o.x, orSame: mayBeInput)
-  try o.out.requireDistinct(from: o.mask)
-  try o.out.requireDistinct(from: o.bias)
-  try o.out.requireDistinct(from: o.weights)
-  try o.out.requireDistinct(from: o.temperature)
-  try o.out.requireDistinct(from: o.factor)
+  try o.out.requireDistinct(from: o.weights, orSame: isGradient(o.operation))
+  try o.out.requireDistinct(from: o.mask, orSame: false)
+  try o.out.requireDistinct(from: o.bias, orSame: false)
+  try o.out.requireDistinct(from: o.temperature, orSame: false)
+  try o.out.requireDistinct(from: o.factor, orSame: false)
+  try o.out.requireDistinct(fromThoseOf: o.structure)
 }
 
 /// Checks all that is read, and the dtype of out.

@@ -52,7 +52,8 @@ private func checkOverlap(
   guard let x, xBytes > 0, outBytes > 0 else { return }
   if x == UnsafeRawPointer(out) && operation != SMXK_LOGSUMEXP { return }
   if x < UnsafeRawPointer(out) + Int(outBytes) && UnsafeRawPointer(out) < x + Int(xBytes) {
-    throw failure(SMX_ERROR_OVERLAP, "out overlaps x without being the same rows")
+    throw failure(
+      SMX_ERROR_OVERLAP, operation == SMXK_LOGSUMEXP ? "out overlaps x" : "out overlaps x without being the same rows")
   }
 }
 

@@ -25,8 +25,14 @@ struct Sentence {
 
   @inline(never) mutating func add(_ number: Int64) {
     if number < 0 { append(45) }
+    add(magnitude: number.magnitude)
+  }
+
+  /// A size_t, which Swift sees as Int.
+  @inline(never) mutating func add(size: Int) { add(magnitude: UInt64(UInt(bitPattern: size))) }
+
+  @inline(never) private mutating func add(magnitude: UInt64) {
     // The largest power of ten that is not above the magnitude, then digit by digit.
-    let magnitude = number.magnitude
     var power: UInt64 = 1
     while magnitude / power >= 10 { power = power &* 10 }
     while power > 0 {

@@ -35,7 +35,7 @@ func sizeFailure(_ name: StaticString, _ size: Int, _ expected: Int) -> Failure 
   failure(SMX_ERROR_SIZE) {
     $0.add(name)
     $0.add(" is ")
-    $0.add(Int64(size))
+    $0.add(size: size)
     $0.add(", but this version's struct has ")
     $0.add(Int64(expected))
     $0.add(" bytes")

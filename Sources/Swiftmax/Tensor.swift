@@ -201,6 +201,19 @@ struct Tensor {
     }
   }
 
+  /// Refuses an output that shares memory with a tensor of a structure, which `checkStructure` has checked.
+  func requireDistinct(fromThoseOf structure: UnsafePointer<smx_mask>?) throws(Failure) {
+    var condition = structure
+    while let c = condition {
+      try requireDistinct(from: Tensor.optional(c.pointee.query_offset, "query_offset"), orSame: false)
+      try requireDistinct(from: Tensor.optional(c.pointee.key_lengths, "key_lengths"), orSame: false)
+      try requireDistinct(from: Tensor.optional(c.pointee.query_lengths, "query_lengths"), orSame: false)
+      try requireDistinct(from: Tensor.optional(c.pointee.query_segments, "query_segments"), orSame: false)
+      try requireDistinct(from: Tensor.optional(c.pointee.key_segments, "key_segments"), orSame: false)
+      condition = UnsafePointer(c.pointee.also)
+    }
+  }
+
   /// Refuses an output in which two elements share a place.
   func requireOwnPlaces() throws(Failure) {
     for axis in 0..<rank where length(axis) > 1 && stride(axis) == 0 && count > 0 {

@@ -57,8 +57,8 @@ func topK(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Fail
   var ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: nil)
   var room: UnsafeMutableRawPointer? = nil
   if k > Int64(listedAtMost) {
-    let (bytes, isTooLarge) = ranking.roomBytes.multipliedReportingOverflow(by: Int(call.machine.threads))
-    room = isTooLarge ? nil : smxk_allocate(bytes)
+    // No memory holds more; their bytes can be counted.
+    room = k >= 1 << 46 ? nil : smxk_allocate(ranking.roomBytes * Int(call.machine.threads))
     if room == nil { throw failure(SMX_ERROR_MEMORY, "out of memory for the lists of smx_top_k") }
     ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: room)
   }

@@ -11,7 +11,9 @@ static int run_child(const char *kind) {
   const char *name = NULL;
   int isIsa = kind[0] == 'i';
   smx_status want = isIsa ? SMX_ERROR_ISA : SMX_ERROR_THREADS;
-  const char *variable = isIsa ? "SWIFTMAX_ISA" : "SWIFTMAX_NUM_THREADS", *value = getenv(variable);
+  const char *variable = isIsa ? "SWIFTMAX_ISA" : "SWIFTMAX_NUM_THREADS";
+  char value[64];
+  snprintf(value, sizeof value, "%s", getenv(variable));
   /* Twice: a failed choice is not forgotten. */
   for (int i = 0; i < 2; i++) {
     smx_status got = smx_softmax_f32(x, out, 1, 2);
@@ -22,6 +24,8 @@ static int run_child(const char *kind) {
     size_t size = 7;
     if (smx_attention_workspace_size(NULL, NULL, NULL, NULL, NULL, &size) != want || size != 7)
       return 8;
+    /* The sentence is about what was read, not about what is there now. */
+    setenv(variable, isIsa ? "v3" : "4", 1);
     if (isIsa && (smx_isa(&name) != want || name)) return 3;
     if (!isIsa && (smx_get_num_threads(&count) != want || count != 7)) return 4;
   }
@@ -48,8 +52,9 @@ static void check_environment(const char *program, const char *kind, const char 
 
 int main(int count, char **words) {
   if (count > 1) return run_child(words[1]);
-  static const char *const isas[] = {"v5", "avx2", "V3", "v3 ", "auto", "x86-64-v3"};
-  for (int i = 0; i < 6; i++) check_environment(words[0], "i", "SWIFTMAX_ISA", isas[i]);
+  static const char *const isas[] = {
+      "v5", "avx2", "V3", "v3 ", "auto", "x86-64-v3", "a name of more than thirty-two letters, in full"};
+  for (int i = 0; i < 7; i++) check_environment(words[0], "i", "SWIFTMAX_ISA", isas[i]);
 #if defined(__x86_64__)
   check_environment(words[0], "iu", "SWIFTMAX_ISA", "neon");
 #else

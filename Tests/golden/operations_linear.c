@@ -4,8 +4,9 @@
 
 #include "operations.h"
 
-/* IGNORING: a quarter of the targets. SHUT: a bias, -inf for an eighth of the classes. NARROW: targets are int32. */
-enum { IGNORING = 1, BIASED = 2, SHUT = 4, SMOOTHED = 8, WITH_Z = 16, SCALED = 32, NARROW = 64 };
+/* IGNORING: a quarter of the targets. SHUT: a bias, -inf for an eighth of the classes. NARROW: targets are int32. SURE: a bias
+ * of 16 for class 0, which is the target of every other token. */
+enum { IGNORING = 1, BIASED = 2, SHUT = 4, SMOOTHED = 8, WITH_Z = 16, SCALED = 32, NARROW = 64, SURE = 128 };
 
 typedef struct {
   smx_dtype dtype;
@@ -43,7 +44,8 @@ static void make_operands(const spec *s, array a[OPERANDS]) {
   for (int64_t i = 0; i < s->tokens; i++) {
     uint64_t z = stream(s->seed, OF_TARGETS, (uint64_t)i);
     int is_ignored = s->options & IGNORING && z >> 62 == 0;
-    set_target(&a[TARGETS], i, is_ignored ? -100 : (int64_t)(z % (uint64_t)s->classes));
+    int64_t target = s->options & SURE && i % 2 == 0 ? 0 : (int64_t)(z % (uint64_t)s->classes);
+    set_target(&a[TARGETS], i, is_ignored ? -100 : target);
   }
   a[LOSS] = new_array(single, s->reduction == SMX_NONE, hidden);
   a[LSE] = new_array(single, 1, hidden);
@@ -53,6 +55,7 @@ static void make_operands(const spec *s, array a[OPERANDS]) {
   a[BIAS] = uniform_array(s->dtype, 1, weight, 1, s->seed, OF_THE_BIAS);
   for (int64_t j = 0; s->options & SHUT && j < s->classes; j++)
     if (stream(s->seed, OF_THE_BIAS, (uint64_t)j) >> 61 == 0) set(&a[BIAS], j, -__builtin_inf());
+  if (s->options & SURE) set(&a[BIAS], 0, 16);
   a[D_BIAS] = new_array(single, 1, weight);
 }
 
@@ -141,7 +144,10 @@ static void run_linear(operation_run *run, int variation, const spec *s) {
   CASE(linear_f64_spans, F64, 49, 9, 2049, MEAN, IGNORING | WITH_Z, 11)                             \
   CASE(linear_f16_spans, F16, 30, 24, 2500, SUM, SCALED | BIASED, 12)                               \
   CASE(linear_f32_all, F32, 70, 33, 2300, MEAN, IGNORING | BIASED | SMOOTHED | WITH_Z | SCALED | NARROW, 13)\
-  CASE(linear_f64_shut, F64, 70, 33, 300, NONE, IGNORING | BIASED | SHUT, 14)
+  CASE(linear_f64_shut, F64, 70, 33, 300, NONE, IGNORING | BIASED | SHUT, 14)                       \
+  CASE(linear_f32_sure, F32, 97, 24, 2200, NONE, IGNORING | BIASED | SURE, 15)                      \
+  CASE(linear_f64_sure, F64, 33, 9, 300, NONE, BIASED | SURE | WITH_Z, 16)                          \
+  CASE(linear_bf16_sure, BF16, 20, 16, 140, SUM, BIASED | SURE | SMOOTHED, 17)
 
 #define DEFINE(name, ...)                                                        \
   static void name(operation_run *run, int variation) {                          \

@@ -40,11 +40,15 @@ def results_of(dtype, tokens, columns, classes, reduction, options, seed):
     classes, seed, options = int(classes), int(seed), options.split(" | ")
     z = stream(seed, OF_TARGETS, np.arange(tokens))
     targets = (z % np.uint64(classes)).astype(np.int32 if "NARROW" in options else np.int64)
+    if "SURE" in options:
+        targets[::2] = 0
     if "IGNORING" in options:
         targets[z >> np.uint64(62) == 0] = -100
     bias = None
     if "BIASED" in options:
         bias = draw(dtype, (classes,), 1, seed, OF_BIAS, "SHUT" in options)
+        if "SURE" in options:
+            bias[0] = 16
     return everything(
         draw(dtype, (tokens, columns), 1, seed, OF_HIDDEN),
         draw(dtype, (classes, columns), 0, seed, OF_WEIGHT), targets, bias=bias,

@@ -84,6 +84,8 @@ void smxk_release(void *_Nullable);
  * SWIFTMAX_NUM_THREADS, OMP_NUM_THREADS, the CPUs that this process may use. 0 if
  * SWIFTMAX_NUM_THREADS is not a whole number from 1 to SMXK_MAX_THREADS. */
 int32_t smxk_thread_count(void);
+/* What SWIFTMAX_NUM_THREADS was in that case. */
+const char *_Nonnull smxk_refused_thread_count(void);
 void smxk_set_thread_count(int32_t count);
 /* Sets this thread's own count, 0 for none; returns the one before. */
 int32_t smxk_set_local_thread_count(int32_t count);
@@ -127,7 +129,5 @@ static inline void smxk_leave_mode(uint64_t saved) {
 /* This thread's sentence, SMXK_SENTENCE bytes. */
 enum { SMXK_SENTENCE = 512 };
 char *_Nonnull smxk_sentence(void);
-/* The value of an environment variable for a sentence, "" if it is not set. */
-const char *_Nonnull smxk_environment(const char *_Nonnull name);
 
 #endif

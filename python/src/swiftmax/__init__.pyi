@@ -1,5 +1,5 @@
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, SupportsIndex, overload
+from typing import Any, Literal, NamedTuple, SupportsFloat, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,11 +88,11 @@ def cross_entropy(
     targets: ArrayLike,
     *,
     axis: SupportsIndex = -1,
-    temperature: float = 1.0,
+    temperature: SupportsFloat = 1.0,
     weight: ArrayLike | None = None,
     ignore_index: SupportsIndex = -100,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    label_smoothing: SupportsFloat = 0.0,
+    z_loss: SupportsFloat = 0.0,
     reduction: _Reduction = "mean",
     mask: ArrayLike | None = None,
     grad_scale: ArrayLike | None = None,
@@ -107,7 +107,7 @@ def nll_from_log_probs(
     axis: SupportsIndex = -1,
     weight: ArrayLike | None = None,
     ignore_index: SupportsIndex = -100,
-    label_smoothing: float = 0.0,
+    label_smoothing: SupportsFloat = 0.0,
     reduction: _Reduction = "mean",
 ) -> Any: ...
 def perplexity(
@@ -115,7 +115,7 @@ def perplexity(
     targets: ArrayLike,
     *,
     axis: SupportsIndex = -1,
-    temperature: float = 1.0,
+    temperature: SupportsFloat = 1.0,
     weight: ArrayLike | None = None,
     ignore_index: SupportsIndex = -100,
     mask: ArrayLike | None = None,
@@ -145,7 +145,7 @@ def additive_attention(
     *,
     mask: ArrayLike | Mask | None = None,
     bias: ArrayLike | None = None,
-    causal: bool = False,
+    causal: bool | np.bool_ = False,
     query_offset: ArrayLike | None = None,
     window: tuple[SupportsIndex | None, SupportsIndex | None] | None = None,
     key_lengths: ArrayLike | None = None,
@@ -169,7 +169,7 @@ def additive_attention(
     *,
     mask: ArrayLike | Mask | None = None,
     bias: ArrayLike | None = None,
-    causal: bool = False,
+    causal: bool | np.bool_ = False,
     query_offset: ArrayLike | None = None,
     window: tuple[SupportsIndex | None, SupportsIndex | None] | None = None,
     key_lengths: ArrayLike | None = None,
@@ -204,6 +204,17 @@ def sequence_log_prob(
     normalize: bool = False,
     return_token_log_probs: Literal[True],
 ) -> tuple[Any, NDArray[Any]]: ...
+@overload
+def sequence_log_prob(
+    logits: ArrayLike,
+    tokens: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    temperature: float | ArrayLike = 1.0,
+    mask: ArrayLike | None = None,
+    normalize: bool = False,
+    return_token_log_probs: bool,
+) -> Any: ...
 def plackett_luce_log_prob(scores: ArrayLike, ranking: ArrayLike) -> Any: ...
 
 class ReliabilityDiagram(NamedTuple):
@@ -228,7 +239,7 @@ def calibration_error(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
-    temperature: float = 1.0,
+    temperature: SupportsFloat = 1.0,
     bins: SupportsIndex = 15,
     from_probabilities: bool = False,
     return_diagram: Literal[False] = False,
@@ -238,15 +249,25 @@ def calibration_error(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
-    temperature: float = 1.0,
+    temperature: SupportsFloat = 1.0,
     bins: SupportsIndex = 15,
     from_probabilities: bool = False,
     return_diagram: Literal[True],
 ) -> tuple[float, ReliabilityDiagram]: ...
+@overload
+def calibration_error(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    temperature: SupportsFloat = 1.0,
+    bins: SupportsIndex = 15,
+    from_probabilities: bool = False,
+    return_diagram: bool,
+) -> Any: ...
 def fit_temperature(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
-    bounds: tuple[float, float] = (0.001, 1000.0),
+    bounds: tuple[SupportsFloat, SupportsFloat] = (0.001, 1000.0),
     bins: SupportsIndex = 15,
 ) -> TemperatureFit: ...

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from swiftmax._mask import Mask, integers, over_leading, side
+from swiftmax._mask import Mask, as_array, integers, over_leading, side
 
 _FLOATS = (np.float16, np.float32, np.float64)
 
@@ -22,18 +22,8 @@ def _is_bfloat16(dtype):
 
 def _as_array(value, name):
     """A base-class array in native byte order."""
-    if isinstance(value, np.ma.MaskedArray):
-        advice = f"give {name}.data"
-        if name == "x":
-            advice += ", and mask=~numpy.ma.getmaskarray(x) to leave its masked elements out"
-        raise TypeError(f"{name} is a masked array, whose mask would be lost; {advice}")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array: {error}") from None
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    return array
+    array = as_array(value, name)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def as_float(value, name):
@@ -73,12 +63,22 @@ def as_weights(b, x):
 
 def joint_shape(a, name, other, other_name):
     """The shape that two arrays broadcast to."""
-    try:
-        return np.broadcast_shapes(a.shape, other.shape)
-    except ValueError:
+    shape = joint_lengths(a.shape, other.shape)
+    if shape is None:
         raise ValueError(
             f"{name} of shape {a.shape} does not broadcast with {other_name} of shape {other.shape}"
-        ) from None
+        )
+    return shape
+
+
+def joint_lengths(shape, other):
+    """The shape that two broadcast to, None for none. (NumPy's own function stops at 32 axes.)"""
+    rank = max(len(shape), len(other))
+    pairs = zip(
+        (1,) * (rank - len(shape)) + shape, (1,) * (rank - len(other)) + other, strict=True
+    )
+    lengths = [b if a == 1 else a if b in (1, a) else None for a, b in pairs]
+    return None if None in lengths else tuple(lengths)
 
 
 def as_mask(mask, x):
@@ -94,7 +94,7 @@ def _mask_parts(mask, shape, of):
     if array.dtype.kind != "b":
         raise TypeError(
             f"mask has dtype {array.dtype}, but must be a boolean array (True takes part) or a "
-            f"swiftmax.Mask; numbers to add to {of} go to bias="
+            f"swiftmax.Mask; numbers to add to {of} are a bias, which the forward takes as bias="
         )
     return array, ()
 
@@ -166,7 +166,7 @@ def as_block_table(value):
     # Entries behind the key lengths may hold anything. One that is read and out of range is no
     # block after this either, and the library says so.
     limits = np.iinfo(np.int32)
-    return np.clip(table, limits.min, limits.max).astype(np.int32)
+    return np.asarray(np.clip(table, limits.min, limits.max), np.int32)
 
 
 def as_starts(value, name):
@@ -189,6 +189,18 @@ def as_integer(value, name):
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, but is {value!r}") from None
+
+
+def as_number(value, name):
+    """A Python float; text is refused, even that of a number."""
+    if not isinstance(value, str | bytes | bytearray):
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name} is larger than a float can be") from None
+        except (TypeError, ValueError):
+            pass
+    raise TypeError(f"{name} must be a real number, but is {value!r}")
 
 
 def as_int64(value, name):

@@ -1,5 +1,6 @@
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, SupportsFloat, SupportsIndex
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from swiftmax._mask import Mask
@@ -15,15 +16,15 @@ def attention_vjp(
     *,
     mask: ArrayLike | Mask | None = None,
     bias: ArrayLike | None = None,
-    causal: bool = False,
+    causal: bool | np.bool_ = False,
     query_offset: ArrayLike | None = None,
     window: tuple[SupportsIndex | None, SupportsIndex | None] | None = None,
     key_lengths: ArrayLike | None = None,
     query_lengths: ArrayLike | None = None,
     segment_ids: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     alibi_slopes: ArrayLike | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
+    scale: SupportsFloat | None = None,
+    softcap: SupportsFloat | None = None,
     sinks: ArrayLike | None = None,
     layout: Literal["BHLD", "BLHD"] = "BHLD",
     return_d_bias: bool = False,

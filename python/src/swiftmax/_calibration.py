@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from swiftmax import _core
+from swiftmax._arguments import as_int64, as_number
 
 
 class ReliabilityDiagram(NamedTuple):
@@ -118,6 +119,7 @@ def calibration_error(
     >>> round(error, 6)
     0.3
     """
+    temperature, bins = as_number(temperature, "temperature"), as_int64(bins, "bins")
     found = _core._calibration_error(logits, labels, temperature, bins, from_probabilities)
     return (found[0], ReliabilityDiagram(*found[4:])) if return_diagram else found[0]
 
@@ -183,8 +185,12 @@ def fit_temperature(logits, labels, *, bounds=(0.001, 1000.0), bins=15):
         lowest, highest = bounds
     except (TypeError, ValueError) as error:
         raise type(error)(f"bounds must be a pair (lowest, highest), but is {bounds!r}") from None
+    lowest = as_number(lowest, "the lowest of bounds")
+    highest = as_number(highest, "the highest of bounds")
+    if lowest > highest:
+        raise ValueError(f"the lowest of bounds, {lowest}, is more than the highest, {highest}")
     temperature, bound, iterations, before, after = _core._fit_temperature(
-        logits, labels, lowest, highest, bins
+        logits, labels, lowest, highest, as_int64(bins, "bins")
     )
     return TemperatureFit(
         temperature=temperature,

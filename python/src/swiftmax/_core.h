@@ -131,10 +131,15 @@ PyObject *smxpy_help(const char *function, int count, PyObject *const *args);
 
 /* -- tensors --------------------------------------------------------------------------------- */
 
-/* An array and how the library sees it; `array` NULL where the argument is absent. */
+/* An array and how the library sees it; `array` NULL where the argument is absent. Not to be moved:
+ * the tensor points into `lengths`, or to `more` where the array has more axes. They are copies,
+ * since the array's own go where its shape is set, which code behind a later argument may do. */
+enum { SMXPY_USUAL_AXES = 6 };
 typedef struct smxpy_operand {
   PyArrayObject *array;
   smx_tensor tensor;
+  int64_t lengths[2 * SMXPY_USUAL_AXES];
+  int64_t *more;
 } smxpy_operand;
 
 /* The smx_dtype of an array in native byte order, 0 where there is none. */
@@ -143,6 +148,8 @@ smx_dtype smxpy_dtype_of(PyArrayObject *array);
 /* The address of the tensor, NULL for an absent operand. */
 const smx_tensor *smxpy_tensor(const smxpy_operand *operand);
 
+/* The tensor of an array, with the array's own shape and strides. */
+smx_tensor smxpy_tensor_of(PyArrayObject *array);
 /* Takes over a new reference to an array of a known dtype; NULL stays the failure it is. */
 int smxpy_operand_take(smxpy_operand *operand, PyObject *array);
 void smxpy_operand_clear(smxpy_operand *operand);
@@ -153,6 +160,9 @@ int smxpy_floats(smxpy_operand *operand, PyObject *given, const char *name);
 int smxpy_wide_floats(smxpy_operand *operand, PyObject *given, const char *name, smx_dtype x);
 /* out=, which must have the dtype of the input called x. */
 int smxpy_out(smxpy_operand *operand, PyObject *given, const char *x);
+/* Whether out=, if it was given, has the shape and dtype of x, and a place for each element. -1 and
+ * an exception if not. */
+int smxpy_out_fits(const smxpy_operand *out, const smxpy_operand *x, const char *name);
 int smxpy_bias(smxpy_operand *operand, PyObject *given, smx_dtype x);
 /* lse= of an attention call, of which None is not the default. */
 int smxpy_lse(smxpy_operand *operand, PyObject *given, const char *name, smx_dtype out);

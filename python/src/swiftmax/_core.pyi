@@ -1,4 +1,4 @@
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, SupportsFloat, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +33,7 @@ def logsumexp(
     b: ArrayLike | None = None,
     mask: ArrayLike | Mask | None = None,
     bias: ArrayLike | None = None,
-    keepdims: bool = False,
+    keepdims: bool | np.bool_ = False,
     return_sign: Literal[False] = False,
     out: NDArray[Any] | None = None,
 ) -> Any: ...
@@ -45,10 +45,22 @@ def logsumexp(
     b: ArrayLike | None = None,
     mask: ArrayLike | Mask | None = None,
     bias: ArrayLike | None = None,
-    keepdims: bool = False,
+    keepdims: bool | np.bool_ = False,
     return_sign: Literal[True],
     out: NDArray[Any] | None = None,
 ) -> tuple[Any, Any]: ...
+@overload
+def logsumexp(
+    x: ArrayLike,
+    axis: SupportsIndex | tuple[SupportsIndex, ...] | None = -1,
+    *,
+    b: ArrayLike | None = None,
+    mask: ArrayLike | Mask | None = None,
+    bias: ArrayLike | None = None,
+    keepdims: bool | np.bool_ = False,
+    return_sign: bool,
+    out: NDArray[Any] | None = None,
+) -> Any: ...
 @overload
 def attention(
     query: ArrayLike,
@@ -57,15 +69,15 @@ def attention(
     *,
     mask: ArrayLike | Mask | None = None,
     bias: ArrayLike | None = None,
-    causal: bool = False,
+    causal: bool | np.bool_ = False,
     query_offset: ArrayLike | None = None,
     window: tuple[SupportsIndex | None, SupportsIndex | None] | None = None,
     key_lengths: ArrayLike | None = None,
     query_lengths: ArrayLike | None = None,
     segment_ids: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     alibi_slopes: ArrayLike | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
+    scale: SupportsFloat | None = None,
+    softcap: SupportsFloat | None = None,
     sinks: ArrayLike | None = None,
     past_key: ArrayLike | None = None,
     past_value: ArrayLike | None = None,
@@ -88,15 +100,15 @@ def attention(
     *,
     mask: ArrayLike | Mask | None = None,
     bias: ArrayLike | None = None,
-    causal: bool = False,
+    causal: bool | np.bool_ = False,
     query_offset: ArrayLike | None = None,
     window: tuple[SupportsIndex | None, SupportsIndex | None] | None = None,
     key_lengths: ArrayLike | None = None,
     query_lengths: ArrayLike | None = None,
     segment_ids: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
     alibi_slopes: ArrayLike | None = None,
-    scale: float | None = None,
-    softcap: float | None = None,
+    scale: SupportsFloat | None = None,
+    softcap: SupportsFloat | None = None,
     sinks: ArrayLike | None = None,
     past_key: ArrayLike | None = None,
     past_value: ArrayLike | None = None,

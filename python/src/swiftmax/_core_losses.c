@@ -108,7 +108,8 @@ static int take_numbers(call *c, PyObject *const *args) {
 static int take_arrays(call *c, PyObject *const *args) {
   if (take(&c->logits, args[LOGITS]) < 0 || take(&c->targets, args[TARGETS]) < 0 ||
       take(&c->weight, args[WEIGHT]) < 0 || take(&c->mask, args[MASK]) < 0 ||
-      take(&c->grad_scale, args[GRAD_SCALE]) < 0 || smxpy_out(&c->grad, args[OUT], "logits") < 0)
+      take(&c->grad_scale, args[GRAD_SCALE]) < 0 || smxpy_out(&c->grad, args[OUT], "logits") < 0 ||
+      smxpy_out_fits(&c->grad, &c->logits, "logits") < 0)
     return -1;
   if (take_rows(&c->loss, &c->logits, c->axis, c->options.reduction != SMX_NONE) < 0) return -1;
   if (args[RETURN_LSE] == Py_True && take_rows(&c->lse, &c->logits, c->axis, 0) < 0) return -1;

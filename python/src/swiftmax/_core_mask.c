@@ -24,12 +24,12 @@ static int fill_condition(smx_mask *condition, smx_tensor tensors[TENSORS], PyOb
     PyObject *item = PyTuple_GetItem(parts, NUMBERS + i);
     given[i] = NULL;
     if (item == Py_None) continue;
-    /* `parts` holds the array: the operand's own reference is not needed. */
-    smxpy_operand operand = {0};
-    Py_INCREF(item);
-    if (smxpy_operand_take(&operand, item) < 0) return -1;
-    tensors[i] = operand.tensor;
-    smxpy_operand_clear(&operand);
+    if (!PyArray_Check(item)) {
+      PyErr_SetString(PyExc_SystemError, "swiftmax: a condition of a Mask holds no array");
+      return -1;
+    }
+    /* `parts` holds the array, which nobody else has. */
+    tensors[i] = smxpy_tensor_of((PyArrayObject *)item);
     given[i] = &tensors[i];
   }
   *condition = (smx_mask){

@@ -7,16 +7,22 @@
 
 /* -- threads --------------------------------------------------------------------------------- */
 
-static int thread_count(PyObject *given, int32_t *count) {
+enum { MOST_THREADS = 256 }; /* swiftmax.h */
+
+static int thread_count(PyObject *given, long least, int32_t *count) {
   PyObject *number = PyNumber_Index(given);
-  if (!number) return -1;
+  if (!number) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) return -1;
+    PyErr_Clear();
+    PyErr_Format(PyExc_TypeError, "n must be an integer, but is %R", given);
+    return -1;
+  }
   int overflow = 0;
   long value = PyLong_AsLongAndOverflow(number, &overflow);
+  if (overflow || value < least || value > MOST_THREADS)
+    PyErr_Format(PyExc_ValueError, "n must be from %ld to %d, but is %S", least, MOST_THREADS, number);
   Py_DECREF(number);
-  if (value == -1 && PyErr_Occurred()) return -1;
-  /* Beyond int32_t the nearest value serves: the library refuses it in its own words. */
-  if (overflow > 0 || value > INT32_MAX) value = INT32_MAX;
-  if (overflow < 0 || value < INT32_MIN) value = INT32_MIN;
+  if (PyErr_Occurred()) return -1;
   *count = (int32_t)value;
   return 0;
 }
@@ -24,7 +30,7 @@ static int thread_count(PyObject *given, int32_t *count) {
 static PyObject *set_num_threads(PyObject *module, PyObject *given) {
   (void)module;
   int32_t count;
-  if (thread_count(given, &count) < 0) return NULL;
+  if (thread_count(given, 1, &count) < 0) return NULL;
   smx_status status = smx_set_num_threads(count);
   if (status != SMX_OK) return smxpy_raise(status);
   Py_RETURN_NONE;
@@ -41,7 +47,7 @@ static PyObject *get_num_threads(PyObject *module, PyObject *none) {
 static PyObject *set_num_threads_local(PyObject *module, PyObject *given) {
   (void)module;
   int32_t count, previous = 0;
-  if (thread_count(given, &count) < 0) return NULL;
+  if (thread_count(given, 0, &count) < 0) return NULL;
   smx_status status = smx_set_num_threads_local(count, &previous);
   return status == SMX_OK ? PyLong_FromLong(previous) : smxpy_raise(status);
 }

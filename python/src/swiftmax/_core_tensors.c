@@ -44,6 +44,16 @@ const smx_tensor *smxpy_tensor(const smxpy_operand *operand) {
   return operand->tensor.data ? &operand->tensor : NULL;
 }
 
+smx_tensor smxpy_tensor_of(PyArrayObject *array) {
+  return (smx_tensor){
+      .data = PyArray_DATA(array),
+      .dtype = smxpy_dtype_of(array),
+      .ndim = PyArray_NDIM(array),
+      .shape = (const int64_t *)PyArray_DIMS(array),
+      .strides = (const int64_t *)PyArray_STRIDES(array),
+  };
+}
+
 int smxpy_operand_take(smxpy_operand *operand, PyObject *object) {
   if (!object) return -1;
   if (!PyArray_Check(object)) {
@@ -51,19 +61,32 @@ int smxpy_operand_take(smxpy_operand *operand, PyObject *object) {
     PyErr_SetString(PyExc_SystemError, "swiftmax: a helper returned no array");
     return -1;
   }
-  PyArrayObject *array = (PyArrayObject *)object;
-  operand->array = array;
-  operand->tensor = (smx_tensor){
-      .data = PyArray_DATA(array),
-      .dtype = smxpy_dtype_of(array),
-      .ndim = PyArray_NDIM(array),
-      .shape = (const int64_t *)PyArray_DIMS(array),
-      .strides = (const int64_t *)PyArray_STRIDES(array),
-  };
+  smx_tensor tensor = smxpy_tensor_of((PyArrayObject *)object);
+  int64_t *own = operand->lengths;
+  if (tensor.ndim > SMXPY_USUAL_AXES) {
+    own = operand->more = PyMem_Malloc(2 * (size_t)tensor.ndim * sizeof *own);
+    if (!own) {
+      Py_DECREF(object);
+      PyErr_NoMemory();
+      return -1;
+    }
+  }
+  for (int axis = 0; axis < tensor.ndim; axis++) {
+    own[axis] = tensor.shape[axis];
+    own[tensor.ndim + axis] = tensor.strides[axis];
+  }
+  tensor.shape = own;
+  tensor.strides = own + tensor.ndim;
+  operand->array = (PyArrayObject *)object;
+  operand->tensor = tensor;
   return 0;
 }
 
-void smxpy_operand_clear(smxpy_operand *operand) { Py_CLEAR(operand->array); }
+void smxpy_operand_clear(smxpy_operand *operand) {
+  Py_CLEAR(operand->array);
+  PyMem_Free(operand->more);
+  operand->more = NULL;
+}
 
 static int take_borrowed(smxpy_operand *operand, PyObject *array) {
   Py_INCREF(array);
@@ -171,8 +194,7 @@ int64_t smxpy_longest(const smxpy_operand *starts) {
 int smxpy_temperature(smxpy_operand *operand, PyObject *given, double *value) {
   if (!given) return 0;
   if (PyFloat_Check(given) || PyLong_Check(given)) {
-    *value = PyFloat_AsDouble(given);
-    if (*value == -1 && PyErr_Occurred()) return -1;
+    if (smxpy_number(given, "temperature", value) < 0) return -1;
     if (*value != 1) operand->tensor = (smx_tensor){.data = value, .dtype = SMX_FLOAT64};
     return 0;
   }
@@ -243,6 +265,31 @@ static int has_own_places(const smxpy_operand *out) {
   for (int axis = 0; axis < out->tensor.ndim; axis++)
     if (out->tensor.shape[axis] > 1 && out->tensor.strides[axis] == 0) return 0;
   return 1;
+}
+
+int smxpy_out_fits(const smxpy_operand *out, const smxpy_operand *x, const char *name) {
+  if (!out->array) return 0;
+  if (out->tensor.dtype != x->tensor.dtype) {
+    PyErr_Format(PyExc_TypeError, "out has dtype %S, but %s has %S",
+                 (PyObject *)PyArray_DESCR(out->array), name, (PyObject *)PyArray_DESCR(x->array));
+    return -1;
+  }
+  int fits = out->tensor.ndim == x->tensor.ndim;
+  for (int axis = 0; fits && axis < x->tensor.ndim; axis++)
+    fits = out->tensor.shape[axis] == x->tensor.shape[axis];
+  if (!fits) {
+    PyObject *own = PyObject_GetAttrString((PyObject *)out->array, "shape");
+    PyObject *other = PyObject_GetAttrString((PyObject *)x->array, "shape");
+    if (own && other)
+      PyErr_Format(PyExc_ValueError, "out of shape %S differs from %s of shape %S", own, name,
+                   other);
+    Py_XDECREF(own);
+    Py_XDECREF(other);
+    return -1;
+  }
+  if (has_own_places(out)) return 0;
+  PyErr_SetString(PyExc_ValueError, "out has stride 0 along an axis: its elements share one place");
+  return -1;
 }
 
 /* Runs into an array of its own, which holds what out does, and copies it to out at the end. */

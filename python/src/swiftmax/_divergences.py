@@ -78,7 +78,9 @@ def kl_divergence(p=None, q=None, *, p_logits=None, q_logits=None, axis=-1):
         wide = np.float64 if np.float64 in (a.dtype, b.dtype) else np.float32
         a, b = a.astype(wide, copy=False), b.astype(wide, copy=False)
     if a.shape != b.shape:
-        shape = joint_shape(b, "q", a, "p")
+        shape = joint_shape(
+            b, "q_logits" if q_is_logits else "q", a, "p_logits" if p_is_logits else "p"
+        )
         a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
     return _core._divergence(a, b, as_axis(axis), p_is_logits, q_is_logits)
 

@@ -16,7 +16,8 @@ _MASK_AND_BIAS = """mask : array_like of bool or Mask, optional
         and costs no memory.
     bias : array_like, optional
         Added to `x`, broadcast without being copied; the sum is formed without rounding it to the
-        dtype. -inf excludes an element, and a row that a bias leaves with -inf alone counts as
+        dtype. In another dtype than that of `x` it is cast first, for float64 to float64, else to
+        float32. -inf excludes an element, and a row that a bias leaves with -inf alone counts as
         fully masked."""
 
 NOTES = """float16 and bfloat16 are computed in float32 and rounded once at the end.

@@ -32,7 +32,8 @@ Scaled dot-product attention: ``softmax(query @ key.T * scale) @ value`` for eac
         not seen is not used: a NaN in it, or in its value, leaks nothing. Everything here that
         masks holds together.
     bias : array_like, optional
-        Added to the scores, broadcast without being copied. -inf excludes a key.
+        Added to the scores, broadcast without being copied; cast first where it has another dtype
+        than `query`, for float64 to float64, else to float32. -inf excludes a key.
     causal : bool, default False
         Whether query i sees key j only if ``j <= i + query_offset``.
     query_offset : int or array_like of int, optional

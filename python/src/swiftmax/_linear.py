@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from swiftmax import _core
-from swiftmax._arguments import as_float, as_int64, as_int64s
+from swiftmax._arguments import as_float, as_int64, as_int64s, as_number
 
 _REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
 
@@ -136,8 +136,9 @@ def linear_cross_entropy(
     >>> smx.linear_cross_entropy(hidden, weight, [0, -100], reduction="none").round(6)
     array([0.239545, 0.      ])
     """
-    if reduction not in _REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', but is {reduction!r}")
+    grad_scale = as_number(grad_scale, "grad_scale")
     hidden = as_float(hidden, "hidden")
     weight = _beside(weight, hidden, "weight")
     if bias is not None:
@@ -170,7 +171,7 @@ def linear_cross_entropy(
     _core._linear_cross_entropy(
         hidden.reshape(tokens, columns), weight, targets.reshape(tokens), bias, loss, lse, d_hidden,
         d_weight, d_bias, _REDUCTIONS[reduction], as_int64(ignore_index, "ignore_index"),
-        label_smoothing, z_loss, grad_scale,
+        as_number(label_smoothing, "label_smoothing"), as_number(z_loss, "z_loss"), grad_scale,
     )
     # [()] makes a scalar of an array without axes.
     results = [loss.reshape(leading)[()] if reduction == "none" else loss[()]]

@@ -2,16 +2,26 @@
 
 import numpy as np
 
-# The largest offset or id that fits the int64 the library reads.
-_LARGEST = np.iinfo(np.int64).max
+# The range of the int64 that the library reads.
+_LEAST, _LARGEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+
+
+def as_array(value, name):
+    """A base-class array."""
+    if isinstance(value, np.ma.MaskedArray):
+        advice = f"give {name}.data"
+        if name == "x":
+            advice += ", and mask=~numpy.ma.getmaskarray(x) to leave its masked elements out"
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; {advice}")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array: {error}") from None
 
 
 def integers(value, name):
     """An int64 array of its own, so that a later change of `value` does not reach the mask."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array: {error}") from None
+    array = as_array(value, name)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an integer or an array of integers, but is {value!r}")
     if array.dtype.kind == "u" and array.size and int(array.max()) > _LARGEST:
@@ -83,14 +93,15 @@ class _Condition:
         result = np.ones((1,) * leading + (queries, keys), bool)
         if self.causal or self.window:
             offset = keys - queries if self.offset is None else at(self.offset, 0)[..., None]
-            # Clipped so that the sums below stay inside int64; beyond, no key changes sides.
-            place = i + np.clip(offset, -(2**61), 2**61)
+            # Sums that an int64 cannot hold stay at its end, further away than any key.
             if self.causal:
-                result = result & (j <= place)
+                result = result & (j - i <= offset)
             if self.window and self.left >= 0:
-                result = result & (j >= place - min(self.left, 2**61))
+                first = np.maximum(offset, _LEAST + self.left) - self.left
+                result = result & (j - i >= first)
             if self.window and self.right >= 0:
-                result = result & (j <= place + min(self.right, 2**61))
+                last = np.minimum(offset, _LARGEST - self.right) + self.right
+                result = result & (j - i <= last)
         if self.keys is not None:
             result = result & (j < at(self.keys, 0)[..., None])
         if self.queries is not None:
@@ -215,11 +226,12 @@ class Mask:
     def __and__(self, other):
         if isinstance(other, Mask):
             return self._of(self._conditions + other._conditions, self._masks + other._masks)
-        if isinstance(other, np.ndarray) and other.dtype.kind == "b":
-            return self._of(self._conditions, (*self._masks, other))
-        if isinstance(other, np.ndarray):
-            raise TypeError(f"a Mask joins with a boolean array, but this has dtype {other.dtype}")
-        return NotImplemented
+        if not isinstance(other, np.ndarray):
+            return NotImplemented
+        array = as_array(other, "the array that a Mask joins with")
+        if array.dtype.kind != "b":
+            raise TypeError(f"a Mask joins with a boolean array, but this has dtype {array.dtype}")
+        return self._of(self._conditions, (*self._masks, array))
 
     __rand__ = __and__
 
@@ -249,7 +261,14 @@ class Mask:
             )
         array = self._masks[0] if self._masks else None
         for mask in self._masks[1:]:
-            array = array & mask
+            try:
+                # Of arrays without axes NumPy makes a scalar.
+                array = np.asarray(array & mask)
+            except ValueError:
+                raise ValueError(
+                    f"the arrays of a Mask, of shapes {array.shape} and {mask.shape}, do not "
+                    "broadcast with one another"
+                ) from None
         return array, tuple(c.parts(shape, of) for c in self._conditions)
 
     def __repr__(self):

@@ -32,6 +32,21 @@ def sample(
     draw: ArrayLike = 0,
     return_log_probs: Literal[True],
 ) -> tuple[Any, Any]: ...
+@overload
+def sample(
+    logits: ArrayLike,
+    *,
+    temperature: float | ArrayLike = 1.0,
+    top_k: ArrayLike | None = None,
+    top_p: ArrayLike | None = None,
+    min_p: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    size: SupportsIndex | None = None,
+    seed: SupportsIndex | None = None,
+    counter: ArrayLike | None = None,
+    draw: ArrayLike = 0,
+    return_log_probs: bool,
+) -> Any: ...
 def filtered_softmax(
     logits: ArrayLike,
     *,

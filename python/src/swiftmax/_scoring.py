@@ -3,8 +3,8 @@
 import numpy as np
 
 from swiftmax import _core
-from swiftmax._arguments import as_float
-from swiftmax._mask import Mask, integers
+from swiftmax._arguments import as_boolean_mask, as_float, joint_lengths
+from swiftmax._mask import integers
 
 
 def sigmoid(x, *, out=None):
@@ -174,10 +174,14 @@ def sequence_log_prob(
     >>> np.exp(score).round(6)
     array([0.67082, 0.8    ])
     """
-    if isinstance(mask, Mask):
-        raise TypeError("mask must be a boolean array over logits, but is a swiftmax.Mask")
     return _core._sequence_log_prob(
-        logits, tokens, lengths, temperature, mask, normalize, return_token_log_probs
+        logits,
+        tokens,
+        lengths,
+        temperature,
+        as_boolean_mask(mask),
+        normalize,
+        return_token_log_probs,
     )
 
 
@@ -211,7 +215,8 @@ def plackett_luce_log_prob(scores, ranking):
     -----
     O(n), from the last place to the first, with a logsumexp that runs along in float64; relative
     error below ``(n + 4) * 2**-52``, also where every place is nearly certain. NaN or inf among the
-    scores gives NaN; an item of -inf that is ranked while another is left gives -inf.
+    scores gives NaN, and so does a choice among several items of -inf alone; an item of -inf that
+    is ranked while one above it is left gives -inf.
 
     References
     ----------
@@ -233,13 +238,12 @@ def plackett_luce_log_prob(scores, ranking):
     scores = as_float(scores, "scores")
     ranking = integers(ranking, "ranking")
     if scores.ndim and ranking.ndim and scores.shape[:-1] != ranking.shape[:-1]:
-        try:
-            leading = np.broadcast_shapes(scores.shape[:-1], ranking.shape[:-1])
-        except ValueError:
+        leading = joint_lengths(scores.shape[:-1], ranking.shape[:-1])
+        if leading is None:
             raise ValueError(
                 f"ranking of shape {ranking.shape} does not broadcast with scores of shape "
                 f"{scores.shape}: the axes but the last must agree"
-            ) from None
+            )
         scores = np.broadcast_to(scores, (*leading, scores.shape[-1]))
         ranking = np.broadcast_to(ranking, (*leading, ranking.shape[-1]))
     return _core._plackett_luce_log_prob(scores, ranking)

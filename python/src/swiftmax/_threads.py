@@ -1,6 +1,12 @@
 """The number of threads within a `with` block."""
 
+import threading
+
 from swiftmax import _core
+from swiftmax._arguments import as_integer
+
+# SMXK_MAX_THREADS of the library.
+_LARGEST = 256
 
 
 class num_threads:  # noqa: N801, a context manager is used like a function
@@ -25,15 +31,20 @@ class num_threads:  # noqa: N801, a context manager is used like a function
     __slots__ = ("_before", "_n")
 
     def __init__(self, n):
-        if n == 0:
-            # The library takes 0 as "no number of its own", which is not for a block to ask.
-            raise ValueError("n must be 1 or more, but is 0")
-        self._n = n
-        self._before = []
+        self._n = as_integer(n, "n")
+        # The library takes 0 as "no number of its own", which is not for a block to ask.
+        if not 1 <= self._n <= _LARGEST:
+            raise ValueError(f"n must be from 1 to {_LARGEST}, but is {self._n}")
+        # An object may be in use in several threads, each with numbers of its own.
+        self._before = threading.local()
+
+    def __reduce__(self):
+        return num_threads, (self._n,)
 
     def __enter__(self):
-        self._before.append(_core._set_num_threads_local(self._n))
+        before = self._before.__dict__.setdefault("numbers", [])
+        before.append(_core._set_num_threads_local(self._n))
         return self
 
     def __exit__(self, kind, error, traceback):
-        _core._set_num_threads_local(self._before.pop())
+        _core._set_num_threads_local(self._before.numbers.pop())

@@ -196,7 +196,7 @@ def test_calibration_refuses():
             smx.calibration_error(x, labels, temperature=value)
         with pytest.raises(ValueError, match="lowest"):
             smx.fit_temperature(x, labels, bounds=(value, 10.0))
-    with pytest.raises(ValueError, match="lowest of bounds.*more than the highest"):
+    with pytest.raises(ValueError, match=r"lowest of bounds.*more than the highest"):
         smx.fit_temperature(x, labels, bounds=(3, 2))
     with pytest.raises(ValueError, match="bounds"):
         smx.fit_temperature(x, labels, bounds=(1, 2, 3))

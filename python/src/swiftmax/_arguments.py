@@ -12,6 +12,7 @@ import numpy as np
 from swiftmax._mask import Mask, as_array, integers, over_leading, side
 
 _FLOATS = (np.float16, np.float32, np.float64)
+_TEXT = (str, bytes, bytearray)
 
 
 def _is_bfloat16(dtype):
@@ -193,7 +194,9 @@ def as_integer(value, name):
 
 def as_number(value, name):
     """A Python float; text is refused, even that of a number."""
-    if not isinstance(value, str | bytes | bytearray):
+    if type(value) is float:
+        return value
+    if not isinstance(value, _TEXT):
         try:
             return float(value)
         except OverflowError:

@@ -134,7 +134,7 @@ PyObject *smxpy_help(const char *function, int count, PyObject *const *args);
 /* An array and how the library sees it; `array` NULL where the argument is absent. Not to be moved:
  * the tensor points into `lengths`, or to `more` where the array has more axes. They are copies,
  * since the array's own go where its shape is set, which code behind a later argument may do. */
-enum { SMXPY_USUAL_AXES = 6 };
+enum { SMXPY_USUAL_AXES = 4 };
 typedef struct smxpy_operand {
   PyArrayObject *array;
   smx_tensor tensor;

@@ -26,9 +26,9 @@ extern "C" {
  *           their leading axes.
  * Strides   Any, for every operand: transposed and sliced views are read in place.
  * Aliasing  out, lse and weights must not overlap an input or one another.
- * Special   No visible key: out 0, weights 0, lse -inf. So also where all visible scores are -inf. A masked slot
- *           is never used, whatever key and value hold there. A NaN in a query, key or value that takes part
- *           makes NaN what depends on it and nothing else. Lk = 0 gives 0. A score of magnitude 2^126 (2^1022) or
+ * Special   No visible key: out 0, weights 0, lse -inf or, if there is one, the sink. So also where all visible scores
+ *           are -inf. A masked slot is never used, whatever key and value hold there. A NaN in a query, key or value that
+ *           takes part makes NaN what depends on it and nothing else. Lk = 0 gives 0. A score of magnitude 2^126 (2^1022) or
  *           more counts as that; an infinite product of query and key makes the row NaN if it is +inf.
  * Accuracy  float32: the error against a float64 computation is that of the sums: blocks of 64 keys, each a
  *           chain of fused multiply-adds, added in order (docs/attention.md). lse has, beside the scores' own

@@ -209,7 +209,7 @@ smx_status smx_sequence_log_prob(const smx_tensor *logits, const smx_tensor *tok
  * the Plackett–Luce model: each place is a softmax choice among the items that are left (Plackett 1975, The
  * Analysis of Permutations). A ranking may be of all items, or of the first k places.
  *
- * Shapes    scores is (..., n), ranking (..., k) with k <= n, out (...). A ranking of no places gives 0.
+ * Shapes    scores is (..., n), ranking (..., k) with k <= n, out (...). A ranking of no places gives 0, but for NaN.
  * Strides   Any, for every operand.
  * Aliasing  out must not overlap scores or ranking.
  * Special   NaN or +inf among the scores gives NaN. An item of -inf is never chosen while another is left: a

@@ -207,7 +207,7 @@ extension Kernels {
     for k in 0..<length where isHidden(job, row, start &+ k) { results[k] = 0 }
   }
 
-  /// The whole row's gradient is `value`.
+  /// The gradient of a row's classes is `value`, but for hidden ones.
   @inline(never)
   static func fillGradient<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeMutablePointer<smxk_row>, _ value: L.Scalar,
@@ -220,6 +220,10 @@ extension Kernels {
     var start = 0
     while start < cols {
       let length = Swift.min(chunkSize, cols &- start)
+      if row.pointee.mask != nil {
+        fill(L.self, high, 0, length, value)
+        clearHidden(L.self, logits, row, start, length, high)
+      }
       scatter(L.self, logits, row, high, start, length)
       start = start &+ length
     }

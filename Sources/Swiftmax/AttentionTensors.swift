@@ -166,25 +166,27 @@ struct AttentionTensors {
 
   private func checkNumbers(_ options: smx_attention_options) throws(Failure) {
     if Int(options.layout) != SMX_BHLD && Int(options.layout) != SMX_BLHD {
-      throw failure(SMX_ERROR_VALUE, "layout must be SMX_BHLD or SMX_BLHD")
+      throw failure(SMX_ERROR_VALUE, "layout must be SMX_BHLD (0) or SMX_BLHD (1)", got: options.layout)
     }
     if Int(options.precision) != SMX_EXACT && Int(options.precision) != SMX_FAST {
-      throw failure(SMX_ERROR_VALUE, "precision must be SMX_EXACT or SMX_FAST")
+      throw failure(SMX_ERROR_VALUE, "precision must be SMX_EXACT (0) or SMX_FAST (1)", got: options.precision)
     }
     if options.has_scale != 0 && !options.scale.isFinite {
-      throw failure(SMX_ERROR_VALUE, "scale must be a finite number")
+      throw failure(SMX_ERROR_VALUE, "scale must be a finite number", got: options.scale)
     }
     if !(options.softcap >= 0 && options.softcap.isFinite) {
-      throw failure(SMX_ERROR_VALUE, "softcap must be 0 (none) or a finite number above 0")
+      throw failure(SMX_ERROR_VALUE, "softcap must be 0 (none) or a finite number above 0", got: options.softcap)
     }
     // Of all dtypes but float64 the scores are float32.
     if Int(query.dtype) == SMX_FLOAT64 { return }
     if options.has_scale != 0 && !Float(options.scale).isFinite {
-      throw failure(SMX_ERROR_VALUE, "scale must be a number that float32 can hold, as scores of this dtype are float32")
+      throw failure(
+        SMX_ERROR_VALUE, "scale must be a number that float32, the scores of this dtype, can hold", got: options.scale)
     }
     if options.softcap != 0 && !Float(options.softcap).isNormal {
       throw failure(
-        SMX_ERROR_VALUE, "softcap must be 0 (none) or a normal number of float32, as scores of this dtype are float32")
+        SMX_ERROR_VALUE, "softcap must be 0 (none) or a normal number of float32, the scores of this dtype",
+        got: options.softcap)
     }
   }
 

@@ -45,7 +45,8 @@ func requirePositive(_ temperature: Double, _ name: StaticString) throws(Failure
   if temperature > 0 && temperature.isFinite && (1 / temperature).isFinite { return }
   throw failure(SMX_ERROR_VALUE) {
     $0.add(name)
-    $0.add(" must be a positive number, and its inverse finite")
+    $0.add(" must be a positive number, and its inverse finite, but is ")
+    $0.add(cString: smxk_decimal(temperature))
   }
 }
 

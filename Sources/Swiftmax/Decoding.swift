@@ -111,7 +111,8 @@ struct Decoding {
       if value >= 0 && value <= 1 { return }
       throw Swiftmax.failure(SMX_ERROR_VALUE) {
         $0.add(tensor.name)
-        $0.add(" must be from 0 to 1, but holds a number outside or NaN")
+        $0.add(" must be from 0 to 1, but holds ")
+        $0.add(cString: smxk_decimal(value))
       }
     }
   }

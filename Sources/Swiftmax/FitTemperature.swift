@@ -26,7 +26,14 @@ public func smx_fit_temperature(
     let highest = given.highest == 0 ? 1000 : given.highest
     try requirePositive(lowest, "lowest")
     try requirePositive(highest, "highest")
-    if lowest > highest { throw failure(SMX_ERROR_VALUE, "lowest is more than highest") }
+    if lowest > highest {
+      throw failure(SMX_ERROR_VALUE) {
+        $0.add("lowest is ")
+        $0.add(cString: smxk_decimal(lowest))
+        $0.add(", more than highest, which is ")
+        $0.add(cString: smxk_decimal(highest))
+      }
+    }
     let bins = try binCount(given.bins)
     guard let result else { throw failure(SMX_ERROR_NULL, "result is NULL") }
     if result.pointee.size != MemoryLayout<smx_temperature_fit>.size {

@@ -89,15 +89,17 @@ private struct LinearOperands {
   private func checkNumbers(_ options: smx_linear_cross_entropy_options) throws(Failure) {
     let reduction = Int(options.reduction)
     if reduction != SMX_MEAN && reduction != SMX_SUM && reduction != SMX_NONE {
-      throw failure(SMX_ERROR_VALUE, "reduction must be SMX_MEAN, SMX_SUM or SMX_NONE")
+      throw failure(SMX_ERROR_VALUE, "reduction must be SMX_MEAN, SMX_SUM or SMX_NONE", got: options.reduction)
     }
     if !(options.label_smoothing >= 0 && options.label_smoothing <= 1) {
-      throw failure(SMX_ERROR_VALUE, "label_smoothing must be from 0 to 1")
+      throw failure(SMX_ERROR_VALUE, "label_smoothing must be from 0 to 1", got: options.label_smoothing)
     }
     if !(options.z_loss >= 0 && options.z_loss.isFinite) {
-      throw failure(SMX_ERROR_VALUE, "z_loss must be 0 or more and finite")
+      throw failure(SMX_ERROR_VALUE, "z_loss must be 0 or more and finite", got: options.z_loss)
     }
-    if !options.grad_scale.isFinite { throw failure(SMX_ERROR_VALUE, "grad_scale must be finite") }
+    if !options.grad_scale.isFinite {
+      throw failure(SMX_ERROR_VALUE, "grad_scale must be finite", got: options.grad_scale)
+    }
     if columns > Int64(Int32.max) {
       throw failure(SMX_ERROR_OVERFLOW) {
         $0.add("hidden of shape ")

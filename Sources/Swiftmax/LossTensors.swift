@@ -70,12 +70,12 @@ struct LossOperands {
       }
     }
     if !(temperature >= 0x1p-126 && temperature <= 0x1p126) {
-      throw failure(SMX_ERROR_VALUE, "temperature must be a number from 2^-126 to 2^126")
+      throw failure(SMX_ERROR_VALUE, "temperature must be a number from 2^-126 to 2^126", got: temperature)
     }
     if !(options.label_smoothing >= 0 && options.label_smoothing <= 1) {
-      throw failure(SMX_ERROR_VALUE, "label_smoothing must be a number from 0 to 1")
+      throw failure(SMX_ERROR_VALUE, "label_smoothing must be a number from 0 to 1", got: options.label_smoothing)
     }
-    if !(options.z_loss - options.z_loss == 0) { throw failure(SMX_ERROR_VALUE, "z_loss must be a finite number") }
+    if !options.z_loss.isFinite { throw failure(SMX_ERROR_VALUE, "z_loss must be a finite number", got: options.z_loss) }
   }
 
   private func checkTensors() throws(Failure) {

@@ -44,7 +44,7 @@ public func smx_merge_attention(
     let result = try Tensor(out, "out")
     let logarithm = try Tensor.optional(lse, "lse")
     if Int(layout) != SMX_BHLD && Int(layout) != SMX_BLHD {
-      throw failure(SMX_ERROR_VALUE, "layout must be SMX_BHLD or SMX_BLHD")
+      throw failure(SMX_ERROR_VALUE, "layout must be SMX_BHLD (0) or SMX_BLHD (1)", got: layout)
     }
     try check(a, b, result)
     let axes = ResultAxes(rank: a.rank, isBLHD: Int(layout) == SMX_BLHD)

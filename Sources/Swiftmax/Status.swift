@@ -82,6 +82,23 @@ func failure(_ status: Int, _ text: StaticString) -> Failure {
   failure(status) { $0.add(text) }
 }
 
+/// The same with the number that was given instead.
+func failure(_ status: Int, _ text: StaticString, got number: Double) -> Failure {
+  failure(status) {
+    $0.add(text)
+    $0.add(", but is ")
+    $0.add(cString: smxk_decimal(number))
+  }
+}
+
+func failure(_ status: Int, _ text: StaticString, got number: Int32) -> Failure {
+  failure(status) {
+    $0.add(text)
+    $0.add(", but is ")
+    $0.add(Int64(number))
+  }
+}
+
 func dtypeName(_ dtype: smx_dtype) -> StaticString {
   switch Int(dtype) {
   case SMX_BOOL: return "bool"

@@ -153,20 +153,10 @@ func requireTemperatures(_ tensor: Tensor) throws(Failure) {
       $0.add(", but must have a float dtype")
     }
   }
-  try forEach(tensor) { (p) throws(Failure) in
-    if isTemperature(tensor.dtype, p) { return }
-    throw failure(SMX_ERROR_VALUE, "temperature must be 0 or more, but holds a negative number or NaN")
-  }
-}
-
-/// Whether the number at p is 0 or more, -0 included, from its bits alone.
-private func isTemperature(_ dtype: smx_dtype, _ p: UnsafeRawPointer) -> Bool {
-  switch Int(dtype) {
-  case SMX_FLOAT64: return p.loadUnaligned(as: Double.self) >= 0
-  case SMX_FLOAT32: return p.loadUnaligned(as: Float.self) >= 0
-  default:
-    let bits = p.loadUnaligned(as: UInt16.self)
-    let infinity: UInt16 = Int(dtype) == SMX_FLOAT16 ? 0x7c00 : 0x7f80
-    return bits <= infinity || bits == 0x8000
+  for i in 0..<tensor.count where !(tensor.number(i) >= 0) {
+    throw failure(SMX_ERROR_VALUE) {
+      $0.add("temperature must be 0 or more, not negative or NaN, but holds ")
+      $0.add(cString: smxk_decimal(tensor.number(i)))
+    }
   }
 }

@@ -170,7 +170,7 @@ PACKED_ERRORS = [
     ({"query_starts": changed(QUERY_STARTS, 0, -(2**63))}, ValueError, ["query_starts"]),
     ({"query_starts": np.array([2**64 - 1, 3], np.uint64)}, ValueError, ["query_starts", "int64"]),
     ({"query_starts": QUERY_STARTS[:-1]}, ValueError, ["query_starts", "(10,)", "(9,)"]),
-    ({"query_starts": []}, TypeError, ["query_starts", "integer"]),
+    ({"query_starts": []}, ValueError, ["query_starts", "(B + 1,)", "(0,)"]),
     ({"query_starts": np.zeros(0, int), "key_starts": np.zeros(0, int)}, ValueError,
      ["query_starts", "(0,)"]),
     ({"query_starts": 3}, ValueError, ["query_starts", "()"]),

@@ -267,6 +267,42 @@ def test_wrong_values_are_named(name, call):
         call()
 
 
+def test_a_hidden_class_has_no_gradient_also_beside_nan():
+    for dtype in (np.float16, np.float32, np.float64):
+        grad = smx.cross_entropy(
+            np.array([[np.nan, 1, 2]], dtype), [1], mask=[[True, True, False]], return_grad=True
+        )[1]
+        assert np.isnan(grad[0, :2]).all() and grad[0, 2] == 0
+
+
+def test_empty_lists_of_integers():
+    assert smx.plackett_luce_log_prob([1.0, 2.0], []) == 0
+    assert smx.sequence_log_prob(np.ones((0, 3)), []) == 0
+    assert smx.cross_entropy(np.zeros((0, 3)), []) == 0
+    assert smx.linear_cross_entropy(np.zeros((0, 3)), np.zeros((4, 3)), []) == 0
+
+
+@pytest.mark.parametrize(
+    "words, call",
+    [
+        ("scale .*but is inf", lambda: smx.attention(Q, Q, Q, scale=np.inf)),
+        ("softcap .*but is -2.5", lambda: smx.attention(Q, Q, Q, softcap=-2.5)),
+        ("softcap .*but is 1e-46", lambda: smx.attention(*[np.float32(Q)] * 3, softcap=1e-46)),
+        ("temperature .*holds -0.5", lambda: smx.softmax(np.float16([1]), temperature=-0.5)),
+        ("temperature .*holds nan", lambda: smx.softmax([1.0], temperature=[np.nan])),
+        ("top_p .*holds 1.25", lambda: smx.sample([1.0], top_p=1.25)),
+        ("label_smoothing .*is 2", lambda: smx.cross_entropy([[1.0]], [0], label_smoothing=2)),
+        ("z_loss .*is nan", lambda: smx.cross_entropy([[1.0]], [0], z_loss=np.nan)),
+        ("temperature .*is 1e-300", lambda: smx.perplexity([[1.0]], [0], temperature=1e-300)),
+        ("z_loss .*is -1", lambda: smx.linear_cross_entropy([[1.0]], [[1.0]], [0], z_loss=-1)),
+        ("temperature .*is -1", lambda: smx.calibration_error([[1.0]], [0], temperature=-1)),
+    ],
+)
+def test_sentences_hold_the_number_that_was_given(words, call):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
 def test_out_may_be_the_bias():
     x, bias = np.ones((2, 3)), np.arange(6.0).reshape(2, 3)
     expected = smx.softmax(x, bias=bias)

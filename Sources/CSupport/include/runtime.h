@@ -129,5 +129,7 @@ static inline void smxk_leave_mode(uint64_t saved) {
 /* This thread's sentence, SMXK_SENTENCE bytes. */
 enum { SMXK_SENTENCE = 512 };
 char *_Nonnull smxk_sentence(void);
+/* A number to ten digits, in memory of this thread's. */
+const char *_Nonnull smxk_decimal(double number);
 
 #endif

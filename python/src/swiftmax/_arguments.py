@@ -217,6 +217,9 @@ def as_int64(value, name):
 def as_int64s(value, name):
     """An array of int32 or int64, other integers as int64."""
     array = _as_array(value, name)
+    if not array.size and not isinstance(value, np.ndarray):
+        # An empty list is float64 to NumPy.
+        array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} has dtype {array.dtype}, but must have integers")
     if array.dtype == np.int32 or array.dtype == np.int64:

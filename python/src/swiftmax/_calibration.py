@@ -163,7 +163,8 @@ def fit_temperature(logits, labels, *, bounds=(0.001, 1000.0), bins=15):
 
     Where there is no finite optimum the result is a bound, and `bound` says which: every label its
     row's largest logit gives the lowest temperature, labels no likelier than chance the highest.
-    Where the likelihood does not depend on T (rows of equal logits) T stays 1.
+    Where the likelihood does not depend on T (rows of equal logits) T stays 1, or is the bound
+    nearest to it.
 
     References
     ----------

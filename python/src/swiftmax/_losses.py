@@ -70,8 +70,8 @@ def cross_entropy(
         True where a class takes part, broadcast to `logits`. A masked class has probability 0 and
         gradient 0 and is not read; a row whose target is masked has loss inf.
     grad_scale : array_like, optional
-        Factor of the gradient, such as the gradient of what follows: one number, or with
-        ``reduction="none"`` one for each row.
+        Factor of the gradient, such as the gradient of what follows: one number, or one for each
+        row.
     out : ndarray, optional
         Where the gradient goes, with ``return_grad=True``: shape and dtype of `logits`, any
         strides. May be `logits` itself.
@@ -233,10 +233,12 @@ def _targets(given, x):
     """Classes as int32 or int64, probabilities in the dtype of x or of its sums."""
     targets = _as_array(given, "targets")
     kind = targets.dtype.kind
+    if not targets.size and not isinstance(given, np.ndarray) and x.ndim > targets.ndim:
+        # An empty list is float64 to NumPy, but there are classes in it.
+        return targets.astype(np.int64)
     if kind == "f" or kind == "V":
         targets = as_float(targets, "targets")
         return targets if targets.dtype == x.dtype else as_wide(targets, "targets", _is_wide(x))
-    # An empty list is float64 to NumPy, but has no probabilities.
     if kind in "iu":
         return as_int64s(targets, "targets")
     raise TypeError(

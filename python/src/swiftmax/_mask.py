@@ -22,6 +22,9 @@ def as_array(value, name):
 def integers(value, name):
     """An int64 array of its own, so that a later change of `value` does not reach the mask."""
     array = as_array(value, name)
+    if not array.size and not isinstance(value, np.ndarray):
+        # An empty list is float64 to NumPy.
+        array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an integer or an array of integers, but is {value!r}")
     if array.dtype.kind == "u" and array.size and int(array.max()) > _LARGEST:

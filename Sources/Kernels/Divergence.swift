@@ -17,7 +17,8 @@ extension Kernels {
     var total = 0.0
     /// A power of two that probabilities are multiplied by: their sums divide it out again.
     var scale = 1.0
-    /// Whether the sum is so small that the terms' digits were below the smallest number.
+    /// Whether the sum is so small that the terms' digits may have been below the smallest number, 2^-1074; times 2^800 they
+    /// are not, and nothing overflows.
     var isTiny: Bool { !isLogits && total > 0 && total < 0x1p-900 }
     /// log of the total.
     var logTotal: Double {

@@ -259,8 +259,7 @@ extension Kernels {
     let smoothing = job.pointee.label_smoothing
     var lane = 0
     while lane < tokens {
-      var others = L(0)
-      if isSure(rooms, block, lane) { others = sumOthers(rooms, block, lane) }
+      var others: L? = nil
       for i in lane..<lane &+ L.count {
         let token = Int(job.pointee.first) &+ block &* tokens &+ i
         let isThere = block &* tokens &+ i < Int(job.pointee.count)
@@ -275,7 +274,10 @@ extension Kernels {
           let exact = found.lse
           lse = L.Scalar(exact)
           loss = exact - Double(rooms.logits(block, target)[i])
-          if loss < sureLoss { loss = log1p(Sum(high: Double(others[i &- lane]), low: 0)).high }
+          if loss < sureLoss {
+            if others == nil { others = sumOthers(rooms, block, lane) }
+            loss = log1p(Sum(high: Double(others![i &- lane]), low: 0)).high
+          }
           if smoothing != 0 {
             // Of a target that is shut out, whose loss is inf, no share may be taken at all.
             let ofTarget = smoothing == 1 ? 0 : (1 - smoothing) * loss
@@ -308,18 +310,8 @@ extension Kernels {
   }
 
   /// Below this loss lse and the target's logit cancel: it is log(1 + t) instead, t the sum of the other classes' exponentials
-  /// relative to the target's.
+  /// relative to the target's. From 1 on, lse's error of 2^-20 is no more of the loss.
   private static var sureLoss: Double { @inline(__always) get { 1 } }
-
-  /// Whether a token of a vector's lanes has such a loss.
-  @inline(never)
-  private static func isSure<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ lane: Int) -> Bool {
-    for i in lane..<lane &+ L.count {
-      let target = target(rooms, block, i)
-      if target >= 0 && logSum(rooms, block, i).lse - Double(rooms.logits(block, target)[i]) < sureLoss { return true }
-    }
-    return false
-  }
 
   /// That t, of each token in a vector's lanes; only those that are sure need it. Its error is that of x - target, 2^-24 of it,
   /// and of the sum: classes within blocks of 128, blocks in order.
@@ -327,8 +319,9 @@ extension Kernels {
   private static func sumOthers<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ lane: Int) -> L {
     let tokens = Int(SMXK_QUERY_BLOCK)
     let logits = rooms.logits(block, 0)
-    // The targets' own stand aside meanwhile, as -inf.
+    // The targets' own stand aside meanwhile, as -inf: in a room that may have results of some of the lanes.
     let own = rooms.state(SMXK_LOSS_HIGH, block) + lane
+    let results = L(at: own)
     for l in 0..<L.count {
       let target = target(rooms, block, lane &+ l)
       own[l] = 0
@@ -353,6 +346,7 @@ extension Kernels {
       let target = target(rooms, block, lane &+ l)
       if target >= 0 { logits[target &* tokens &+ lane &+ l] = own[l] }
     }
+    results.store(at: own)
     return sum
   }
 

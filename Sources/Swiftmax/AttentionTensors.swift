@@ -239,7 +239,8 @@ struct AttentionTensors {
     }
   }
 
-  /// Views that repeat their numbers, and empty ones, can have more rows than can be counted.
+  /// Views that repeat their numbers, and empty ones, can have any number of rows: up to 2^56, tiles and tasks and their
+  /// multiples by 64 can be counted.
   private func checkCount() throws(Failure) {
     if Double(batch) * Double(max(heads, 1)) * Double(max(queries, 1)) < 0x1p56 { return }
     throw failure(SMX_ERROR_OVERFLOW) {

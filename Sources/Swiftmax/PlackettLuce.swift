@@ -51,7 +51,7 @@ private struct Rankings {
 private func run(_ rankings: Rankings, on machine: Machine) throws(Failure) {
   var share = rankings
   share.kernel = machine.kernels.pointee.plackett_luce
-  // A place costs about as much as 32 elements of a softmax.
+  // A place costs about as much as 32 elements of a softmax; beyond 2^40 items a row is a task by itself anyway.
   share.portions = Portions(share.out.count, each: 32 * min(share.items, 1 << 40), on: machine)
   let threads = Int64(share.portions.threads)
   let (numbers, isTooMany) = (2 * threads).multipliedReportingOverflow(by: max(share.items, 1))

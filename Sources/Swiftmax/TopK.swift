@@ -57,7 +57,7 @@ func topK(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Fail
   var ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: nil)
   var room: UnsafeMutableRawPointer? = nil
   if k > Int64(listedAtMost) {
-    // No memory holds more; their bytes can be counted.
+    // More no memory holds, and up to there the bytes can be counted: 48 for each of k, for 256 threads.
     room = k >= 1 << 46 ? nil : smxk_allocate(ranking.roomBytes * Int(call.machine.threads))
     if room == nil { throw failure(SMX_ERROR_MEMORY, "out of memory for the lists of smx_top_k") }
     ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: room)

@@ -191,17 +191,6 @@ def sequence_log_prob(
     temperature: float | ArrayLike = 1.0,
     mask: ArrayLike | None = None,
     normalize: bool = False,
-    return_token_log_probs: Literal[False] = False,
-) -> Any: ...
-@overload
-def sequence_log_prob(
-    logits: ArrayLike,
-    tokens: ArrayLike,
-    lengths: ArrayLike | None = None,
-    *,
-    temperature: float | ArrayLike = 1.0,
-    mask: ArrayLike | None = None,
-    normalize: bool = False,
     return_token_log_probs: Literal[True],
 ) -> tuple[Any, NDArray[Any]]: ...
 @overload
@@ -213,7 +202,7 @@ def sequence_log_prob(
     temperature: float | ArrayLike = 1.0,
     mask: ArrayLike | None = None,
     normalize: bool = False,
-    return_token_log_probs: bool,
+    return_token_log_probs: bool = False,
 ) -> Any: ...
 def plackett_luce_log_prob(scores: ArrayLike, ranking: ArrayLike) -> Any: ...
 

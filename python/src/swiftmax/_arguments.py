@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from swiftmax._mask import Mask, as_array, integers, over_leading, side
+from swiftmax._mask import Mask, as_array, as_integers, integers, over_leading, side
 
 _FLOATS = (np.float16, np.float32, np.float64)
 _TEXT = (str, bytes, bytearray)
@@ -23,7 +23,10 @@ def _is_bfloat16(dtype):
 
 def _as_array(value, name):
     """A base-class array in native byte order."""
-    array = as_array(value, name)
+    return _native(as_array(value, name))
+
+
+def _native(array):
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -216,10 +219,7 @@ def as_int64(value, name):
 
 def as_int64s(value, name):
     """An array of int32 or int64, other integers as int64."""
-    array = _as_array(value, name)
-    if not array.size and not isinstance(value, np.ndarray):
-        # An empty list is float64 to NumPy.
-        array = array.astype(np.int64)
+    array = _native(as_integers(value, name))
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} has dtype {array.dtype}, but must have integers")
     if array.dtype == np.int32 or array.dtype == np.int64:

@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from swiftmax._mask import Mask
 
 __version__: str
+_MOST_THREADS: int
 
 def softmax(
     x: ArrayLike,
@@ -34,18 +35,6 @@ def logsumexp(
     mask: ArrayLike | Mask | None = None,
     bias: ArrayLike | None = None,
     keepdims: bool | np.bool_ = False,
-    return_sign: Literal[False] = False,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-@overload
-def logsumexp(
-    x: ArrayLike,
-    axis: SupportsIndex | tuple[SupportsIndex, ...] | None = -1,
-    *,
-    b: ArrayLike | None = None,
-    mask: ArrayLike | Mask | None = None,
-    bias: ArrayLike | None = None,
-    keepdims: bool | np.bool_ = False,
     return_sign: Literal[True],
     out: NDArray[Any] | None = None,
 ) -> tuple[Any, Any]: ...
@@ -58,7 +47,7 @@ def logsumexp(
     mask: ArrayLike | Mask | None = None,
     bias: ArrayLike | None = None,
     keepdims: bool | np.bool_ = False,
-    return_sign: bool,
+    return_sign: bool = False,
     out: NDArray[Any] | None = None,
 ) -> Any: ...
 @overload

@@ -142,6 +142,7 @@ static PyObject *set_doc(PyObject *module, PyObject *args) {
 static int execute_module(PyObject *module) {
   import_array1(-1);
   if (smxpy_state_fill(PyModule_GetState(module)) < 0) return -1;
+  if (PyModule_AddIntConstant(module, "_MOST_THREADS", MOST_THREADS) < 0) return -1;
   return PyModule_AddStringConstant(module, "__version__", smx_version());
 }
 

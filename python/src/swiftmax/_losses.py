@@ -233,14 +233,13 @@ def _targets(given, x):
     """Classes as int32 or int64, probabilities in the dtype of x or of its sums."""
     targets = _as_array(given, "targets")
     kind = targets.dtype.kind
-    if not targets.size and not isinstance(given, np.ndarray) and x.ndim > targets.ndim:
-        # An empty list is float64 to NumPy, but there are classes in it.
-        return targets.astype(np.int64)
-    if kind == "f" or kind == "V":
+    # Nothing, of fewer axes than probabilities have, is no class at all.
+    is_empty = not targets.size and targets.ndim < x.ndim
+    if not is_empty and (kind == "f" or kind == "V"):
         targets = as_float(targets, "targets")
         return targets if targets.dtype == x.dtype else as_wide(targets, "targets", _is_wide(x))
-    if kind in "iu":
-        return as_int64s(targets, "targets")
+    if kind in "iu" or is_empty:
+        return as_int64s(given, "targets")
     raise TypeError(
         f"targets has dtype {targets.dtype}, but must have integers for classes or floats for "
         "probabilities"

@@ -19,12 +19,15 @@ def as_array(value, name):
         raise ValueError(f"{name} is not an array: {error}") from None
 
 
+def as_integers(value, name):
+    """A base-class array; an empty list, float64 to NumPy, holds integers."""
+    array = as_array(value, name)
+    return array if array.size or isinstance(value, np.ndarray) else array.astype(np.int64)
+
+
 def integers(value, name):
     """An int64 array of its own, so that a later change of `value` does not reach the mask."""
-    array = as_array(value, name)
-    if not array.size and not isinstance(value, np.ndarray):
-        # An empty list is float64 to NumPy.
-        array = array.astype(np.int64)
+    array = as_integers(value, name)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an integer or an array of integers, but is {value!r}")
     if array.dtype.kind == "u" and array.size and int(array.max()) > _LARGEST:

@@ -15,21 +15,6 @@ def sample(
     seed: SupportsIndex | None = None,
     counter: ArrayLike | None = None,
     draw: ArrayLike = 0,
-    return_log_probs: Literal[False] = False,
-) -> Any: ...
-@overload
-def sample(
-    logits: ArrayLike,
-    *,
-    temperature: float | ArrayLike = 1.0,
-    top_k: ArrayLike | None = None,
-    top_p: ArrayLike | None = None,
-    min_p: ArrayLike | None = None,
-    mask: ArrayLike | None = None,
-    size: SupportsIndex | None = None,
-    seed: SupportsIndex | None = None,
-    counter: ArrayLike | None = None,
-    draw: ArrayLike = 0,
     return_log_probs: Literal[True],
 ) -> tuple[Any, Any]: ...
 @overload
@@ -45,7 +30,7 @@ def sample(
     seed: SupportsIndex | None = None,
     counter: ArrayLike | None = None,
     draw: ArrayLike = 0,
-    return_log_probs: bool,
+    return_log_probs: bool = False,
 ) -> Any: ...
 def filtered_softmax(
     logits: ArrayLike,

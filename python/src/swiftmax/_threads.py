@@ -5,9 +5,6 @@ import threading
 from swiftmax import _core
 from swiftmax._arguments import as_integer
 
-# SMXK_MAX_THREADS of the library.
-_LARGEST = 256
-
 
 class num_threads:  # noqa: N801, a context manager is used like a function
     """Use `n` threads in calls from this thread, until the block ends.
@@ -33,8 +30,8 @@ class num_threads:  # noqa: N801, a context manager is used like a function
     def __init__(self, n):
         self._n = as_integer(n, "n")
         # The library takes 0 as "no number of its own", which is not for a block to ask.
-        if not 1 <= self._n <= _LARGEST:
-            raise ValueError(f"n must be from 1 to {_LARGEST}, but is {self._n}")
+        if not 1 <= self._n <= _core._MOST_THREADS:
+            raise ValueError(f"n must be from 1 to {_core._MOST_THREADS}, but is {self._n}")
         # An object may be in use in several threads, each with numbers of its own.
         self._before = threading.local()
 

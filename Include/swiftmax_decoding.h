@@ -107,7 +107,7 @@ typedef struct smx_top_k_options {
  *           +inf: index -1, NaN throughout.
  * Accuracy  As smx_softmax and smx_log_softmax, whose bits these are.
  * Threads   Rows are shared among threads.
- * Memory    Allocates where k is above 1024: about 64 bytes times k for each thread.
+ * Memory    Allocates where k is above 1024: 48 bytes times k and 1.5 KB for each thread.
  * Returns   As smx_sample. */
 smx_status smx_top_k(const smx_tensor *logits, const smx_tensor *probabilities, const smx_tensor *indices,
                      const smx_top_k_options *options);
@@ -141,6 +141,7 @@ smx_status smx_gumbel_softmax(const smx_tensor *logits, const smx_tensor *out, c
 /* Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011), as Random123 has it.
  * Returns   SMX_OK or SMX_ERROR_NULL. */
 smx_status smx_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
 /* -- sigmoid and log_sigmoid -----------------------------------------------------------------------------
  *
  *   sigmoid      out = 1 / (1 + exp(-x))
@@ -169,7 +170,8 @@ smx_status smx_log_sigmoid(const smx_tensor *x, const smx_tensor *out);
  *
  * for each sequence; with `normalize` divided by the length, which makes sequences of different lengths
  * comparable. A product of probabilities underflows after about 45 tokens of p = 0.1 in float32; this sum does
- * not. No array of the size of the logits is made, and they are read from memory once.
+ * not. No array of the size of the logits is made, and they are read from memory once if V is at most about
+ * 100,000: a row is read twice, the second time from cache.
  *
  * Shapes    logits is (..., L, V); tokens, and token_log_probs if given, are (..., L); lengths and out are (...).
  *           For a language model logits[i] must be what was computed before token i was known: give the logits

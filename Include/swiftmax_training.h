@@ -42,9 +42,11 @@ extern "C" {
  *           c, the error of the sum, 2^-44 and 2^-88:
  *             softmax      |error| <= 3u |dx| + c · y · (sum of |y·dy|) / T
  *             log_softmax  |error| <= 3u |dx| + (2u · exp(y) · |sum of dy| + c · exp(y) · sum of |dy|) / T
- *           with one u more where T is not 1, for rows to 2^20 and results in the normal range. So dy - sum may lose 20 (35)
- *           bits to cancellation before the sum shows; a sum of u's precision shows at the first. logsumexp: that
- *           of softmax, 2 ulp, and one rounding. float16, bfloat16: that of float32 and one rounding.
+ *           with one u more where T is not 1, for rows to 2^20 and results in the normal range; for log_softmax where exp(y),
+ *           too, is normal, that is y above about -87 (-708): below, exp(y) is rounded to a multiple of 2^-149 (2^-1074),
+ *           and the sum multiplies that error. So dy - sum may lose 20 (35) bits to cancellation before the sum shows; a
+ *           sum of u's precision shows at the first. logsumexp: that of softmax, 2 ulp, and one rounding. float16,
+ *           bfloat16: that of float32 and one rounding.
  * Threads   As softmax. No call allocates.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _AXIS, _VALUE, _OVERLAP, _OVERFLOW, _ISA, _THREADS. */
 
@@ -224,15 +226,20 @@ smx_status smx_perplexity(const smx_tensor *logits, const smx_tensor *targets, c
  *
  * over a row along one axis, in natural units. Each operand is a row of probabilities, divided by their sum as
  * scipy.stats.entropy does, or of logits, p = softmax(logits). Both are at least 0; of a row with itself the divergence
- * is exactly 0. out divided by log 2 is in bits; the sum of the divergences by the number of rows is torch's "batchmean".
+ * is exactly 0. out divided by log 2 is in bits. The sum of the divergences by the length of p's first axis is torch's
+ * "batchmean"; for p of two axes and rows along the last that is their mean.
  *
  * Shapes    p and q of the same shape, any rank from 1; out that shape without the axis.
  * Dtypes    p and q of one float dtype; out float64 for float64, else float32.
  * Strides   Any, for every operand. Aliasing: out must not overlap p or q.
  * Special   0 · log 0 is 0. A divergence is +inf where q is 0 and p is not. NaN: a NaN or a negative probability, a
- *           row of sum 0 or inf, logits with +inf or nothing but -inf, an axis of length 0.
- * Accuracy  Computed in float64 from the operands as they are and rounded once: a relative error of about 2^-50 of the sum
- *           of the terms' magnitudes, which for near rows the divergence may be small against.
+ *           row of sum 0 or with inf, logits with +inf or nothing but -inf, an axis of length 0. Of the numbers of one row that
+ *           lie more than about 2^2000 apart, the smallest count as 0.
+ * Accuracy  Computed in float64 from the operands as they are and rounded once: an error of about 2^-50 of the sum of the
+ *           terms' magnitudes, which for near rows the divergence may be small against. Terms are p · log p and p · log q;
+ *           of probabilities those of the numbers as given, over their sum P, and log P (log Q). Of logits x - max and
+ *           log p are rounded besides, each by half an ulp of its own; p has that as a relative error, up to 2^-43 where
+ *           it is smallest.
  * Bits      The order is in docs/numerics.md. Threads: rows are shared. Memory: none is allocated.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _AXIS, _OVERLAP, _OVERFLOW, _ISA, _THREADS. */
 

@@ -1,6 +1,6 @@
 """What is timed of attention: the registry of its workloads and what each must reach.
 
-The lines B1 to B13 are those of the attention issue. Speeds are ratios within one run: to the
+B1 to B13 are the numbers of the lines that have a goal. Speeds are ratios within one run: to the
 machine's limits (limits.c), to the fastest peer, to swiftmax itself on another workload.
 """
 

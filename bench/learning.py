@@ -19,7 +19,7 @@ THREADS = 2
 
 @dataclass
 class Goal:
-    """What a line of the issue asks; `value` is asked for when all limits have been measured."""
+    """What is asked of a line; `value` is asked for when all limits have been measured."""
 
     text: str
     value: Callable[[], float]
@@ -101,7 +101,7 @@ def cross_entropy(race, np, smx, torch, limits) -> list[Line]:
 
 
 def few_classes(race, np, smx, torch, limits) -> list[Line]:
-    """Where a row costs more than its elements; not in the issue's table."""
+    """Where a row costs more than its elements; nothing is asked of these."""
     found = []
     for rows, classes in ((60000, 10), (4096, 128), (1024, 1000)):
         generator = np.random.default_rng(0)

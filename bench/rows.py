@@ -111,6 +111,14 @@ def _ties(g, rows, cols, dtype):
     return np.take_along_axis(values, g.integers(0, 4, (rows, cols)), axis=1)
 
 
+def _near_ties(g, rows, cols, dtype):
+    """Elements so close together that many have one exponential, and some far below."""
+    step = np.finfo(dtype).eps * np.ldexp(1.0, g.integers(-3, 10, (rows, 1)))
+    about = g.uniform(-2.5, 2.5, (rows, 1)) * g.choice([0.0, 0.1, 1.0], (rows, 1))
+    x = about + step * g.standard_normal((rows, cols))
+    return np.where(g.random((rows, cols)) < g.choice([0.0, 0.5], (rows, 1)), x - 30, x)
+
+
 def _binade(g, rows, cols, dtype):
     """A maximum a few ulp around ±2^k, -12 <= k <= 15; the others below it, or its negative."""
     edge = np.ldexp(g.choice([-1.0, 1.0], rows), g.integers(-12, 16, rows)).astype(dtype)
@@ -164,6 +172,7 @@ def families() -> list[Family]:
         Family("three dominant", _dominant(3)),
         Family("constant", _constant),
         Family("ties", _ties),
+        Family("near ties", _near_ties),
         Family("maximum at a binade edge", _binade),
         Family("odd multiples of ln2/2", _multiples),
         Family("logsumexp near 0", _cancelling, (2, 3, 4, 8, 33)),

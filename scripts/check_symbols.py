@@ -5,7 +5,7 @@
    runtime functions of Embedded Swift: the linker would keep one of them for all.
 2. No instruction on ymm or zmm registers, and no VEX encoding, outside the objects meant for it.
 3. The library exports exactly the functions that the headers declare, needs libc and libm only, and
-   is at most 1840 KB.
+   is at most LARGEST bytes.
 
 Usage: check_symbols.py --library LIB --headers HEADER... --objects OBJECT...
 """
@@ -21,7 +21,8 @@ import sys
 RUNTIME = re.compile(r"^(_?swift_\w+|\$es16_emptyBoxStorageSi_Sitvp)$")
 # C that only runs where it has looked for the instructions first.
 FOR_ONE_CPU = {"dots.c.o"}
-LARGEST = 1840 * 1000
+# Some 2 % above what it has, so that growth shows here and is then said in the README.
+LARGEST = 2050 * 1000
 ALLOWED = {"libc.so.6", "libm.so.6"}
 
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime.h"
 
@@ -62,9 +63,10 @@ static long cpus_of_cgroup(void) {
 }
 
 static long cpus_allowed(void) {
-  long count = 1;
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) count = CPU_COUNT(&set);
+  /* A system of more CPUs than the set has room for refuses; then all that are online. */
+  long count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
+  if (count < 1) count = 1;
   long quota = cpus_of_cgroup();
   return quota && quota < count ? quota : count;
 }

@@ -1,4 +1,5 @@
-/* The only place where the library allocates: attention's workspace, where the caller gave none. */
+/* The only place where the library allocates: workspace that the caller did not give, or cannot (the header says under
+ * Memory which calls need any). */
 #include <stdlib.h>
 
 #include "runtime.h"

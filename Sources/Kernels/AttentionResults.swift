@@ -16,21 +16,25 @@ extension Kernels {
 
     /// With the sink, if there is one, among the sum's terms.
     @inline(__always) init(sum: L, exponent before: L, base baseBefore: L, sink: L?, sees: L) {
-      self.sees = sees
-      if let sink {
-        // As in `rebase`: a sink far above all scores, or where there are none, is the base itself.
-        let limit = L(L.baseLimit)
-        let above = sink - baseBefore
+      if let given = sink {
         let none = L(-L.Scalar.greatestFiniteMagnitude)
+        // Scores of -inf alone, or none, give 0 with a sink too, whatever their values.
+        self.sees = L.pick(before, equalTo: none, L.pick(sum, equalTo: L(0), L(0), sees), sees)
+        let most = L(L.scoreLimit)
+        let sink = L.pick(given - given, equalTo: L(0), L.max(L(0) - most, L(0) - L.max(L(0) - given, L(0) - most)), given)
+        // As in `rebase`: a sink far above all scores, or where there are none, is the base itself.
+        let limit = L.pick(baseBefore, equalTo: L(0), L(L.baseLimit), L(L.Scalar(baseReach)))
+        let above = sink - baseBefore
         let distance = L.pick(before, equalTo: none, L.max(L(0) - above, above), above)
         let isOld = L.pick(distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
         base = L.pick(isOld, equalTo: L(1), baseBefore, sink)
-        let own = L.pick(isOld, equalTo: L(1), before, none)
+        let own = L.pick(isOld, equalTo: L(1), before, moved(before, from: baseBefore, to: base))
         let score = sink - base
         exponent = L.max((score * L(L.log2e)).floor(), own)
         factor = (own - exponent).exp2()
         self.sum = sum.fma(factor, score.fma(L(L.log2e), L(0) - exponent).exp2())
       } else {
+        self.sees = sees
         base = baseBefore
         exponent = before
         factor = L(1)

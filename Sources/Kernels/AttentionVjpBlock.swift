@@ -110,13 +110,14 @@ extension Kernels {
       }
     }
 
-    /// exp(score - lse) in a vector of lanes; 0 for -inf, also where lse is NaN.
+    /// exp(score - lse) in a vector of lanes; 0 for -inf, also where lse is NaN, and NaN above 2^62: no lse of the same
+    /// scores is so far below one of them.
     @inline(__always)
     static func weight(of score: L, _ tile: Tile<L>, _ lane: Int) -> L {
       let high = L(at: tile.state(SMXK_EXPONENT) + lane)
       let low = L(at: tile.state(SMXK_WEIGHT) + lane)
-      return L.pick(
-        score, equalTo: L(-.infinity), L(0), (score.fma(L(L.log2e), L(0) - high) - low).exp2())
+      let d = score.fma(L(L.log2e), L(0) - high) - low
+      return L.pick(score, equalTo: L(-.infinity), L(0), L.pick(L(62), lessThan: d, L(.nan), d).exp2())
     }
 
     /// The weights of keys first..<last and the gradients of their scores, (keys, SMXK_QUERY_BLOCK); with them, if they

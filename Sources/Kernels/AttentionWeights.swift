@@ -11,17 +11,26 @@
 
 // A score of 2^20 (2^40) or more is too large for that: its product with log2(e) is rounded to a multiple of more than
 // the fraction that d must keep. Such a row is counted from a base, the block's largest score then: s - base takes
-// the place of s. If a later block is larger by as much again, it becomes the base and nothing of the sums
-// before it remains, as 2^-(2^20) is 0.
+// the place of s. What was summed before keeps its part: its exponent, counted from the new base, is then no whole number,
+// and moving N rounds once. From a base other than 0 scores must not stray far either (`baseReach`): they would be
+// as coarse as it.
 
 import CSupport
 
 extension Kernels {
+  /// How far above a base that is not 0 a block's largest score may lie without becoming the base.
+  static var baseReach: Double { @inline(__always) get { 0x1p10 } }
+
+  /// An exponent counted from another base, which is above all that was summed.
+  @inline(__always) static func moved<L: TileLanes>(_ exponent: L, from before: L, to base: L) -> L {
+    let none = L(-L.Scalar.greatestFiniteMagnitude)
+    return L.pick(exponent, equalTo: none, none, (before - base).fma(L(L.log2e), exponent))
+  }
+
   /// Counts a block's scores, and the largest of each lane, from the lane's base, which may begin here.
   @inline(never)
   static func rebase<L: TileLanes>(_ tile: Tile<L>, _ count: Int) {
     let lanes = tile.lanes
-    let limit = L(L.baseLimit)
     let none = L(-L.Scalar.greatestFiniteMagnitude)
     tile.header.pointee.has_base = 1
     var lane = 0
@@ -30,12 +39,14 @@ extension Kernels {
       let before = L(at: tile.state(SMXK_BASE) + lane)
       let exponent = L(at: tile.state(SMXK_EXPONENT) + lane)
       let above = largest - before
+      let limit = L.pick(before, equalTo: L(0), L(L.baseLimit), L(L.Scalar(baseReach)))
       // Where nothing has been summed yet, a base may also lie below.
       let distance = L.pick(exponent, equalTo: none, L.max(L(0) - above, above), above)
       let isOld = L.pick(distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
       let base = L.pick(isOld, equalTo: L(1), before, largest)
       base.store(at: tile.state(SMXK_BASE) + lane)
-      L.pick(isOld, equalTo: L(1), exponent, none).store(at: tile.state(SMXK_EXPONENT) + lane)
+      L.pick(isOld, equalTo: L(1), exponent, moved(exponent, from: before, to: base))
+        .store(at: tile.state(SMXK_EXPONENT) + lane)
       (largest - base).store(at: tile.state(SMXK_LARGEST) + lane)
       for key in 0..<count {
         let p = tile.bench.scores + (key &* lanes &+ lane)

@@ -83,7 +83,7 @@ extension Kernels {
       let out = isDirect
         ? UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self) + start
         : high
-      finish(job, row, elements, out, length, hasTerms: isDirect || resident)
+      finish(job, row, elements, out, length, hasTerms: (isDirect || resident) && termsTell(row))
       if job.pointee.factor != nil { applyFactor(job, row, elements, out, start, length, scratch) }
       if !isDirect { scatter(L.self, job, row, high, start, length) }
     }
@@ -98,6 +98,11 @@ extension Kernels {
     ScaledExp<L>(
       maximum: L.Scalar(row.pointee.maximum), low: L.Scalar(row.pointee.maximum_low),
       temperature: row.pointee.temperature, raise: L.Scalar(raise))
+  }
+
+  /// Whether a term tells its element (Divisor), so that it may take that one's place.
+  @inline(__always) static func termsTell(_ row: UnsafePointer<smxk_row>) -> Bool {
+    row.pointee.form != SMXK_PLAIN || row.pointee.maximum.magnitude >= leastTellingMaximum
   }
 
   /// The term of a score in any of the forms.
@@ -137,7 +142,7 @@ extension Kernels {
     let form = row.pointee.form
     let isDirect = isDirect(job)
     let terms: UnsafeMutablePointer<L.Scalar>? =
-      job.pointee.operation != SMXK_SOFTMAX ? nil
+      job.pointee.operation != SMXK_SOFTMAX || !termsTell(row) ? nil
       : isDirect
         ? UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self) + start
         : resident ? elements.high : nil
@@ -187,12 +192,13 @@ extension Kernels {
     }
     let isSoftmax = job.pointee.operation == SMXK_SOFTMAX
     let sum = Sum(high: row.pointee.sum_high, low: row.pointee.sum_low)
-    let divisor = Divisor(sum, top(L.self, row))
+    let divisor = Divisor(sum, top(L.self, row), element: L(L.Scalar(row.pointee.maximum)))
     let hidden: L.Scalar = isSoftmax ? 0 : -.infinity
     let maximum = L(L.Scalar(row.pointee.maximum))
     let logSum = L(L.Scalar(row.pointee.log_sum))
     if isSoftmax && hasTerms {
-      divide(Own<L>.self, No.self, (isDirect(job) ? out : elements.high) + from, out + from, to &- from, divisor)
+      let terms = (isDirect(job) ? out : elements.high) + from
+      divide(Own<L>.self, No.self, terms, of: nil, out + from, to &- from, divisor)
     } else if I.hasFastPaths && !isSoftmax && form == SMXK_PLAIN {
       subtract(Own<L>.self, No.self, elements.high + from, out + from, to &- from, maximum: maximum, logSum: logSum)
     } else {
@@ -201,9 +207,9 @@ extension Kernels {
       visit(L.self, from, to) { i, first, last in
         let x = elements.high(at: i, first, last)
         let low = elements.low(at: i, first, last)
-        let y = isSoftmax
-          ? divisor.quotientOrTop(term(form, plain, scaled, x, low).rounded())
-          : logProbability(form, scaled, x, low, logSum, maximum)
+        let e = isSoftmax ? term(form, plain, scaled, x, low).rounded() : x
+        let quotient = form == SMXK_PLAIN ? divisor.quotientOrTop(e, of: x) : divisor.quotientOrTop(e)
+        let y = isSoftmax ? quotient : logProbability(form, scaled, x, low, logSum, maximum)
         store(y, out + i, first, last)
       }
     }
@@ -261,7 +267,7 @@ extension Kernels {
       return
     }
     for i in e.from..<e.to {
-      let low = e.low == nil ? 0 : e.low![i]
+      let low = e.low![i]
       let quarter = Double(e.high[i]) * 0.25 - Double(maximum) * 0.25
       let distance = quarter + Double(low - maximumLow) * 0.25
       if e.high[i] == maximum && low == maximumLow { ties &+= 1 }
@@ -275,7 +281,7 @@ extension Kernels {
   static func sumPrecisely<L: Lanes>(
     _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>, _ partial: inout smxk_partial
   ) {
-    let scaled = scaledExp(L.self, row, raise: row.pointee.second)
+    let scaled = scaledExp(L.self, row, raise: row.pointee.raise)
     var sum = Accumulator<L>()
     // Order is part of the contract: leading, linear, rest of each vector.
     visit(L.self, elements.from, elements.to) { i, first, last in

@@ -59,8 +59,8 @@ extension Kernels {
     }
     @inline(__always) var maximum: UnsafeMutablePointer<L.Scalar> { numbers(0) }
     @inline(__always) var special: UnsafeMutablePointer<L.Scalar> { numbers(1) }
-    /// For the sum: shift and floor of the exponential, high and low of the lane. Then the divisors' high, low,
-    /// top and share, or the logarithms.
+    /// For the sum: shift and floor of the exponential, high and low of the lane. Then the divisors' high, low
+    /// and what the maximum gets, or the logarithms.
     @inline(__always) func own(_ kind: Int) -> UnsafeMutablePointer<L.Scalar> { numbers(2 &+ kind) }
     @inline(__always) var sumsHigh: UnsafeMutablePointer<Double> {
       UnsafeMutableRawPointer(numbers(6)).assumingMemoryBound(to: Double.self)
@@ -165,7 +165,7 @@ extension Kernels {
     return largest.largest() < L.plainLimit
   }
 
-  /// Adds the chunk start..<end to the sums of all rows; each term is kept in out if Keeps.
+  /// Adds the chunk start..<end to the sums of all rows; each term is kept in out if Keeps, the maximum's as its negative.
   @inline(__always)
   static func sumChunk<L: Lanes, Keeps: Choice>(
     _: Keeps.Type, _ block: ColumnBlock<L>, _ start: Int, _ end: Int
@@ -182,7 +182,7 @@ extension Kernels {
       block.eachEight { row in
         let ofHigh: L = load(high + row, 0, 8, fill: 0)
         let ofLow: L = load(low + row, 0, 8, fill: 0)
-        put(L.self, laneSum(ofHigh, ofLow), leaf, row)
+        put(L.self, laneSum(ofHigh, ofLow) { $0.eight }, leaf, row)
       }
       depth = depth &+ 1
       var ones = step
@@ -230,9 +230,13 @@ extension Kernels {
         I.prefetchRead(x + (block.ahead &+ bytes))
         if Keeps.isTrue { I.prefetchWrite(out + (L.count &* block.outStride &+ bytes)) }
         let exp = PlainExp<L>(shift: L(at: block.own(0) + row), floor: L(at: block.own(1) + row))
-        let term = exp(block.load(x, row, lanes))
+        let x = block.load(x, row, lanes)
+        let term = exp(x)
         let e = term.rounded()
-        if Keeps.isTrue { block.store(e, out, row, lanes) }
+        if Keeps.isTrue {
+          // Negative marks the maximum, whose term need not tell it.
+          block.store(L.pick(x, equalTo: L(at: block.maximum + row), L(0) - e, e), out, row, lanes)
+        }
         var sum = Accumulator<L>(high: L(at: high + row), low: L(at: low + row))
         sum.add(term, rounded: e)
         sum.high.store(at: high + row)
@@ -271,18 +275,16 @@ extension Kernels {
         SumOf(high: L.loadEight(block.sumsHigh + row), low: L.loadEight(block.sumsLow + row)))
       store(numbers.high, block.own(0) + row, 0, 8)
       store(numbers.low, block.own(1) + row, 0, 8)
-      store(numbers.top, block.own(2) + row, 0, 8)
-      store(numbers.share, block.own(3) + row, 0, 8)
+      store(numbers.ofMaximum, block.own(2) + row, 0, 8)
       store(numbers.isSpecial, block.special + row, 0, 8)
     }
     var out = block.out
     for _ in 0..<block.length {
       block.eachVector { row, lanes in
         I.prefetchWrite(out + (block.outStride &+ row &* MemoryLayout<L.Scalar>.stride))
-        let divisor = Divisor<L>(
-          high: L(at: block.own(0) + row), low: L(at: block.own(1) + row), top: L(at: block.own(2) + row),
-          topShare: L(at: block.own(3) + row), showsTop: true)
-        block.store(divisor.quotientOrTop(block.load(out, row, lanes)), out, row, lanes)
+        let e = block.load(out, row, lanes)
+        let quotient = e.fma(L(at: block.own(0) + row), e * L(at: block.own(1) + row))
+        block.store(L.pick(e, lessThan: L(0), L(at: block.own(2) + row), quotient), out, row, lanes)
       }
       out += block.outStride
     }

@@ -91,13 +91,17 @@ extension Kernels {
         for index in first..<first &+ count { crossEntropyRow(L.self, job, index, place, nil, scratch) }
         return
       }
-      var eight = InlineArray<8, RowState>(repeating: RowState())
-      withUnsafeMutablePointer(to: &eight) { eight in
-        let states = UnsafeMutableRawPointer(eight).assumingMemoryBound(to: RowState.self)
+      var room = InlineArray<16, RowState>(repeating: RowState())
+      withUnsafeMutablePointer(to: &room) { room in
+        let states = UnsafeMutableRawPointer(room).assumingMemoryBound(to: RowState.self)
         var index = first
         while index < first &+ count {
           let rows = Swift.min(together, first &+ count &- index)
-          findStates(L.self, job, first: index, count: rows, states, scratch)
+          if hasFewElements(L.self, smxk_logits_of(job)) {
+            findFewStates(L.self, job, first: index, count: rows, states, scratch)
+          } else {
+            findStates(L.self, job, first: index, count: rows, states, scratch)
+          }
           for r in 0..<rows { crossEntropyRow(L.self, job, index &+ r, place, states + r, scratch) }
           index = index &+ rows
         }
@@ -241,7 +245,7 @@ extension Kernels {
     let relative = logOfOthers(maximum: L(L.Scalar(found.maximum)), found.sum) { Double($0[0]) }
     state.relative = relative.high
     state.lse = LogSum<Double>.absolute(Sum(high: found.maximum, low: 0), relative)
-    if !isRough(maximum: found.maximum, state.relative, state.lse) { return state }
+    if isRough(maximum: found.maximum, state.relative, state.lse) == 0 { return state }
     return stateInStages(L.self, logits, row, from: SMXK_SECOND_MAXIMUM, visible: state.visible, scratch)
   }
 
@@ -278,16 +282,17 @@ extension Kernels {
     return log1p(t.divided(by: Top<L>(plain: m).wide(part).exact))
   }
 
-  /// Whether the sum's rounding could be seen (Log.swift explains both; here terms carry 1.45 · 2^-24 of the
+  /// Not 0 where the sum's rounding could be seen (Log.swift explains both; here terms carry 1.45 · 2^-24 of the
   /// others' share t/(1 + t), which half an ulp of `larger`, 2^-24 of the power of two below it, must hold).
   @inline(__always)
-  static func isRough(maximum: Double, _ relative: Double, _ lse: Double) -> Bool {
-    // log(1 + 2^-5)
-    if relative < 0x1.f829b0e783300p-6 { return true }
-    let larger = Swift.max(maximum.magnitude, lse.magnitude)
-    let binade = Double(bitPattern: larger.bitPattern & 0x7ff0_0000_0000_0000)
+  static func isRough<W: Wide>(maximum: W, _ relative: W, _ lse: W) -> W {
+    func larger(_ a: W, _ b: W) -> W { W.pick(a, lessThan: b, b, a) }
+    func magnitude(_ a: W) -> W { W.pick(a, lessThan: W(0), W(0) - a, a) }
     // The share is below 1, and below relative.
-    return binade < 1.5 * Swift.min(relative, 1)
+    let share = W.pick(relative, lessThan: W(1), relative, W(1))
+    let isClose = W.pick(larger(magnitude(maximum), magnitude(lse)).binade, lessThan: W(1.5) * share, W(1), W(0))
+    // log(1 + 2^-5)
+    return W.pick(relative, lessThan: W(0x1.f829b0e783300p-6), W(1), isClose)
   }
 
   /// The row's stages (Softmax.swift) from one of them on, up to the logarithm.

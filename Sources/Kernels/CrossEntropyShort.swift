@@ -13,6 +13,7 @@ extension Kernels {
   static func rowsTogether<L: Lanes>(_: L.Type, _ job: UnsafePointer<smxk_cross_entropy>) -> Int {
     let cols = Int(smxk_logits_of(job).pointee.cols)
     if job.pointee.is_log != 0 || job.pointee.temperature != 1 || cols == 0 { return 1 }
+    if hasFewElements(L.self, smxk_logits_of(job)) { return L.count }
     // The gradient finds its rows in the first-level cache.
     return Swift.max(1, Swift.min(8, 16384 / (cols &* MemoryLayout<L.Scalar>.stride)))
   }
@@ -56,8 +57,50 @@ extension Kernels {
       states[r].relative = log.high
       states[r].lse = LogSum<Double>.absolute(Sum(high: states[r].maximum, low: 0), log)
       if states[r].visible > 0 && !log.high.isNaN {
-        states[r].kind = isRough(maximum: states[r].maximum, log.high, states[r].lse) ? .rough : .finite
+        states[r].kind = isRough(maximum: states[r].maximum, log.high, states[r].lse) != 0 ? .rough : .finite
       }
+    }
+  }
+
+  /// The same of up to L.count rows that FewElements.swift takes, rough ones included.
+  @inline(never)
+  static func findFewStates<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
+    _ states: UnsafeMutablePointer<RowState>, _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    typealias W = Widened<L>
+    let logits = smxk_logits_of(job)
+    let cols = Int(logits.pointee.cols)
+    let few = FewElements<L>(length: cols, scratch)
+    turn(logits, first, count, to: few)
+    let maximum = few.maximum
+    let plain = PlainExp<L>(maximum: maximum)
+    let exp = SumExp<L>(shift: plain.shift, floor: plain.floor, power: L(0))
+    let sum = few.sum { i in
+      var lane = Accumulator<L>()
+      lane.add(exp.withFloor(L(at: few.x(i))))
+      return lane
+    }
+    let ofMaximum = SumOf(high: W(maximum), low: W(0))
+    var relative = logOfOthers(maximum: maximum, sum) { W($0) }
+    var lse = LogSum<W>.absolute(ofMaximum, relative)
+    let special = special(maximum: maximum, sum: sum.high.lanes)
+    let isRough = L.pick(special, equalTo: L(0), Self.isRough(maximum: ofMaximum.high, relative.high, lse).lanes, L(0))
+    if isRough.largest() > 0 {
+      let precise = preciseLogarithms(few, maximum).high
+      relative.high = W.pick(W(isRough), equalTo: W(0), relative.high, precise)
+      let other = LogSum<W>.absolute(ofMaximum, SumOf(high: precise, low: W(0)))
+      lse = W.pick(W(isRough), equalTo: W(0), lse, other)
+    }
+    let numbers = few.numbers
+    relative.high.store(at: numbers)
+    lse.store(at: numbers + L.count)
+    maximum.store(at: few.result(0))
+    special.store(at: few.special)
+    for r in 0..<count {
+      states[r] = RowState(
+        kind: few.special[r] == 0 ? .finite : .special, maximum: Double(few.result(0)[r]), relative: numbers[r],
+        lse: numbers[L.count &+ r], visible: cols)
     }
   }
 

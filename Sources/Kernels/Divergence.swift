@@ -20,6 +20,9 @@ extension Kernels {
     /// Whether the sum is so small that the terms' digits may have been below the smallest number, 2^-1074; times 2^800 they
     /// are not, and nothing overflows.
     var isTiny: Bool { !isLogits && total > 0 && total < 0x1p-900 }
+    /// Whether the sum, or a number beyond what `logarithm` takes, may overflow; times 2^-60 neither does.
+    var isHuge: Bool { !isLogits && total >= 0x1p1020 }
+    var wantsScale: Bool { isTiny || isHuge }
     /// log of the total.
     var logTotal: Double {
       isLogits || total == 1 ? 0 : total > 0 && total < .infinity ? logarithm(F64(total))[0] : .nan
@@ -64,10 +67,10 @@ extension Kernels {
         sum += addTerms(high, hasQ ? low : nil, length, &p, &q)
         start = start &+ length
       }
-      if isAgain || !(p.isTiny || q.isTiny) { break }
+      if isAgain || !(p.wantsScale || q.wantsScale) { break }
       isAgain = true
-      if p.isTiny { p.scale = 0x1p800 }
-      if q.isTiny { q.scale = 0x1p800 }
+      if p.wantsScale { p.scale = p.isTiny ? 0x1p800 : 0x1p-60 }
+      if q.wantsScale { q.scale = q.isTiny ? 0x1p800 : 0x1p-60 }
       (sum, p.total, q.total) = (0, 0, 0)
     }
     let normalised = p.isLogits ? sum : sum / p.total

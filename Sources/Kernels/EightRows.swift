@@ -74,23 +74,23 @@ extension Kernels {
     }
 
     @inline(__always) func divisor(_ row: Int) -> Divisor<L> {
-      Divisor(
-        high: L(high[row]), low: L(low[row]), top: L(top[row]), topShare: L(share[row]),
-        showsTop: !top[row].isNaN)
+      let showsTop = !top[row].isNaN
+      return Divisor(
+        high: L(high[row]), low: L(low[row]), element: L(showsTop ? maximum[row] : .nan), top: L(top[row]),
+        topShare: L(share[row]), showsTop: showsTop)
     }
   }
 }
 
 extension Kernels {
   /// Not zero for rows that the plain form cannot do: those of large maxima, and of sums that are NaN.
-  @inline(__always) static func special<L: Lanes>(maximum m: L, _ sum: SumOf<L.Eight>) -> L {
+  @inline(__always) static func special<L: Lanes>(maximum m: L, sum: L) -> L {
     let magnitude = L.pick(m, lessThan: L(0), L(0) - m, m)
     let isLarge = L.pick(magnitude, lessThan: L(L.plainLimit), L(0), L(1))
-    let high = L(eight: sum.high)
-    return L.pick(high, equalTo: high, isLarge, L(1))
+    return L.pick(sum, equalTo: sum, isLarge, L(1))
   }
 
-  /// The divisors of eight rows, in the first eight lanes (Divisor); `top` is NaN where the share is not shown.
+  /// The divisors of rows, a lane each (Divisor); `top` is NaN where the share is not shown.
   struct Divisors<L: Lanes> {
     let high: L
     let low: L
@@ -98,17 +98,27 @@ extension Kernels {
     let share: L
     let isSpecial: L
 
+    /// What elements equal to the maximum get: its share where that is shown, else the quotient.
+    let ofMaximum: L
+
+    /// Of eight rows, in the first eight lanes.
     @inline(__always) init(maximum: L, _ sum: SumOf<L.Eight>) {
+      self.init(maximum: maximum, sum, { $0.eight }) { L(eight: $0) }
+    }
+
+    @inline(__always)
+    init<W: Wide>(maximum: L, _ sum: SumOf<W>, _ wide: (L) -> W, _ narrow: (W) -> L) {
       let top = Top<L>(plain: maximum)
-      let numbers = Inverse<L, L.Eight>(sum, top.eight)
-      high = L(eight: numbers.inverse.high)
-      low = L(eight: (numbers.inverse.high - high.eight) + numbers.inverse.low)
-      share = L(eight: numbers.share)
+      let numbers = Inverse<L, W>(sum, top.wide(wide))
+      high = narrow(numbers.inverse.high)
+      low = narrow((numbers.inverse.high - wide(high)) + numbers.inverse.low)
+      share = narrow(numbers.share)
       let shown = L.pick(share, lessThan: L(L.Scalar(leastShareShown)), L(.nan), top.rounded)
       // Nor where the quotient is that share already, in every other row.
       let quotient = top.rounded.fma(high, top.rounded * low)
       self.top = L.pick(quotient, equalTo: share, L(.nan), shown)
-      isSpecial = special(maximum: maximum, sum)
+      ofMaximum = L.pick(self.top, equalTo: self.top, share, quotient)
+      isSpecial = special(maximum: maximum, sum: narrow(sum.high))
     }
   }
 
@@ -125,7 +135,7 @@ extension Kernels {
       relative = L(eight: log.relative.high)
       absolute = L(eight: log.absolute)
       let rough = L(eight: log.isRough)
-      isSpecial = L.pick(rough, equalTo: L(0), special(maximum: maximum, sum), L(1))
+      isSpecial = L.pick(rough, equalTo: L(0), special(maximum: maximum, sum: L(eight: sum.high)), L(1))
     }
   }
 }

@@ -127,6 +127,19 @@ extension Kernels {
       floor = L(-(L.fieldZero + raise) * L.ln2High)
     }
 
+    /// At temperature 1 and without low parts, in each lane another row.
+    @inline(__always) init(maximum: L, raise: L) {
+      before = L(1)
+      after = L(1)
+      inverseHigh = L(1)
+      inverseLow = L(0)
+      self.maximum = maximum
+      maximumLow = L(0)
+      let zero = L(L.fieldZero) + raise
+      shift = L(L.roundingShift) + zero
+      floor = (L(0) - zero) * L(L.ln2High)
+    }
+
     /// x + xLow - maximum as a pair, before the temperature. NaN in `low` where `high` is -inf.
     @inline(__always) func difference(_ x: L, _ xLow: L) -> Difference<L> {
       let a = x * before

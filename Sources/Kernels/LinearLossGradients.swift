@@ -75,7 +75,9 @@ extension Kernels {
       let smoothed = L(0) - L(at: rooms.state(SMXK_LOSS_TARGET, block) + lane) * each
       for j in 0..<(to &- from) {
         let p = logits + (j &* tokens &+ lane)
-        let gradient = (L(at: p).fma(L(L.log2e), high) - low).exp2().fma(weight, smoothed)
+        // As in `addExponentials`.
+        let d = L(at: p).fma(L(L.log2e), high) - low
+        let gradient = L.pick(L(2), lessThan: d, L(2), d).exp2().fma(weight, smoothed)
         L.pick(high, equalTo: L(-.infinity), L(0), gradient).store(at: p)
       }
       lane = lane &+ L.count

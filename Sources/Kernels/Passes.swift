@@ -208,24 +208,61 @@ extension Kernels {
     if i < count { F.store(part(i, count &- i), out, i, 0, count &- i) }
   }
 
-  /// out = term / sum. Correct to 0.5 ulp beside the term's own error.
+  /// out = term / sum. Correct to 0.5 ulp beside the term's own error. Without x, terms must tell the element.
   @inline(__always)
   static func divide<F: Format, IsLong: Choice>(
-    _: F.Type, _: IsLong.Type, _ terms: UnsafePointer<F.L.Scalar>, _ out: UnsafeMutableRawPointer, _ count: Int,
-    _ divisor: Divisor<F.L>
+    _: F.Type, _: IsLong.Type, _ terms: UnsafePointer<F.L.Scalar>, of x: UnsafeRawPointer?,
+    _ out: UnsafeMutableRawPointer, _ count: Int, _ divisor: Divisor<F.L>
   ) {
-    if !I.hasFastPaths || divisor.showsTop {
+    typealias L = F.L
+    if I.hasFastPaths && !divisor.showsTop {
       write(F.self, IsLong.self, out, count) { i in
-        divisor.quotientOrTop(F.L(at: terms + i))
+        divisor.quotient(L(at: terms + i))
       } part: { i, lanes in
-        divisor.quotientOrTop(F.L(at: terms + i, from: 0, to: lanes, fill: 0))
+        divisor.quotient(L(at: terms + i, from: 0, to: lanes, fill: 0))
+      }
+    } else if let x {
+      write(F.self, IsLong.self, out, count) { i in
+        divisor.quotientOrTop(L(at: terms + i), of: F.load(x, i))
+      } part: { i, lanes in
+        divisor.quotientOrTop(L(at: terms + i, from: 0, to: lanes, fill: 0), of: F.load(x, i, 0, lanes, fill: 0))
       }
     } else {
       write(F.self, IsLong.self, out, count) { i in
-        divisor.quotient(F.L(at: terms + i))
+        divisor.quotientOrTop(L(at: terms + i))
       } part: { i, lanes in
-        divisor.quotient(F.L(at: terms + i, from: 0, to: lanes, fill: 0))
+        divisor.quotientOrTop(L(at: terms + i, from: 0, to: lanes, fill: 0))
       }
+    }
+  }
+
+  /// out = exp(x) / sum, which may be in place: of terms that were not kept.
+  @inline(__always)
+  static func divideAgain<F: Format>(
+    _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int, _ exp: PlainExp<F.L>,
+    _ divisor: Divisor<F.L>
+  ) {
+    typealias L = F.L
+    let wide = exp.widened()
+    var i = 0
+    while I.interleaves && i &+ 4 &* L.count <= count {
+      let j = i &+ L.count
+      let k = j &+ L.count
+      let l = k &+ L.count
+      let four = Pair(Pair(F.load(x, i), F.load(x, j)), Pair(F.load(x, k), F.load(x, l)))
+      let e = wide(four).rounded()
+      F.store(divisor.quotientOrTop(e.a.a, of: four.a.a), out, i)
+      F.store(divisor.quotientOrTop(e.a.b, of: four.a.b), out, j)
+      F.store(divisor.quotientOrTop(e.b.a, of: four.b.a), out, k)
+      F.store(divisor.quotientOrTop(e.b.b, of: four.b.b), out, l)
+      i = l &+ L.count
+    }
+    while i < count {
+      let lanes = Swift.min(L.count, count &- i)
+      let part = lanes == L.count ? F.load(x, i) : F.load(x, i, 0, lanes, fill: -L.Scalar.infinity)
+      let quotient = divisor.quotientOrTop(exp(part).rounded(), of: part)
+      if lanes == L.count { F.store(quotient, out, i) } else { F.store(quotient, out, i, 0, lanes) }
+      i = i &+ L.count
     }
   }
 

@@ -53,10 +53,11 @@ extension Kernels {
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let stride = MemoryLayout<F.L.Scalar>.stride
-    if F.size < stride || Int(job.pointee.cols) &* stride <= shortRowBytes {
+    // Narrow terms have no place in out: they are kept in scratch as long as they fit.
+    if Int(job.pointee.cols) <= (F.size < stride ? chunkSize : shortRowBytes / stride) {
       shortRows(F.self, IsSoftmax.self, job, first: first, count: count, scratch)
     } else {
-      longRows(Own<F.L>.self, IsSoftmax.self, job, first: first, count: count, scratch)
+      longRows(F.self, IsSoftmax.self, job, first: first, count: count, scratch)
     }
   }
 
@@ -109,7 +110,7 @@ extension Kernels {
     }
   }
 
-  /// One row after the other; its terms wait in out.
+  /// One row after the other; its terms wait in out, or are computed once more where out is too narrow for them.
   @inline(never)
   static func longRows<F: Format, IsSoftmax: Choice>(
     _: F.Type, _: IsSoftmax.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
@@ -117,6 +118,7 @@ extension Kernels {
   ) {
     typealias L = F.L
     let cols = Int(job.pointee.cols)
+    let isOwn = F.size == MemoryLayout<L.Scalar>.stride
     var block = block(L.self, 0, scratch)
     let numbers = block.numbers
     // A row's maximum is found beside the sum of the row before, and its lines are asked for beside that of the one before
@@ -134,8 +136,10 @@ extension Kernels {
       block.terms = block.out[0].assumingMemoryBound(to: L.Scalar.self)
       let maximum = known[0].isNaN ? maximum(F.self, x, 0, cols) : known.largest()
       known = L(.nan)
+      // Whether the terms do not tell the element that is the maximum, and take its place in out.
+      let isAmbiguous = IsSoftmax.isTrue && isOwn && maximum.magnitude < L.Scalar(leastTellingMaximum)
       // Before its terms overwrite it in place. (A NaN among them is one of the terms.)
-      guard maximum.magnitude < L.plainLimit else {
+      guard maximum.magnitude < L.plainLimit && !(isAmbiguous && x == UnsafeRawPointer(block.out[0])) else {
         rowInStages(L.self, job, row, scratch)
         continue
       }
@@ -151,9 +155,11 @@ extension Kernels {
       while start < cols {
         let length = Swift.min(chunkSize, cols &- start)
         let bytes = start &* F.size
-        let swept = sumPlain(
-          F.self, IsSoftmax.self, Yes.self, Yes.self, x + bytes, 0, length, numbers.exp(0), block.terms + start,
-          Beside(row: measured + bytes, ahead: ahead + bytes, lines: out + bytes))
+        let beside = Beside(row: measured + bytes, ahead: ahead + bytes, lines: out + bytes)
+        let swept = isOwn
+          ? sumPlain(
+            F.self, IsSoftmax.self, Yes.self, Yes.self, x + bytes, 0, length, numbers.exp(0), block.terms + start, beside)
+          : sumPlain(F.self, No.self, Yes.self, Yes.self, x + bytes, 0, length, numbers.exp(0), block.terms, beside)
         highest = L.max(swept.highest, highest)
         // The first chunk stands alone: adding it to zero would change nothing but take its time.
         if start == 0 { sum = swept.sum } else { sum.add(swept.sum) }
@@ -162,6 +168,7 @@ extension Kernels {
       if isNear && rest > 0 && step != 0 { known = highest }
       numbers.setSum(0, sum)
       if IsSoftmax.isTrue { numbers.findDivisors() } else { numbers.findLogarithms(job.pointee.operation) }
+      if isAmbiguous && numbers.divisor(0).showsTop { numbers.isSpecial[0] = 1 }
       writeResults(F.self, IsSoftmax.self, Yes.self, job, block, scratch)
     }
   }
@@ -178,8 +185,12 @@ extension Kernels {
     for r in 0..<block.count {
       if numbers.isSpecial[r] != 0 {
         rowInStages(L.self, job, block.first &+ r, scratch)
+      } else if IsSoftmax.isTrue && IsLong.isTrue && F.size < MemoryLayout<L.Scalar>.stride {
+        divideAgain(F.self, block.x[r], block.out[r], cols, numbers.exp(r), numbers.divisor(r))
       } else if IsSoftmax.isTrue {
-        divide(F.self, IsLong.self, block.terms + r &* cols, block.out[r], cols, numbers.divisor(r))
+        divide(
+          F.self, IsLong.self, block.terms + r &* cols, of: IsLong.isTrue ? nil : block.x[r], block.out[r], cols,
+          numbers.divisor(r))
       } else if job.pointee.operation == SMXK_LOG_SOFTMAX {
         subtract(
           F.self, IsLong.self, block.x[r], block.out[r], cols, maximum: L(numbers.maximum[r]),

@@ -23,27 +23,34 @@ extension Kernels {
     }
   }
 
-  /// The maximum's share is shown from here on: a certain class is exactly 1, and equal ones share exactly.
+  /// The maximum's share is shown from here on: a certain class is exactly 1, and a few equal ones share exactly.
   static var leastShareShown: Double { @inline(__always) get { 0x1p-5 } }
+
+  /// From here on a term tells the element: numbers lie 4 · 2^-24 apart or more, and so do their exponentials, whose
+  /// roundings are 1.31 · 2^-24. Below, elements other than the maximum may have its term; with its share they would be up to
+  /// 3 ulp off, so there the element itself is looked at.
+  static var leastTellingMaximum: Double { @inline(__always) get { 2 } }
 
   /// 1/sum as a pair, so that a quotient is a product and a fused multiply-add, rounded once.
   struct Divisor<L: Lanes> {
     let high: L
     let low: L
-    /// The maximum's term, and its share, where that is large enough for its rounding to be seen; NaN where not.
+    /// The maximum, its term, and its share, where that is large enough for its rounding to be seen; NaN where not.
+    let element: L
     let top: L
     let topShare: L
     let showsTop: Bool
 
-    @inline(__always) init(high: L, low: L, top: L, topShare: L, showsTop: Bool) {
+    @inline(__always) init(high: L, low: L, element: L, top: L, topShare: L, showsTop: Bool) {
       self.high = high
       self.low = low
+      self.element = element
       self.top = top
       self.topShare = topShare
       self.showsTop = showsTop
     }
 
-    @inline(__always) init(_ sum: Sum, _ top: Top<L>) {
+    @inline(__always) init(_ sum: Sum, _ top: Top<L>, element: L) {
       let numbers = Inverse<L, Double>(sum, top.ofRow)
       let upper = L.Scalar(numbers.inverse.high)
       high = L(upper)
@@ -51,14 +58,19 @@ extension Kernels {
       low = L(L.Scalar((numbers.inverse.high - Double(upper)) + numbers.inverse.low))
       let share = L.Scalar(numbers.share)
       showsTop = share >= L.Scalar(leastShareShown)
+      self.element = showsTop ? element : L(.nan)
       self.top = showsTop ? top.rounded : L(.nan)
       topShare = L(share)
     }
 
     @inline(__always) func quotient(_ e: L) -> L { e.fma(high, e * low) }
 
-    @inline(__always) func quotientOrTop(_ e: L) -> L {
-      L.pick(e, equalTo: top, topShare, quotient(e))
+    /// Where terms tell the element.
+    @inline(__always) func quotientOrTop(_ e: L) -> L { L.pick(e, equalTo: top, topShare, quotient(e)) }
+
+    /// e is the term of x.
+    @inline(__always) func quotientOrTop(_ e: L, of x: L) -> L {
+      L.pick(x, equalTo: element, topShare, quotient(e))
     }
   }
 }

@@ -24,16 +24,22 @@ extension Kernels {
       return
     }
     if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_COLUMNS {
-      columns(L.self, job, first: first, count: count, scratch)
+      if Int(job.pointee.cols) <= L.count {
+        fewColumns(L.self, job, first: first, count: count, scratch)
+      } else {
+        columns(L.self, job, first: first, count: count, scratch)
+      }
+      return
+    }
+    if hasFewElements(L.self, job) && hasFewResults(job) {
+      fewRows(L.self, job, first: first, count: count, scratch)
       return
     }
     if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_PLAIN {
       plainRows(Own<L>.self, job, first: first, count: count, scratch)
       return
     }
-    if I.hasFastPaths && L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW
-      && job.pointee.cols <= chunkSize
-    {
+    if I.hasFastPaths && L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW {
       if Int(job.pointee.dtype) == SMX_FLOAT16 {
         plainRows(Narrow<Float16>.self, job, first: first, count: count, scratch)
       } else {
@@ -107,7 +113,7 @@ extension Kernels {
       var sum = Sum(high: partial.high, low: partial.low)
       if row.pointee.found.high != 0 {
         sum = Sum(high: row.pointee.found.high, low: row.pointee.found.low)
-        sum.add(Sum(high: partial.high, low: partial.low))
+        sum.addAny(Sum(high: partial.high, low: partial.low))
       }
       row.pointee.found.high = sum.high
       row.pointee.found.low = sum.low
@@ -230,17 +236,23 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
     second: Double, ties: Int64
   ) {
-    let distance = -second / (row.pointee.temperature * 0.25)
-    let raise = (distance * 0x1.71547652b82fep0).rounded(.toNearestOrEven)
-    row.pointee.second = raise
+    let raise = raise(second: second, temperature: row.pointee.temperature)
+    row.pointee.raise = raise
     // Elements equal to the maximum beyond the first each add 1 to the sum of the others.
-    row.pointee.constant = Double(ties &- 1)
+    row.pointee.ties = Double(ties &- 1)
     // 2^-raise below the smallest subnormal: nothing but the ties is left.
     if raise <= Double(L.fieldZero) {
       row.pointee.stage = SMXK_PRECISE_SUM
     } else {
-      useRelativeLog(job, row, log1p(Sum(high: row.pointee.constant, low: 0)))
+      useRelativeLog(job, row, log1p(Sum(high: row.pointee.ties, low: 0)))
     }
+  }
+
+  /// The power of two that brings the second maximum's term to about 1.
+  @inline(__always) static func raise<W: Wide>(second: W, temperature: W) -> W {
+    let distance = (W(0) - second) / (temperature * W(0.25))
+    // Rounds to a whole number; beyond 2^51, where it does not, no term is shown.
+    return (distance * W(0x1.71547652b82fep0) + W(0x1.8p52)) - W(0x1.8p52)
   }
 
   @inline(__always)
@@ -248,15 +260,25 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
     _ found: smxk_partial
   ) {
-    let ties = row.pointee.constant
-    // In two factors: their product may be below the smallest normal number, neither is.
-    let lower = 1 / Double(L.unit)
-    let k = Int(row.pointee.second)
-    let half = powerOfTwo(-(k / 2))
-    let rest = powerOfTwo(-(k &- k / 2))
-    let sum = Sum(high: found.high * lower * half * rest, low: found.low * lower * half * rest)
-    let t = ties == 0 ? sum : Sum.exact(larger: ties, sum.high)
-    useRelativeLog(job, row, log1p(t))
+    let k = Int(row.pointee.raise)
+    let log = preciseLog(
+      L.self, Sum(high: found.high, low: found.low), ties: row.pointee.ties, powerOfTwo(-(k / 2)),
+      powerOfTwo(-(k &- k / 2)))
+    useRelativeLog(job, row, log)
+  }
+
+  /// log(1 + ties + sum · factor · rest), the sum in units of 2^headroom: two factors, as their product may be below the
+  /// smallest normal number, and neither is.
+  @inline(__always)
+  static func preciseLog<L: Lanes, W: Wide>(
+    _: L.Type, _ sum: SumOf<W>, ties: W, _ factor: W, _ rest: W
+  ) -> SumOf<W> {
+    let lower = W(1 / Double(L.unit))
+    let high = sum.high * lower * factor * rest
+    let low = sum.low * lower * factor * rest
+    let t = SumOf.exact(larger: ties, high)
+    return log1p(SumOf(
+      high: W.pick(ties, equalTo: W(0), high, t.high), low: W.pick(ties, equalTo: W(0), low, t.low)))
   }
 
   @inline(__always)

@@ -55,16 +55,16 @@ public struct SumOf<W: Wide> {
 }
 
 extension Kernels {
-  /// The sum of one lane of a chunk, for eight rows side by side.
-  @inline(__always) static func laneSum<L: Lanes>(_ high: L, _ low: L) -> SumOf<L.Eight> {
-    let h = high.eight - L.Eight(Double(L.sumOrigin))
-    return L.isSingle ? SumOf(high: h + low.eight, low: L.Eight(0)) : SumOf(high: h, low: low.eight)
+  /// The sum of one lane of a chunk, for rows side by side.
+  @inline(__always) static func laneSum<L: Lanes, W: Wide>(_ high: L, _ low: L, _ wide: (L) -> W) -> SumOf<W> {
+    let h = wide(high) - W(Double(L.sumOrigin))
+    return L.isSingle ? SumOf(high: h + wide(low), low: W(0)) : SumOf(high: h, low: wide(low))
   }
 
   /// Two lanes, or two halves of the tree, as Lanes.total adds them.
   @inline(__always)
-  static func meet<L: Lanes>(_ a: SumOf<L.Eight>, _ b: SumOf<L.Eight>, _: L.Type) -> SumOf<L.Eight> {
-    if L.isSingle { return SumOf(high: a.high + b.high, low: L.Eight(0)) }
+  static func meet<L: Lanes, W: Wide>(_ a: SumOf<W>, _ b: SumOf<W>, _: L.Type) -> SumOf<W> {
+    if L.isSingle { return SumOf(high: a.high + b.high, low: W(0)) }
     let s = SumOf.exact(a.high, b.high)
     return SumOf(high: s.high, low: (a.low + b.low) + s.low)
   }

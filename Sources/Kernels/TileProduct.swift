@@ -26,7 +26,7 @@ struct TileLeft {
   var stride: Int
 }
 
-/// Which of the two products, and what becomes of the sums.
+/// Which product, how its operands lie, and what becomes of the sums.
 protocol TileGoal {
   associatedtype L: TileLanes
   /// Whether the rows of results are the left operand's rows in memory, the steps its columns; or the other way round.

@@ -5,6 +5,14 @@
 
 import CSupport
 
+extension SumOf<Double> {
+  /// A sum that is not finite is ±inf or NaN, as in one number.
+  @inline(__always) mutating func addAny(_ other: Self) {
+    let whole = high + other.high
+    if whole.isFinite { add(other) } else { self = Self(high: whole, low: 0) }
+  }
+}
+
 extension Kernels {
   @inline(never)
   static func sumWeighted<L: Lanes>(
@@ -26,7 +34,7 @@ extension Kernels {
         let p = UnsafeRawPointer(row.pointee.weights!) + offset
         // Order is part of the contract.
         let product = Sum.product(term, readScalar(job.pointee.dtype, p))
-        if product.high.isFinite { sum.add(product) } else { sum = Sum(high: sum.high + product.high, low: 0) }
+        sum.addAny(product)
       }
       i = i &+ run.length
     }

@@ -83,7 +83,7 @@ private func run(_ call: UnsafeMutablePointer<Call>) {
   let rows = call.pointee.job.p.rows
   let cols = max(call.pointee.job.p.cols, 1)
   let elements = rows &* cols
-  // A tenth of the elements that a softmax has in a task, for ten times the work.
+  // An eighth of the elements that a softmax has in a task, for ten times the work.
   let threads = elements < 512 ? 1 : call.pointee.machine.threads
   call.pointee.perTask = max(1, min(4096, elements / Int64(threads)) / cols)
   smxk_parallel(

@@ -28,6 +28,10 @@ func enter(_ body: (Machine) throws(Failure) -> Void) -> smx_status {
 
 func isaFailure() -> Failure {
   failure(SMX_ERROR_ISA) {
+    if smxk_isa_name().pointee == 0 {
+      $0.add("this CPU is older than x86-64-v2, the oldest instruction set that the library has code for")
+      return
+    }
     $0.add("SWIFTMAX_ISA is ")
     $0.add(cString: smxk_isa_name())
     $0.add(smxk_isa_runs(smxk_isa_name()) < 0

@@ -22,7 +22,7 @@ public func smx_softmax_jacobian(
 func planMatrices(_ call: RowCall, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
   let o = call.operands
   let isReduced = smxk_reduced_of(plan)
-  _ = try markAxes(call.axes, of: o.x, isReduced)
+  try markAxes(call.axes, of: o.x, isReduced)
   try requireMatrices(o.out, of: o.x, isReduced)
   let kept = o.out.rank - 2
   try checkInputs(o, isReduced, kept: kept)

@@ -44,16 +44,16 @@ struct Axes {
   }
 }
 
-/// Marks the reduced axes of x; returns how many there are.
+/// Marks the reduced axes of x.
 func markAxes(
   _ axes: Axes, of x: Tensor, _ isReduced: UnsafeMutablePointer<Int32>
-) throws(Failure) -> Int {
+) throws(Failure) {
   for axis in 0..<x.rank { isReduced[axis] = axes.isAll ? 1 : 0 }
-  if axes.isAll { return x.rank }
+  if axes.isAll { return }
   guard let list = axes.list else {
     // The default: the last axis, and for a single number that number.
     if x.rank > 0 { isReduced[x.rank - 1] = 1 }
-    return min(x.rank, 1)
+    return
   }
   if axes.count < 0 {
     throw failure(SMX_ERROR_AXIS) {
@@ -88,7 +88,6 @@ func markAxes(
     }
     isReduced[Int(axis)] = 1
   }
-  return Int(axes.count)
 }
 
 /// Stride of a tensor that has one element for each row: either all axes of x with the reduced ones of

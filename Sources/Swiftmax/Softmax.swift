@@ -99,7 +99,7 @@ func execute(_ operands: Operands, _ axes: Axes, _ machine: Machine) throws(Fail
 private func planAndRun(_ call: RowCall, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
   let o = call.operands
   let isReduced = smxk_reduced_of(plan)
-  _ = try markAxes(call.axes, of: o.x, isReduced)
+  try markAxes(call.axes, of: o.x, isReduced)
   var kept = 0
   for axis in 0..<o.x.rank where isReduced[axis] == 0 { kept += 1 }
   try check(o, isReduced, kept: kept)

@@ -69,8 +69,6 @@ struct Failure: Error {
   let status: smx_status
 }
 
-typealias Check<T> = Result<T, Failure>
-
 /// Writes the sentence and gives the failure.
 func failure(_ status: Int, _ write: (inout Sentence) -> Void) -> Failure {
   var sentence = Sentence()

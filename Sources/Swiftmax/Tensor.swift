@@ -96,7 +96,7 @@ struct Tensor {
     }
   }
 
-  /// A shape without memory, known to be one: for the scores, which exist only tile by tile.
+  /// A shape, known to be one, whose memory is of no account: for scores, which exist only tile by tile, and noise.
   init(shapeOnly raw: UnsafePointer<smx_tensor>, _ name: StaticString) {
     self.name = name
     self.raw = raw
@@ -175,8 +175,8 @@ struct Tensor {
   func isSame(as other: Tensor) -> Bool {
     guard raw.pointee.data == other.raw.pointee.data, dtype == other.dtype, rank == other.rank
     else { return false }
-    for axis in 0..<rank where length(axis) > 1 {
-      if length(axis) != other.length(axis) || stride(axis) != other.stride(axis) { return false }
+    for axis in 0..<rank {
+      if length(axis) != other.length(axis) || (length(axis) > 1 && stride(axis) != other.stride(axis)) { return false }
     }
     return true
   }

@@ -1,8 +1,9 @@
 """Softmax regression on handwritten digits, its calibration, and a picture of both (`make demo`).
 
 scikit-learn's digits: 1797 images of 8 × 8 pixels. The model is one matrix and one bias, logits = x
-W + b, trained by gradient descent with momentum; swiftmax gives the loss (log_softmax) and the
-gradient by the logits, p - y. Deterministic: the same seed gives the same figures.
+W + b, trained by gradient descent with momentum; swiftmax gives the loss (log_softmax), and from it
+the gradient by the logits, p - y, is made by hand (cross_entropy can give both). Deterministic: the
+same seed gives the same figures.
 
 Few images, little regularisation and a long training make the model too sure of itself. A
 temperature fitted on held-out images repairs that without changing one answer.
@@ -66,11 +67,6 @@ class Model:
         return loss
 
 
-def negative_log_likelihood(logits, labels, temperature=1.0):
-    """The mean over rows, in nats: the labels, row after row, are a sequence of choices."""
-    return -smx.sequence_log_prob(logits, labels, temperature=temperature, normalize=True)
-
-
 def train(model, training, validation, epochs, seed, batch=32, rate=0.5):
     """Mean loss of each epoch on the training and the held-out images."""
     x, labels = training
@@ -84,7 +80,7 @@ def train(model, training, validation, epochs, seed, batch=32, rate=0.5):
             order = generator.permutation(len(labels))
             batches = [order[i : i + batch] for i in range(0, len(order), batch)]
             losses = [model.step(x[rows], labels[rows], rate) for rows in batches]
-            held_out = negative_log_likelihood(model.logits(validation[0]), validation[1])
+            held_out = smx.cross_entropy(model.logits(validation[0]), validation[1])
             curve.append((np.mean(losses), held_out))
             text = f"epoch {epoch + 1:>4}  loss {curve[-1][0]:.4f}, held out {held_out:.4f}"
             progress.update(task, advance=1, description=text)
@@ -142,8 +138,8 @@ def main():
         for t in (1.0, temperature)
     )
     accuracy = (logits.argmax(axis=1) == labels).mean()
-    loss = negative_log_likelihood(logits, labels)
-    loss_after = negative_log_likelihood(logits, labels, temperature)
+    loss = smx.cross_entropy(logits, labels)
+    loss_after = smx.cross_entropy(logits, labels, temperature=temperature)
 
     first, last = curve[[0, -1], 0]
     print(f"loss                         {first:.4f} in the first epoch, {last:.4f} in the last")

@@ -173,7 +173,7 @@ def write(model, characters, prompt, length, seed, temperature=0.7, top_p=0.95):
     for place in range(length):
         z, _ = model.hidden(np.array(tokens[-CONTEXT:])[None])
         logits = model.weights["unembedding"] @ z[0, -1]
-        token = smx.sample(logits, temperature=temperature, top_p=top_p, seed=seed, counter=place)
+        token = smx.sample(logits, temperature=temperature, top_p=top_p, seed=seed, draw=place)
         tokens.append(int(token))
     return "".join(characters[t] for t in tokens)
 

@@ -17,7 +17,7 @@ enum { SMXK_QUERY_GROUP = 8 };
 typedef intptr_t smxk_vjp_phase; /* intptr_t: Swift sees enumerators as Int */
 enum { SMXK_VJP_ALL, SMXK_VJP_QUERIES, SMXK_VJP_KEYS, SMXK_VJP_BIAS, SMXK_VJP_SINKS };
 
-/* A matrix of numbers with `pitch` from one row to the next, in panels of vectors (AttentionVjp.swift). */
+/* Where a thread's workspace holds what, in bytes, beside the forward's rooms; panels are those of AttentionVjpBlock.swift. */
 typedef struct smxk_vjp_rooms {
   int64_t weights, gradients; /* of a block of scores: keys × SMXK_QUERY_BLOCK */
   int64_t slopes;             /* softcap's derivative, keys × lanes */

@@ -109,7 +109,8 @@ typedef struct smxk_row {
   int32_t resident;        /* the row is one chunk and stays in scratch between stages */
   smxk_stage stage;
   smxk_form form;
-  double maximum, maximum_low, second;
+  double maximum, maximum_low;
+  double raise, ties;      /* of the precise sum: the power of two, elements equal to the maximum beyond the first */
   double constant;
   double log_sum, sum_high, sum_low;
   smxk_partial found;

@@ -1,4 +1,4 @@
-"""softmax, log_softmax and logsumexp, exact to 2 ulp, and attention; the same bits on every CPU.
+"""Softmax, attention, losses and sampling for CPUs, with the same bits everywhere.
 
 An element of a result has the same bits on every instruction set, for every number of threads,
 every batch and memory layout, and whatever floating-point mode the caller is in.

@@ -64,7 +64,8 @@ def additive_attention(
     query_lengths : int or array_like of int, optional
         Only the first queries see.
     segment_ids : array_like of int or tuple of two, optional
-        A query sees the keys that have its id.
+        A query sees the keys that have its id: ids for queries and keys alike, or a tuple
+        (query_ids, key_ids).
     layout : {"BHLD", "BLHD"}, default "BHLD"
         The order of the axes of `query`, `key`, `value` and `out`.
     out : ndarray, optional
@@ -92,6 +93,10 @@ def additive_attention(
         A shape or a value does not fit; the sentence names the argument and both shapes.
     TypeError
         An argument has the wrong kind or dtype. `out` is untouched after any error.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+    MemoryError
+        There is no room for the projected queries and keys.
 
     See Also
     --------

@@ -96,9 +96,14 @@ def _mask_parts(mask, shape, of):
         return mask._parts(shape, of)
     array = _as_array(mask, "mask")
     if array.dtype.kind != "b":
+        help_with_it = (
+            "if 1 takes part, mask.astype(bool) is one"
+            if array.dtype.kind in "iu"
+            else f"numbers to add to {of} are a bias, which softmax and attention take as bias="
+        )
         raise TypeError(
             f"mask has dtype {array.dtype}, but must be a boolean array (True takes part) or a "
-            f"swiftmax.Mask; numbers to add to {of} are a bias, which the forward takes as bias="
+            f"swiftmax.Mask; {help_with_it}"
         )
     return array, ()
 

@@ -48,7 +48,7 @@ def attention_vjp(
     segment_ids : array_like of int or tuple of two, optional
         As in `attention`.
     alibi_slopes : array_like, shape (Hq,) or (B, Hq), optional
-        As in `attention`.
+        As in `attention`, with the same offset.
     scale : float, optional
         As in `attention`: ``1 / sqrt(D)`` if None.
     softcap : float, optional
@@ -80,6 +80,10 @@ def attention_vjp(
         A shape, an axis or a value does not fit; the sentence names the argument and both shapes.
     TypeError
         An argument has the wrong kind or dtype.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+    MemoryError
+        There is no room for the tiles of the threads.
 
     See Also
     --------
@@ -95,7 +99,9 @@ def attention_vjp(
         d_key   = scale * d_score.T @ query
 
     A query that sees no key has gradient 0. A weight of exactly 0 adds nothing. A NaN makes NaN
-    what depends on it and nothing else.
+    what depends on it and nothing else. An `lse` that is more than about 43 below one of its row's
+    scores is not that of these arguments: the gradients of that row, and what sums over it, are
+    NaN.
 
     The error in float32 is that of the sums, over D, Dv and over all keys or queries, and of `lse`
     and `out` as they are given. float16 and bfloat16 are computed in float32 and rounded once at

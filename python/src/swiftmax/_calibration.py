@@ -76,6 +76,7 @@ def calibration_error(
     temperature : float, default 1.0
         The confidence is that of ``softmax(logits / temperature)``.
     bins : int, default 15
+        From 1 to 2**20.
     from_probabilities : bool, default False
         `logits` holds probabilities, which are taken as they are.
     return_diagram : bool, default False
@@ -94,6 +95,10 @@ def calibration_error(
         or -inf for its label); the sentence has its place.
     TypeError
         An argument has the wrong kind or dtype.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+    MemoryError
+        There is no room for 56 bytes for each row and 24 for each bin.
 
     See Also
     --------
@@ -139,7 +144,7 @@ def fit_temperature(logits, labels, *, bounds=(0.001, 1000.0), bins=15):
     bounds : (float, float), default (0.001, 1000.0)
         The lowest and the highest temperature allowed.
     bins : int, default 15
-        Bins of the reliability diagrams.
+        Bins of the reliability diagrams, from 1 to 2**20.
 
     Returns
     -------
@@ -154,6 +159,10 @@ def fit_temperature(logits, labels, *, bounds=(0.001, 1000.0), bins=15):
         or -inf for its label); the sentence has its place.
     TypeError
         An argument has the wrong kind or dtype.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+    MemoryError
+        There is no room for 56 bytes for each row and 24 for each bin.
 
     Notes
     -----

@@ -10,7 +10,7 @@ def show_config(mode="stdout"):
 
     Parameters
     ----------
-    mode : {"stdout", "dicts"}
+    mode : {"stdout", "dicts"}, default "stdout"
         Print, or return a dictionary.
 
     Returns
@@ -21,9 +21,16 @@ def show_config(mode="stdout"):
 
     Raises
     ------
+    ValueError
+        `mode` is neither.
     RuntimeError
-        SWIFTMAX_ISA names an instruction set that this CPU does not run, or SWIFTMAX_NUM_THREADS is
-        not a number of threads.
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+
+    Examples
+    --------
+    >>> import swiftmax as smx
+    >>> sorted(smx.show_config("dicts"))
+    ['isa', 'library', 'supported', 'threads', 'version']
     """
     if mode not in ("stdout", "dicts"):
         raise ValueError(f"mode must be 'stdout' or 'dicts', but is {mode!r}")

@@ -6,7 +6,7 @@
  *   _core_attention_vjp.c   its gradient
  *   _core_scores.c      what these two share
  *   _core_merge.c       merge_attention
- *   _core_gradients.c   their gradients, for _gradients.py
+ *   _core_gradients.c   gradients of the softmax family, for _gradients.py
  *   _core_losses.c      cross_entropy and its kin, entropy and divergence
  *   _core_sampling.c    sample, filtered_softmax, top_k, gumbel_softmax
  *   _core_linear.c      cross-entropy of a linear layer, for _linear.py
@@ -148,6 +148,11 @@ smx_dtype smxpy_dtype_of(PyArrayObject *array);
 /* The address of the tensor, NULL for an absent operand. */
 const smx_tensor *smxpy_tensor(const smxpy_operand *operand);
 
+/* The shape that the tensor has, as NumPy's functions take it. */
+static inline npy_intp *smxpy_dims(const smxpy_operand *operand) {
+  return (npy_intp *)operand->tensor.shape;
+}
+
 /* The tensor of an array, with the array's own shape and strides. */
 smx_tensor smxpy_tensor_of(PyArrayObject *array);
 /* Takes over a new reference to an array of a known dtype; NULL stays the failure it is. */
@@ -229,11 +234,10 @@ static inline int smxpy_length_axis(const smxpy_scores *s) {
   return s->layout == SMX_BLHD && rank > 2 ? rank - 3 : rank - 2;
 }
 
-/* Raises a ValueError of a format that has %S for two shapes (of which it may use one); -1. */
 /* -- results of attention ---------------------------------------------------------------------- */
 
 /* An array of the shape of query but for its last axis, which is value's. */
-PyObject *smxpy_attention_out(PyArrayObject *query, PyArrayObject *value);
+PyObject *smxpy_attention_out(const smxpy_operand *query, const smxpy_operand *value);
 /* out alone, or a tuple of it and what else is there. */
 PyObject *smxpy_attention_results(const smxpy_operand *out, const smxpy_operand *lse,
                                   const smxpy_operand *weights);

@@ -32,7 +32,7 @@ static int make_results(call *c, int with_lse, int with_weights) {
   const smxpy_scores *s = &c->scores;
   int sums = s->query.tensor.dtype == SMX_FLOAT64 ? NPY_DOUBLE : NPY_FLOAT;
   if (!c->out.array &&
-      smxpy_operand_take(&c->out, smxpy_attention_out(s->query.array, s->value.array)) < 0)
+      smxpy_operand_take(&c->out, smxpy_attention_out(&s->query, &s->value)) < 0)
     return -1;
   if (with_lse &&
       smxpy_operand_take(&c->lse, PyArray_SimpleNew(s->rank - 1, (npy_intp *)s->shape, sums)) < 0)

@@ -149,6 +149,11 @@ int smxpy_axes_of(PyObject *given, smxpy_axes *axes) {
 
 int smxpy_flag(PyObject *given, const char *name) {
   if (smxpy_is_absent(given)) return 0;
+  /* Text, a list, a Mask: true or false to Python, but surely meant as something else. */
+  if (!PyObject_HasAttrString(given, "__bool__")) {
+    PyErr_Format(PyExc_TypeError, "%s must be True or False, but is %R", name, given);
+    return -1;
+  }
   int flag = PyObject_IsTrue(given);
   /* An array of several elements, most likely. */
   if (flag < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
@@ -200,7 +205,11 @@ PyObject *smxpy_raise(smx_status status) {
     case SMX_ERROR_SIZE: kind = PyExc_SystemError; break;
     default: break;
   }
-  PyErr_SetString(kind, smx_last_error());
+  /* The sentence may quote the environment, which need not be UTF-8. */
+  const char *sentence = smx_last_error();
+  PyObject *text = PyUnicode_DecodeUTF8(sentence, (Py_ssize_t)strlen(sentence), "replace");
+  if (text) PyErr_SetObject(kind, text);
+  Py_XDECREF(text);
   return NULL;
 }
 

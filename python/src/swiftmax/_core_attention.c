@@ -77,13 +77,16 @@ static int is_plain_call(PyObject *const given[SMXPY_NAMES]) {
          query.heads % key.heads == 0 && is_plain_out(given, rank);
 }
 
-/* An array of the shape of query but for its last axis, which is value's. */
-PyObject *smxpy_attention_out(PyArrayObject *query, PyArrayObject *value) {
-  int rank = PyArray_NDIM(query);
+static PyObject *new_out(PyArrayObject *query, int rank, const int64_t *of_query, int64_t width) {
   npy_intp shape[4];
-  for (int axis = 0; axis < rank; axis++) shape[axis] = PyArray_DIM(query, axis);
-  shape[rank - 1] = PyArray_DIM(value, rank - 1);
+  for (int axis = 0; axis < rank - 1; axis++) shape[axis] = of_query[axis];
+  shape[rank - 1] = width;
   return smxpy_new_like(query, rank, shape);
+}
+
+PyObject *smxpy_attention_out(const smxpy_operand *query, const smxpy_operand *value) {
+  int rank = query->tensor.ndim;
+  return new_out(query->array, rank, query->tensor.shape, value->tensor.shape[rank - 1]);
 }
 
 static const float *floats(PyObject *array) { return PyArray_DATA((PyArrayObject *)array); }
@@ -105,12 +108,12 @@ static smx_status plain_run(PyObject *const given[SMXPY_NAMES], float *out, int 
   return status;
 }
 
-static PyObject *plain(PyObject *const given[SMXPY_NAMES]) {
-  int causal = smxpy_flag(given[SMXPY_CAUSAL], "causal");
-  if (causal < 0) return NULL;
+static PyObject *plain(PyObject *const given[SMXPY_NAMES], int causal) {
   PyObject *out = given[SMXPY_OUT];
+  PyArrayObject *query = (PyArrayObject *)given[SMXPY_QUERY];
   if (smxpy_is_absent(out))
-    out = smxpy_attention_out((PyArrayObject *)given[SMXPY_QUERY], (PyArrayObject *)given[SMXPY_VALUE]);
+    out = new_out(query, PyArray_NDIM(query), (const int64_t *)PyArray_DIMS(query),
+                  sizes_of(given[SMXPY_VALUE]).width);
   else
     Py_INCREF(out);
   if (!out) return NULL;
@@ -245,7 +248,7 @@ static int make_results(call *c, int with_lse, int with_weights) {
   int sums = query->tensor.dtype == SMX_FLOAT64 ? NPY_DOUBLE : NPY_FLOAT;
   int is_fresh = !c->out.array;
   if (is_fresh &&
-      smxpy_operand_take(&c->out, smxpy_attention_out(query->array, c->scores.value.array)) < 0)
+      smxpy_operand_take(&c->out, smxpy_attention_out(query, &c->scores.value)) < 0)
     return -1;
   if (with_lse && smxpy_operand_take(&c->lse, PyArray_SimpleNew(rank - 1, c->rows, sums)) < 0)
     return -1;
@@ -330,5 +333,8 @@ PyObject *smxpy_attention(PyObject *module, PyObject *const *args, Py_ssize_t co
   PyObject *given[SMXPY_NAMES];
   if (smxpy_parse(PyModule_GetState(module), &signature, args, count, keywords, given) < 0)
     return NULL;
-  return is_plain_call(given) ? plain(given) : general(given);
+  /* Before shapes are looked at: a truth value may run code, and that may set them. */
+  int causal = smxpy_flag(given[SMXPY_CAUSAL], "causal");
+  if (causal < 0) return NULL;
+  return is_plain_call(given) ? plain(given, causal) : general(given);
 }

@@ -35,14 +35,14 @@ static int take_arrays(call *c, PyObject *const *args) {
 /* A fresh array in C order of the shape of another, and its dtype. */
 static int make_like(smxpy_operand *gradient, const smxpy_operand *of) {
   return smxpy_operand_take(
-      gradient, smxpy_new_like(of->array, of->tensor.ndim, PyArray_DIMS(of->array)));
+      gradient, smxpy_new_like(of->array, of->tensor.ndim, smxpy_dims(of)));
 }
 
 /* The same in the dtype of lse. */
 static int make_wide(smxpy_operand *gradient, const smxpy_operand *of, smx_dtype query) {
   int dtype = query == SMX_FLOAT64 ? NPY_DOUBLE : NPY_FLOAT;
   return smxpy_operand_take(
-      gradient, PyArray_SimpleNew(of->tensor.ndim, PyArray_DIMS(of->array), dtype));
+      gradient, PyArray_SimpleNew(of->tensor.ndim, smxpy_dims(of), dtype));
 }
 
 static int check_wanted(int is_wanted, const smxpy_operand *of, const char *name) {

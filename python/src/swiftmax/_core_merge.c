@@ -32,7 +32,7 @@ static int take_arguments(call *c, PyObject *const given[SMXPY_NAMES]) {
 
 /* A fresh array in C order of the shape and dtype of another. */
 static int take_like(smxpy_operand *operand, const smxpy_operand *x) {
-  PyObject *fresh = smxpy_new_like(x->array, x->tensor.ndim, PyArray_DIMS(x->array));
+  PyObject *fresh = smxpy_new_like(x->array, x->tensor.ndim, smxpy_dims(x));
   return smxpy_operand_take(operand, fresh);
 }
 

@@ -11,8 +11,8 @@ int smxpy_is_short(double scores, double width, double value_width) {
 }
 
 int smxpy_refuse(const char *format, const smxpy_operand *a, const smxpy_operand *b) {
-  PyObject *first = PyArray_IntTupleFromIntp(a->tensor.ndim, PyArray_DIMS(a->array));
-  PyObject *second = PyArray_IntTupleFromIntp(b->tensor.ndim, PyArray_DIMS(b->array));
+  PyObject *first = PyArray_IntTupleFromIntp(a->tensor.ndim, smxpy_dims(a));
+  PyObject *second = PyArray_IntTupleFromIntp(b->tensor.ndim, smxpy_dims(b));
   if (first && second) PyErr_Format(PyExc_ValueError, format, first, second);
   Py_XDECREF(first);
   Py_XDECREF(second);

@@ -117,7 +117,7 @@ static smx_status score(const sequences *c) {
 
 static int make_scores(sequences *c, int with_each) {
   int rank = c->logits.tensor.ndim;
-  npy_intp *shape = PyArray_DIMS(c->logits.array);
+  npy_intp *shape = smxpy_dims(&c->logits);
   if (rank < 2) {
     PyErr_Format(PyExc_ValueError, "logits must have at least 2 axes, but has %d", rank);
     return -1;
@@ -172,7 +172,7 @@ PyObject *smxpy_plackett_luce_log_prob(PyObject *module, PyObject *const *args, 
   if (takes("_plackett_luce_log_prob", count, 2) == 0 &&
       smxpy_floats(&scores, args[0], "scores") == 0 &&
       take_integers(&ranking, args[1], "ranking") == 0 &&
-      make(&out, scores.tensor.ndim > 0 ? scores.tensor.ndim - 1 : 0, PyArray_DIMS(scores.array),
+      make(&out, scores.tensor.ndim > 0 ? scores.tensor.ndim - 1 : 0, smxpy_dims(&scores),
            NPY_DOUBLE) == 0) {
     smx_status status;
     if (PyArray_SIZE(scores.array) <= GIL_THRESHOLD / 32) {

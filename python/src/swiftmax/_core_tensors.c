@@ -263,6 +263,8 @@ static int overlaps(const smxpy_operand *out, const smxpy_operand *input) {
 
 static int has_own_places(const smxpy_operand *out) {
   for (int axis = 0; axis < out->tensor.ndim; axis++)
+    if (out->tensor.shape[axis] == 0) return 1;
+  for (int axis = 0; axis < out->tensor.ndim; axis++)
     if (out->tensor.shape[axis] > 1 && out->tensor.strides[axis] == 0) return 0;
   return 1;
 }

@@ -12,21 +12,48 @@ def entropy(p=None, *, logits=None, axis=-1):
     Parameters
     ----------
     p : array_like, optional
-        Probabilities; each row is divided by its sum, as ``scipy.stats.entropy`` does.
+        Probabilities; each row is divided by its sum, as ``scipy.stats.entropy`` does. Any rank
+        from 1 and any strides, in float16, bfloat16 (of ml_dtypes), float32 or float64; integers
+        and bool become float64.
     logits : array_like, optional
         In place of `p`.
     axis : int, default -1
+        The axis of a row.
 
     Returns
     -------
     scalar or ndarray
         At least 0, in the shape without `axis`; float64 for float64, else float32. 0 * log 0 is 0.
-        NaN where a row has NaN, a negative probability or sum 0.
+        NaN where a row has NaN, +inf, a negative probability or sum 0, or logits of -inf alone.
 
     Raises
     ------
-    ValueError, TypeError
-        Both or neither of `p` and `logits`; an axis out of range; a dtype that is none of numbers.
+    ValueError
+        Both or neither of `p` and `logits`; an axis out of range.
+    TypeError
+        An argument has the wrong kind or dtype.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+
+    See Also
+    --------
+    kl_divergence
+
+    Notes
+    -----
+    Computed in float64 and rounded once. The error is about 2**-50 of the sum of the magnitudes of
+    the terms, which are ``p * log(p)`` of the numbers as given, over their sum, and the logarithm
+    of that sum. Of logits, ``x - max(x)`` and ``log(p)`` are rounded besides, each by half an ulp
+    of its own; p has that as a relative error, up to 2**-43 where it is smallest. Of numbers in one
+    row that lie more than about 2**2000 apart, the smallest count as 0.
+
+    Rows are shared among threads (`set_num_threads`), and the GIL is released meanwhile. Layout,
+    batch, threads and instruction set never change a bit of the result.
+
+    References
+    ----------
+    C. E. Shannon, "A Mathematical Theory of Communication", Bell System Technical Journal 27
+    (1948).
 
     Examples
     --------
@@ -48,21 +75,42 @@ def kl_divergence(p=None, q=None, *, p_logits=None, q_logits=None, axis=-1):
     ----------
     p, q : array_like, optional
         Probabilities; each row is divided by its sum, as ``scipy.stats.entropy(p, q)`` does.
+        Dtypes as for `entropy`; unlike ones are cast to float64 if one is float64, else to float32.
     p_logits, q_logits : array_like, optional
         Logits in place of `p`, of `q`. The operands are broadcast against each other.
     axis : int, default -1
-        Of the broadcast shape.
+        The axis of a row, of the broadcast shape.
 
     Returns
     -------
     scalar or ndarray
         At least 0, and 0 for equal rows, in the shape without `axis`; float64 where an operand is,
-        else float32. inf where q is 0 and p is not. Its mean is torch's ``"batchmean"``.
+        else float32. inf where q is 0 and p is not; NaN as for `entropy`, in either operand. Its
+        sum divided by ``p.shape[0]`` is torch's ``"batchmean"``; for 2-D operands that is its mean.
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError
         Both or neither of two operands for one; shapes that do not broadcast; an axis out of range.
+    TypeError
+        An argument has the wrong kind or dtype.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+
+    See Also
+    --------
+    entropy
+
+    Notes
+    -----
+    Computed in float64 and rounded once. Accuracy and threads are those of `entropy`, the terms
+    being ``p * log(p)`` and ``p * log(q)`` and the logarithms of both sums: for near rows the
+    result may be small against them.
+
+    References
+    ----------
+    S. Kullback and R. A. Leibler, "On Information and Sufficiency", Annals of Mathematical
+    Statistics 22 (1951).
 
     Examples
     --------

@@ -39,7 +39,7 @@ Scaled dot-product attention: ``softmax(query @ key.T * scale) @ value`` for eac
     query_offset : int or array_like of int, optional
         Place of the first query among the keys, for `causal`, `window` and `alibi_slopes`: one for
         all, (B,) or (B, Hq). The default ``Lk - Lq`` aligns the last query with the last key. It
-        may be negative: such queries see nothing if `causal`.
+        may be negative: such queries see nothing if `causal`. Rules of a `Mask` have their own.
     window : (int or None, int or None), optional
         A pair (left, right): query i sees key j only if
         ``i + query_offset - left <= j <= i + query_offset + right``. None or -1 leaves a side open.
@@ -50,15 +50,17 @@ Scaled dot-product attention: ``softmax(query @ key.T * scale) @ value`` for eac
         all keys were masked.
     segment_ids : array_like of int or tuple of two, optional
         A query sees the keys that have its id: ids of shape (L,), (B, L) or (B, Hq, L) for queries
-        and keys alike, or a tuple (query_ids, key_ids).
+        and keys alike, or a tuple (query_ids, key_ids); a list of two is one array.
     alibi_slopes : array_like, shape (Hq,) or (B, Hq), optional
-        ``slope * abs(i + query_offset - j)`` is subtracted from each score.
+        ``slope * abs(i + offset - j)`` is subtracted from each score. offset is `query_offset`, or
+        if that is None the first offset that a rule of `mask` has, else ``Lk - Lq``.
     scale : float, optional
         Factor of the products of queries and keys; ``1 / sqrt(D)`` if None.
     softcap : float, optional
         Scaled products s become ``softcap * tanh(s / softcap)``. None and 0 leave them as they are.
     sinks : array_like, shape (Hq,), optional
         A further score for each row of a head, which takes its share of the sum but has no value.
+        A finite one beyond 2**126 (2**1022 for float64) in magnitude counts as that, as scores do.
     past_key : array_like, shape (B, Hkv, Lp, D), optional
         Keys that stand before those of `key`, without joining them in memory; Lk then counts both.
     past_value : array_like, shape (B, Hkv, Lp, Dv), optional
@@ -80,8 +82,10 @@ Scaled dot-product attention: ``softmax(query @ key.T * scale) @ value`` for eac
     precision : {{"exact", "fast"}}, default "exact"
         "fast" lets bfloat16 go through AMX tiles, where the CPU has them, or on AMD through
         AVX512-BF16: weights are then rounded to bfloat16, up to 2**-8 of each, and the bits depend
-        on the CPU. Other dtypes, and calls with `mask` as an array, `bias`, `softcap`,
-        `alibi_slopes`, segments, weights, a past or a block table, are not affected.
+        on the CPU. It has no effect on other dtypes and CPUs; for up to four queries; if D or Dv is
+        0 or no multiple of 32, or the last axis of `query`, `key` or `value` is not contiguous; and
+        with `mask` as an array, `bias`, `softcap`, `alibi_slopes`, segments, weights, a past or a
+        block table.
     out : ndarray, optional
         Where the result goes: its shape and the dtype of `query`, any strides. If it overlaps an
         input or is one, the result is computed aside first.
@@ -104,6 +108,8 @@ Scaled dot-product attention: ``softmax(query @ key.T * scale) @ value`` for eac
     Raises
     ------
     {ERRORS}
+    MemoryError
+        There is no room for the tiles of the threads.
 
     See Also
     --------
@@ -130,8 +136,11 @@ Scaled dot-product attention: ``softmax(query @ key.T * scale) @ value`` for eac
     entry. In a result made here, rows that belong to no entry are 0, with an lse of -inf; in `out`
     they stay as they are.
 
-    The error in float32 is that of its sums over D and over Lk. A query has the same bits alone
-    and among others, in every chunk of queries, and whatever masked keys follow.
+    The error in float32 is that of its sums over D and over Lk. lse has beside that of the scores
+    and one rounding about 2**-22 (2**-51 for float64), up to (80 + Lk / 1024) * 2**-24 (2**-53)
+    for constant scores. Values up to 2**126 / Lk (2**1022 / Lk) in magnitude never overflow; beyond
+    that inf may result, although the average is finite. A query has the same bits alone and among
+    others, in every chunk of queries, and whatever masked keys follow.
 
     {NOTES}
 

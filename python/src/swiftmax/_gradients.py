@@ -56,6 +56,8 @@ def softmax_vjp(y, dy, axis=-1, *, temperature=1.0, mask=None, out=None):
         A shape, an axis or a value does not fit; the sentence names the argument and both shapes.
     TypeError
         An argument has the wrong kind or dtype. `out` is untouched after any error.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
 
     See Also
     --------
@@ -123,6 +125,8 @@ def softmax_jvp(y, dx, axis=-1, *, temperature=1.0, mask=None, out=None):
         A shape, an axis or a value does not fit; the sentence names the argument and both shapes.
     TypeError
         An argument has the wrong kind or dtype. `out` is untouched after any error.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
 
     Notes
     -----
@@ -175,11 +179,15 @@ def log_softmax_vjp(y, dy, axis=-1, *, temperature=1.0, mask=None, out=None):
         A shape, an axis or a value does not fit; the sentence names the argument and both shapes.
     TypeError
         An argument has the wrong kind or dtype. `out` is untouched after any error.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
 
     Notes
     -----
     Within three units of 2**-24 (2**-53) of each result in float32 (float64), and two of
-    ``exp(y) * abs(sum(dy))``, but for 2**-44 (2**-88) times ``exp(y) * sum(abs(dy))``. A NaN or an
+    ``exp(y) * abs(sum(dy))``, but for 2**-44 (2**-88) times ``exp(y) * sum(abs(dy))``. This holds
+    where ``exp(y)`` is a normal number, `y` above about -87 (-708); below, ``exp(y)`` is rounded
+    to a multiple of 2**-149 (2**-1074), and the sum multiplies that error. A NaN or an
     infinity in a visible `dy` makes every visible element of its row NaN; a NaN in `y`, or a `y`
     above 32, which is no logarithm of a probability, that element alone.
 
@@ -229,6 +237,8 @@ def logsumexp_vjp(x, dy, axis=-1, *, mask=None, bias=None, keepdims=False, out=N
         A shape, an axis or a value does not fit; the sentence names the argument and both shapes.
     TypeError
         An argument has the wrong kind or dtype. `out` is untouched after any error.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
 
     Notes
     -----
@@ -284,6 +294,8 @@ def softmax_jacobian(p, axis=-1, *, temperature=1.0, mask=None, out=None):
         A shape, an axis or a value does not fit; the sentence names the argument and both shapes.
     TypeError
         An argument has the wrong kind or dtype. `out` is untouched after any error.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
 
     See Also
     --------

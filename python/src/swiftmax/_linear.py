@@ -83,6 +83,8 @@ def linear_cross_entropy(
         argument and both shapes.
     TypeError
         An argument has the wrong kind or dtype.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
     MemoryError
         There is no room for the logits of a group of tokens.
 
@@ -96,10 +98,12 @@ def linear_cross_entropy(
 
         (1 - s) * (lse - logits[target]) + s * (lse - mean(logits)) + z * lse**2
 
-    Logits exist for a group of up to 192 tokens at a time (48 if V is above 87,000), so that a
-    call needs tens of megabytes, whatever the number of tokens; computing the gradients in the
-    same call computes the logits once. Use it where V is large; for a few hundred classes any way
-    is good.
+    Logits exist for a group of up to 192 tokens at a time, fewer where they would need more than
+    32 MB but at least 48, as from V = 87,382 (43,691 in float64). So a call needs tens of megabytes
+    for them, whatever the number of tokens. The gradient by `weight` needs V * D float32 (float64)
+    sums besides if it is float16 or bfloat16, or D is no multiple of 16 (8 in float64). Computing
+    the gradients in the same call computes the logits once. Use it where V is large; for a few
+    hundred classes any way is good.
 
     Logits are taken to be below 2**20 in magnitude, or -inf. A target that is shut out has loss
     inf. A NaN makes NaN what depends on it: in a hidden state that token's results and what sums

@@ -17,6 +17,9 @@ def as_array(value, name):
         return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} is not an array: {error}") from None
+    except (TypeError, RuntimeError) as error:
+        # Such as a tensor of another library that requires its gradient.
+        raise TypeError(f"{name} cannot be made an array: {error}") from None
 
 
 def as_integers(value, name):
@@ -28,6 +31,9 @@ def as_integers(value, name):
 def integers(value, name):
     """An int64 array of its own, so that a later change of `value` does not reach the mask."""
     array = as_integers(value, name)
+    if array.dtype.kind == "O" and all(isinstance(n, int) for n in array.flat):
+        worst = max(array.flat, key=abs)
+        raise ValueError(f"{name} holds {worst}, which is more than an int64 can be")
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an integer or an array of integers, but is {value!r}")
     if array.dtype.kind == "u" and array.size and int(array.max()) > _LARGEST:
@@ -196,8 +202,12 @@ class Mask:
     def causal(cls, offset=None):
         """Query i sees key j if ``j <= i + offset``.
 
-        The default offset ``Lk - Lq`` lets the last query see every key. It may be negative: the
-        first queries then see nothing.
+        Parameters
+        ----------
+        offset : int or array_like of int, optional
+            One for all, or shape (B,), (B, H) and so on over the leading axes of x. The default
+            ``Lk - Lq`` lets the last query see every key. It may be negative: the first queries
+            then see nothing.
         """
         return cls._of([_Condition(
             causal=True, offset=None if offset is None else integers(offset, "offset"))])
@@ -206,7 +216,13 @@ class Mask:
     def window(cls, left, right, offset=None):
         """Query i sees key j if ``i + offset - left <= j <= i + offset + right``.
 
-        A side of None or -1 is open. The default offset is ``Lk - Lq``.
+        Parameters
+        ----------
+        left, right : int or None
+            How many keys on each side of its own place a query sees, one number for all. None or
+            -1 leaves the side open.
+        offset : int or array_like of int, optional
+            As in `causal`; ``Lk - Lq`` if None.
         """
         sides = side(left, "left"), side(right, "right")
         return cls._of([_Condition(
@@ -214,14 +230,31 @@ class Mask:
 
     @classmethod
     def lengths(cls, keys, queries=None):
-        """Only the first `keys` keys are seen, and only the first `queries` queries see."""
+        """Only the first `keys` keys are seen, and only the first `queries` queries see.
+
+        Parameters
+        ----------
+        keys : int or array_like of int
+            From 0 to Lk: one for all, or shape (B,), (B, H) and so on over the leading axes of x.
+        queries : int or array_like of int, optional
+            From 0 to Lq, likewise; all queries see if None.
+        """
         return cls._of([_Condition(
             keys=integers(keys, "keys"),
             queries=None if queries is None else integers(queries, "queries"))])
 
     @classmethod
     def segments(cls, query_ids, key_ids=None):
-        """A query sees the keys that have its id; `key_ids` defaults to `query_ids`."""
+        """A query sees the keys that have its id.
+
+        Parameters
+        ----------
+        query_ids : array_like of int, shape (..., Lq)
+            Before the last axis come the first of the leading axes of x: (Lq,) for all, (B, Lq),
+            (B, H, Lq).
+        key_ids : array_like of int, shape (..., Lk), optional
+            Likewise; `query_ids` if None.
+        """
         of_queries = integers(query_ids, "query_ids")
         of_keys = of_queries if key_ids is None else integers(key_ids, "key_ids")
         for ids, name in (of_queries, "query_ids"), (of_keys, "key_ids"):
@@ -244,7 +277,20 @@ class Mask:
     def to_array(self, Lq, Lk):  # noqa: N803
         """The mask as a boolean array, to look at.
 
-        Shape (..., Lq, Lk): before the last two come the leading axes that its rules speak of.
+        Integers of rules count the leading axes of x from the front: (B,) is the first one. An
+        array that is part of the mask is aligned on the right, against (..., Lq, Lk), as NumPy
+        broadcasts. Both stand here over the same leading axes, as for an x of just these. For an x
+        with more of them give arrays all of its leading axes.
+
+        Parameters
+        ----------
+        Lq, Lk : int
+            The numbers of queries and keys.
+
+        Returns
+        -------
+        ndarray of bool, shape (..., Lq, Lk)
+            Before the last two come as many axes as the rule or array that has most.
         """
         leading = max((c.leading_rank() for c in self._conditions), default=0)
         leading = max([leading] + [m.ndim - 2 for m in self._masks])

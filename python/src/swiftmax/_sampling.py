@@ -105,6 +105,10 @@ def sample(
         masked: the sentence has its number. A shape or a value does not fit.
     TypeError
         An argument has the wrong kind or dtype.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+    MemoryError
+        There is no room for the tokens of a large call.
 
     See Also
     --------
@@ -166,7 +170,7 @@ def filtered_softmax(
 
     Parameters
     ----------
-    logits, temperature, top_k, top_p, min_p, mask
+    logits, temperature, top_k, top_p, min_p, mask : array_like
         As in `sample`.
     out : ndarray, optional
         Where the result goes: shape and dtype of `logits`, any strides. May be `logits` itself; if
@@ -183,6 +187,8 @@ def filtered_softmax(
         A shape or a value does not fit.
     TypeError
         An argument has the wrong kind or dtype. `out` is untouched after any error.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
 
     See Also
     --------
@@ -225,7 +231,7 @@ def top_k(logits, k, *, temperature=1.0, mask=None, log=False):
 
     Parameters
     ----------
-    logits, temperature, mask
+    logits, temperature, mask : array_like
         As in `sample`.
     k : int
         From 0 to n.
@@ -246,6 +252,10 @@ def top_k(logits, k, *, temperature=1.0, mask=None, log=False):
         `k` is larger than a row is long; a shape or a value does not fit.
     TypeError
         An argument has the wrong kind or dtype.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+    MemoryError
+        There is no room for the lists of a `k` above 1024.
 
     See Also
     --------
@@ -296,8 +306,10 @@ def gumbel_softmax(
 
     Parameters
     ----------
-    logits, temperature, mask, seed, counter, draw
+    logits, temperature, mask, counter, draw : array_like
         As in `sample`; `draw` is below 2**31. Its noise is independent of the draws of `sample`.
+    seed : int, optional
+        As in `sample`.
     hard : bool, default False
         1 at the largest ``logits + g``, of equal ones the first, and 0 elsewhere.
     out : ndarray, optional
@@ -314,6 +326,10 @@ def gumbel_softmax(
         A shape or a value does not fit.
     TypeError
         An argument has the wrong kind or dtype. `out` is untouched after any error.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+    MemoryError
+        There is no room for a row of noise for each thread.
 
     See Also
     --------

@@ -32,6 +32,8 @@ def sigmoid(x, *, out=None):
         `out` has another shape.
     TypeError
         An argument has the wrong kind or dtype. `out` is untouched after any error.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
 
     See Also
     --------
@@ -79,10 +81,13 @@ def log_sigmoid(x, *, out=None):
         `out` has another shape.
     TypeError
         An argument has the wrong kind or dtype. `out` is untouched after any error.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
 
     Notes
     -----
-    At most 2 ulp from the exact value in float32 and float64, also where it is nearly 0.
+    At most 2 ulp from the exact value in float32 and float64, also where it is nearly 0. The same
+    bits on every CPU, for every layout and number of threads.
 
     Examples
     --------
@@ -145,6 +150,10 @@ def sequence_log_prob(
         A shape does not fit; a token or a length is out of range: the sentence has its place.
     TypeError
         An argument has the wrong kind or dtype.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+    MemoryError
+        There is no room for 8 bytes for each token.
 
     Notes
     -----
@@ -210,6 +219,10 @@ def plackett_luce_log_prob(scores, ranking):
         A shape does not fit; an item is out of range or ranked twice: the sentence has its place.
     TypeError
         An argument has the wrong kind or dtype.
+    RuntimeError
+        SWIFTMAX_ISA or SWIFTMAX_NUM_THREADS cannot be used.
+    MemoryError
+        There is no room for 16 bytes for each item and thread.
 
     Notes
     -----

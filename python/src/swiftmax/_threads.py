@@ -15,7 +15,18 @@ class num_threads:  # noqa: N801, a context manager is used like a function
     Parameters
     ----------
     n : int
-        From 1 to the largest number that `set_num_threads` takes.
+        From 1 to 256, as `set_num_threads` takes.
+
+    Raises
+    ------
+    ValueError
+        `n` is out of that range.
+    TypeError
+        `n` is not an integer.
+
+    See Also
+    --------
+    set_num_threads : for the whole process.
 
     Examples
     --------

@@ -226,14 +226,17 @@ extension Kernels {
     return L.pick(unit(form, scaled, x, low), equalTo: L(0), L(-L.Scalar.infinity), L(0) - logSum)
   }
 
-  // -- rare stages: element by element, or a plain vector loop --------------------------------------
+  // -- other stages ---------------------------------------------------------------------------------
 
   @inline(__always)
   static func maximumLow<L: Lanes>(_ row: UnsafePointer<smxk_row>, _ e: Elements<L>) -> Double {
-    let maximum = L.Scalar(row.pointee.maximum)
-    var result = -L.Scalar.infinity
-    for i in e.from..<e.to where e.high[i] == maximum && result < e.low![i] { result = e.low![i] }
-    return Double(result)
+    let maximum = L(L.Scalar(row.pointee.maximum))
+    var result = L(-.infinity)
+    visit(L.self, e.from, e.to) { i, first, last in
+      let low = L.pick(e.high(at: i, first, last), equalTo: maximum, e.low(at: i, first, last), L(-.infinity))
+      result = L.max(low, result)
+    }
+    return Double(result.largest())
   }
 
   @inline(__always)

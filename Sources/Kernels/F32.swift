@@ -19,6 +19,7 @@ extension Kernels {
     public init(at p: UnsafePointer<Float>, from: Int, to: Int, fill: Float) {
       v = I.load(p, from: from, to: to, fill: fill)
     }
+    @inline(__always) public init(bytes p: UnsafeRawPointer) { v = I.loadBytes(p) }
     @inline(__always) public func store(at p: UnsafeMutablePointer<Float>) {
       UnsafeMutableRawPointer(p).storeBytes(of: v, as: SIMD16<Float>.self)
     }

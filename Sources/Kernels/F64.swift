@@ -19,6 +19,7 @@ extension Kernels {
     public init(at p: UnsafePointer<Double>, from: Int, to: Int, fill: Double) {
       v = I.load(p, from: from, to: to, fill: fill)
     }
+    @inline(__always) public init(bytes p: UnsafeRawPointer) { v = I.loadBytes(p) }
     @inline(__always) public func store(at p: UnsafeMutablePointer<Double>) {
       UnsafeMutableRawPointer(p).storeBytes(of: v, as: SIMD8<Double>.self)
     }

@@ -54,6 +54,8 @@ public protocol ISA {
   static func prefetchRead(_ p: UnsafeRawPointer)
   static func prefetchAhead(_ p: UnsafeRawPointer)
   static func prefetchWrite(_ p: UnsafeRawPointer)
+  static func loadBytes(_ p: UnsafeRawPointer) -> SIMD16<Float>
+  static func loadBytes(_ p: UnsafeRawPointer) -> SIMD8<Double>
   static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
   static func loadBFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>
   static func halvesFloat16(_ words: SIMD16<Float>, upper: Bool) -> SIMD16<Float>

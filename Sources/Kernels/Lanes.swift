@@ -16,6 +16,8 @@ public protocol Lanes {
   init(at p: UnsafePointer<Scalar>)
   /// Lanes from..<to from memory, `fill` in the others, whose memory is not touched.
   init(at p: UnsafePointer<Scalar>, from: Int, to: Int, fill: Scalar)
+  /// Bytes as numbers.
+  init(bytes p: UnsafeRawPointer)
   func store(at p: UnsafeMutablePointer<Scalar>)
   func store(at p: UnsafeMutablePointer<Scalar>, from: Int, to: Int)
   subscript(lane: Int) -> Scalar { get }

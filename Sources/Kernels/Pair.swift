@@ -29,6 +29,7 @@ extension Kernels {
         L(at: p + L.count, from: Swift.max(from &- L.count, 0), to: Swift.max(to &- L.count, 0),
           fill: fill))
     }
+    @inline(__always) init(bytes p: UnsafeRawPointer) { self.init(L(bytes: p), L(bytes: p + L.count)) }
     @inline(__always) func store(at p: UnsafeMutablePointer<Scalar>) {
       a.store(at: p)
       b.store(at: p + L.count)

@@ -211,17 +211,23 @@ extension Kernels {
   ) -> Int64 {
     let closed = -L.Scalar.infinity
     var hidden: Int64 = 0
+    var j = 0
     if stride == 1 {
-      let bytes = mask.assumingMemoryBound(to: UInt8.self)
-      for j in 0..<length {
-        high[j] = bytes[j] == 0 ? closed : high[j]
-        hidden &+= bytes[j] == 0 ? 1 : 0
+      var count = L(0)
+      while j &+ L.count <= length {
+        let hides = L.pick(L(bytes: mask + j), equalTo: L(0), L(1), L(0))
+        count = count + hides
+        L.pick(hides, equalTo: L(0), L(at: high + j), L(closed)).store(at: high + j)
+        j = j &+ L.count
       }
-    } else {
-      for j in 0..<length where mask.load(fromByteOffset: j &* stride, as: UInt8.self) == 0 {
+      for lane in 0..<L.count { hidden &+= Int64(Double(count[lane])) }
+    }
+    while j < length {
+      if mask.load(fromByteOffset: j &* stride, as: UInt8.self) == 0 {
         high[j] = closed
         hidden &+= 1
       }
+      j = j &+ 1
     }
     return hidden
   }
@@ -232,14 +238,14 @@ extension Kernels {
     _: L.Type, _ high: UnsafeMutablePointer<L.Scalar>, _ low: UnsafeMutablePointer<L.Scalar>,
     _ length: Int
   ) {
-    for j in 0..<length {
-      let a = high[j]
-      let b = low[j]
+    visit(L.self, 0, length) { j, first, last in
+      let a: L = load(high + j, first, last, fill: 0)
+      let b: L = load(low + j, first, last, fill: 0)
       let sum = a + b
       let part = sum - a
       let lost = (a - (sum - part)) + (b - part)
-      high[j] = sum
-      low[j] = (lost - lost == 0) ? lost : 0
+      store(sum, high + j, first, last)
+      store(L.pick(lost - lost, equalTo: L(0), lost, L(0)), low + j, first, last)
     }
   }
 
@@ -250,7 +256,15 @@ extension Kernels {
     _ to: UnsafeMutablePointer<L.Scalar>, _ length: Int
   ) {
     if isOwn(L.self, dtype) {
-      for j in 0..<length { to[j] = (p + j &* stride).loadUnaligned(as: L.Scalar.self) }
+      var j = 0
+      while stride == MemoryLayout<L.Scalar>.stride && j &+ L.count <= length {
+        L(at: p.assumingMemoryBound(to: L.Scalar.self) + j).store(at: to + j)
+        j = j &+ L.count
+      }
+      while j < length {
+        to[j] = (p + j &* stride).loadUnaligned(as: L.Scalar.self)
+        j = j &+ 1
+      }
       return
     }
     // Only float32 lanes hold narrow types.
@@ -319,7 +333,15 @@ extension Kernels {
     _ from: UnsafePointer<L.Scalar>, _ length: Int
   ) {
     if isOwn(L.self, dtype) {
-      for j in 0..<length { (p + j &* stride).storeBytes(of: from[j], as: L.Scalar.self) }
+      var j = 0
+      while stride == MemoryLayout<L.Scalar>.stride && j &+ L.count <= length {
+        L(at: from + j).store(at: p.assumingMemoryBound(to: L.Scalar.self) + j)
+        j = j &+ L.count
+      }
+      while j < length {
+        (p + j &* stride).storeBytes(of: from[j], as: L.Scalar.self)
+        j = j &+ 1
+      }
       return
     }
     if L.count != 16 { return }

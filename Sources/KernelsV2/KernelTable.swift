@@ -106,6 +106,8 @@ enum Here: ISA {
   @inline(__always) static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
     smxk_load_f16(p)
   }
+  @inline(__always) static func loadBytes(_ p: UnsafeRawPointer) -> SIMD16<Float> { smxk_load_bytes_f32(p) }
+  @inline(__always) static func loadBytes(_ p: UnsafeRawPointer) -> SIMD8<Double> { smxk_load_bytes_f64(p) }
   @inline(__always) static func loadBFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
     smxk_load_bf16(p)
   }

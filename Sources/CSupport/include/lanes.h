@@ -25,6 +25,8 @@ typedef uint64_t smxk_u64x8 __attribute__((ext_vector_type(8)));
 typedef smxk_f32x16 smxk_f32x16_unaligned __attribute__((aligned(1)));
 typedef smxk_f64x8 smxk_f64x8_unaligned __attribute__((aligned(1)));
 typedef smxk_u16x16 smxk_u16x16_unaligned __attribute__((aligned(1)));
+typedef uint8_t smxk_u8x16 __attribute__((ext_vector_type(16), aligned(1)));
+typedef uint8_t smxk_u8x8 __attribute__((ext_vector_type(8), aligned(1)));
 
 typedef struct {
   double high, low;
@@ -289,6 +291,14 @@ SMXK_INLINE void smxk_prefetch_ahead(const void *p) { __builtin_prefetch(p, 0, 2
 SMXK_INLINE void smxk_prefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
 
 /* -- bfloat16: the upper half of a float32 ------------------------------------------------------ */
+
+/* Bytes as numbers. */
+SMXK_INLINE smxk_f32x16 smxk_load_bytes_f32(const void *p) {
+  return __builtin_convertvector(*(const smxk_u8x16 *)p, smxk_f32x16);
+}
+SMXK_INLINE smxk_f64x8 smxk_load_bytes_f64(const void *p) {
+  return __builtin_convertvector(*(const smxk_u8x8 *)p, smxk_f64x8);
+}
 
 SMXK_INLINE smxk_f32x16 smxk_load_bf16(const uint16_t *p) {
   smxk_u16x16 half = *(const smxk_u16x16_unaligned *)p;

@@ -150,6 +150,7 @@ extension Kernels {
     // Beyond, nothing but the ties is left.
     let isShown = W.pick(W(Double(L.fieldZero)), lessThan: all, W(0), W(1))
     let raise = W.pick(isShown, equalTo: W(0), W(0), all).lanes
+    // raise / 2, rounded down: raise is whole, so a quarter less is nearest to that.
     let half = (raise * L(0.5) - L(0.25) + L(L.roundingShift)) - L(L.roundingShift)
     let exp = ScaledExp<L>(maximum: maximum, raise: raise)
     let sum = few.sum { i in

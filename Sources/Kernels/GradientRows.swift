@@ -56,20 +56,16 @@ extension Kernels {
     let end = first &+ count
     // Of short rows the next one's sum is found before a row's results: two chains that do not wait for each other.
     let lag = cols &* F.size <= shortGradientBytes ? 1 : 0
-    var ready = gradientRow(job, first, isNear, ahead: 0, scratch)
-    var sum = Sum(high: 0, low: 0)
+    var ready = (at: gradientRow(job, first, isNear, ahead: 0, scratch), sum: Sum(high: 0, low: 0))
     for turn in first..<end &+ lag {
-      let at = lag == 1 ? ready : gradientRow(job, turn, isNear, ahead: turn &+ 1 < end ? 1 : 0, scratch)
-      var sumOfRow = sum
+      let before = ready
       if turn < end {
-        let next = lag == 0 ? at : gradientRow(job, turn, isNear, ahead: turn &+ 2 < end ? 2 : 0, scratch)
-        sum = gradientSum(F.self, IsLog.self, next, cols)
-        if lag == 0 { sumOfRow = sum }
-        ready = next
+        ready.at = gradientRow(job, turn, isNear, ahead: turn &+ 1 &+ lag < end ? 1 &+ lag : 0, scratch)
+        ready.sum = gradientSum(F.self, IsLog.self, ready.at, cols)
       }
       let index = turn &- lag
       if index < first { continue }
-      let sum = sumOfRow
+      let (at, sum) = lag == 0 ? ready : before
       // Before anything is written over y or dy. (NaN is not below.)
       guard sum.high.magnitude < gradientLimit(F.L.self) else {
         rowInStages(F.L.self, job, index, scratch)

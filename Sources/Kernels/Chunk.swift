@@ -207,10 +207,13 @@ extension Kernels {
       visit(L.self, from, to) { i, first, last in
         let x = elements.high(at: i, first, last)
         let low = elements.low(at: i, first, last)
-        let e = isSoftmax ? term(form, plain, scaled, x, low).rounded() : x
+        if !isSoftmax {
+          store(logProbability(form, scaled, x, low, logSum, maximum), out + i, first, last)
+          return
+        }
+        let e = term(form, plain, scaled, x, low).rounded()
         let quotient = form == SMXK_PLAIN ? divisor.quotientOrTop(e, of: x) : divisor.quotientOrTop(e)
-        let y = isSoftmax ? quotient : logProbability(form, scaled, x, low, logSum, maximum)
-        store(y, out + i, first, last)
+        store(quotient, out + i, first, last)
       }
     }
     fill(L.self, out, 0, from, hidden)

@@ -3,8 +3,8 @@
 // With b = 1/T the mean of -log softmax(b·x)[label] is convex in b (log-sum-exp of something linear, less something
 // linear); in T or log T it need not be. So its derivative grows with b, its sign says on which side of b the minimum
 // lies, and a bracket that always holds it costs nothing. Newton's step is taken where it stays inside the bracket and
-// is at most half of the one before; otherwise the bracket is halved in log b. So every two steps halve something, and
-// the end is reached in at most about 100, usually 5 to 10.
+// is at most half of the one before; otherwise the bracket is halved in log b. So every two steps halve something; 5 to 10
+// are usual, and `most` ends the search.
 
 import CSupport
 import CSwiftmax

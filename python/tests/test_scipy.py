@@ -106,3 +106,16 @@ def test_better_than_scipy_for_a_dominant_class():
     x = np.array([0, -20], np.float32)
     assert smx.log_softmax(x)[0] == np.float32(-2.0611537e-09)
     assert smx.logsumexp(x) == np.float32(2.0611537e-09)
+
+
+def test_weights_and_sums_beyond_the_largest_number():
+    # As SciPy has them, in any order.
+    for b in ([np.inf, 1, 1], [1, 1, np.inf], [1, np.inf, np.inf]):
+        assert smx.logsumexp([1.0, 2, 3], b=b) == np.inf
+    assert smx.logsumexp([1.0, 2, 3], b=[-np.inf, 1, 1], return_sign=True) == (np.inf, -1)
+    assert np.isnan(smx.logsumexp([1.0, 2, 3], b=[-np.inf, 1, np.inf]))
+    assert smx.logsumexp([0.0, 0.0], b=[1e308, 1e308]) == np.inf
+    long = np.zeros(9000)
+    b = np.ones(9000)
+    b[5000] = np.inf
+    assert smx.logsumexp(long, b=b) == np.inf

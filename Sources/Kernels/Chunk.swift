@@ -198,9 +198,9 @@ extension Kernels {
     let logSum = L(L.Scalar(row.pointee.log_sum))
     if isSoftmax && hasTerms {
       let terms = (isDirect(job) ? out : elements.high) + from
-      divide(Own<L>.self, No.self, terms, of: nil, out + from, to &- from, divisor)
+      divide(Own<L>.self, No.self, terms, of: nil, out + from, to &- from, divisor, streams: false)
     } else if I.hasFastPaths && !isSoftmax && form == SMXK_PLAIN {
-      subtract(Own<L>.self, No.self, elements.high + from, out + from, to &- from, maximum: maximum, logSum: logSum)
+      subtract(Own<L>.self, No.self, elements.high + from, out + from, to &- from, maximum: maximum, logSum: logSum, streams: false)
     } else {
       let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
       let scaled = scaledExp(L.self, row)

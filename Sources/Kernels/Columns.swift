@@ -19,8 +19,10 @@ extension Kernels {
   struct ColumnBlock<L: Lanes> {
     let x: UnsafeRawPointer
     let out: UnsafeMutableRawPointer
-    /// At most `width`.
-    let rows: Int
+    /// Rows take places begin..<end, `width` at most, so that out's vectors are whole lines of memory: place 0 would be at x
+    /// and out.
+    let begin: Int
+    let end: Int
     let length: Int
     /// Bytes from one element of a row to the next.
     let xStride: Int
@@ -31,7 +33,10 @@ extension Kernels {
     let memory: UnsafeMutableRawPointer
     let partials: UnsafeMutablePointer<Double>
 
-    static var width: Int { @inline(__always) get { 32 &* L.count } }
+    @inline(__always) var rows: Int { end &- begin }
+
+    static var mostRows: Int { @inline(__always) get { 32 &* L.count } }
+    static var width: Int { @inline(__always) get { mostRows &+ L.count } }
     /// Numbers of one partial sum: a float64 a row for float32, a pair for float64. At most five wait.
     static var level: Int { @inline(__always) get { L.isSingle ? width : 2 &* width } }
 
@@ -42,9 +47,11 @@ extension Kernels {
       let row = row(of: scratch)
       locate(job, row, first)
       let inner = job.pointee.inner![0]
-      x = UnsafeRawPointer(row.pointee.x!)
-      out = UnsafeMutableRawPointer(row.pointee.out!)
-      self.rows = rows
+      begin = (L.count &- toBoundary(Own<L>.self, row.pointee.out!)) & (L.count &- 1)
+      end = begin &+ rows
+      let bytes = begin &* MemoryLayout<L.Scalar>.stride
+      x = UnsafeRawPointer(row.pointee.x! - bytes)
+      out = UnsafeMutableRawPointer(row.pointee.out! - bytes)
       length = Int(job.pointee.cols)
       xStride = Int(inner.x)
       outStride = Int(inner.out)
@@ -67,30 +74,34 @@ extension Kernels {
     }
     @inline(__always) var sumsLow: UnsafeMutablePointer<Double> { sumsHigh + Self.width }
 
-    /// Calls `body` at every vector of rows, with its lanes that are rows.
-    @inline(__always) func eachVector(_ body: (_ row: Int, _ lanes: Int) -> Void) {
+    /// Calls `body` at every vector of places, with its lanes that are rows.
+    @inline(__always) func eachVector(_ body: (_ row: Int, _ lanes: Range<Int>) -> Void) {
       var row = 0
-      while row &+ L.count <= rows {
-        body(row, L.count)
+      if begin > 0 {
+        body(row, begin..<Swift.min(end, L.count))
+        row = L.count
+      }
+      while row &+ L.count <= end {
+        body(row, 0..<L.count)
         row = row &+ L.count
       }
-      if row < rows { body(row, rows &- row) }
+      if row < end { body(row, 0..<(end &- row)) }
     }
 
     /// Calls `body` at every eight rows.
     @inline(__always) func eachEight(_ body: (_ row: Int) -> Void) {
       var row = 0
-      while row < rows {
+      while row < end {
         body(row)
         row = row &+ 8
       }
     }
 
-    @inline(__always) func load(_ p: UnsafeRawPointer, _ row: Int, _ lanes: Int) -> L {
-      Kernels.load(p.assumingMemoryBound(to: L.Scalar.self) + row, 0, lanes, fill: 0)
+    @inline(__always) func load(_ p: UnsafeRawPointer, _ row: Int, _ lanes: Range<Int>) -> L {
+      Kernels.load(p.assumingMemoryBound(to: L.Scalar.self) + row, lanes.lowerBound, lanes.upperBound, fill: 0)
     }
-    @inline(__always) func store(_ v: L, _ p: UnsafeMutableRawPointer, _ row: Int, _ lanes: Int) {
-      Kernels.store(v, p.assumingMemoryBound(to: L.Scalar.self) + row, 0, lanes)
+    @inline(__always) func store(_ v: L, _ p: UnsafeMutableRawPointer, _ row: Int, _ lanes: Range<Int>) {
+      Kernels.store(v, p.assumingMemoryBound(to: L.Scalar.self) + row, lanes.lowerBound, lanes.upperBound)
     }
   }
 
@@ -103,7 +114,7 @@ extension Kernels {
     let adjacent = Int(job.pointee.outer![Int(job.pointee.outer_count) &- 1].count)
     let end = first &+ count
     func rows(from row: Int) -> Int {
-      Swift.min(ColumnBlock<L>.width, adjacent &- row % adjacent, end &- row)
+      Swift.min(ColumnBlock<L>.mostRows, adjacent &- row % adjacent, end &- row)
     }
     var row = first
     var block = ColumnBlock<L>(job, first: row, rows: rows(from: row), scratch)
@@ -288,7 +299,7 @@ extension Kernels {
       }
       out += block.outStride
     }
-    for row in 0..<block.rows where block.special[row] != 0 {
+    for row in block.begin..<block.end where block.special[row] != 0 {
       // Its sum is NaN.
       for i in 0..<block.length {
         (block.out + i &* block.outStride).assumingMemoryBound(to: L.Scalar.self)[row] = quietNaN(L.self)
@@ -312,10 +323,12 @@ extension Kernels {
       store(numbers.isSpecial, block.special + row, 0, 8)
     }
     let isInPlace = block.x == UnsafeRawPointer(block.out)
+    // Terms wait in out; log_softmax has none. Every element of the rows is then a whole number of lines from the first.
+    let streams = job.pointee.streams != 0 && block.outStride & 63 == 0
     // In place a special row goes first, and the pass that then meets its results takes nothing off them.
     if isInPlace {
-      for row in 0..<block.rows where block.special[row] != 0 {
-        rowInStages(L.self, job, first &+ row, scratch)
+      for row in block.begin..<block.end where block.special[row] != 0 {
+        rowInStages(L.self, job, first &+ row &- block.begin, scratch)
         block.maximum[row] = 0
         logs[row] = 0
       }
@@ -327,9 +340,13 @@ extension Kernels {
         block.eachVector { row, lanes in
           let bytes = row &* MemoryLayout<L.Scalar>.stride
           I.prefetchRead(x + (block.xStride &+ bytes))
-          I.prefetchWrite(out + (block.outStride &+ bytes))
+          if !streams { I.prefetchWrite(out + (block.outStride &+ bytes)) }
           let y = (block.load(x, row, lanes) - L(at: block.maximum + row)) - L(at: logs + row)
-          block.store(y, out, row, lanes)
+          if streams && lanes.count == L.count {
+            y.stream(at: out.assumingMemoryBound(to: L.Scalar.self) + row)
+          } else {
+            block.store(y, out, row, lanes)
+          }
         }
         x += block.xStride
         out += block.outStride
@@ -338,8 +355,8 @@ extension Kernels {
       block.eachVector { row, lanes in block.store(L(at: logs + row), block.out, row, lanes) }
     }
     if !isInPlace {
-      for row in 0..<block.rows where block.special[row] != 0 {
-        rowInStages(L.self, job, first &+ row, scratch)
+      for row in block.begin..<block.end where block.special[row] != 0 {
+        rowInStages(L.self, job, first &+ row &- block.begin, scratch)
       }
     }
   }

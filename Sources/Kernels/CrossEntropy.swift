@@ -84,6 +84,7 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) where L.Eight == F64 {
+    defer { if job.pointee.logits.streams != 0 { I.streamFence() } }
     var place = smxk_row()
     withUnsafeMutablePointer(to: &place) { place in
       let together = rowsTogether(L.self, job)

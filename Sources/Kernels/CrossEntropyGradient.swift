@@ -68,7 +68,7 @@ extension Kernels {
     // A factor that is no number makes NaN, whose sign is the CPU's own.
     let isDirect = I.hasFastPaths && row.pointee.form == SMXK_PLAIN && share.isFinite
     if isDirect && logits.pointee.direct == SMXK_DIRECT_PLAIN {
-      writeShares(Own<L>.self, row, Int(logits.pointee.cols), share)
+      writeShares(Own<L>.self, row, Int(logits.pointee.cols), share, streams: logits.pointee.streams != 0)
     } else if isDirect && L.isSingle && logits.pointee.direct == SMXK_DIRECT_NARROW {
       writeNarrow(logits, row, share)
     } else {
@@ -91,26 +91,26 @@ extension Kernels {
     let out = UnsafeMutableRawPointer(row.pointee.out!)
     let cols = Int(job.pointee.cols)
     if Int(job.pointee.dtype) == SMX_FLOAT16 {
-      writeShares(Narrow<Float16>.self, x, out, cols, plain, factor)
+      writeShares(Narrow<Float16>.self, x, out, cols, plain, factor, streams: job.pointee.streams != 0)
     } else {
-      writeShares(Narrow<BFloat16>.self, x, out, cols, plain, factor)
+      writeShares(Narrow<BFloat16>.self, x, out, cols, plain, factor, streams: job.pointee.streams != 0)
     }
   }
 
   @inline(__always)
   static func writeShares<F: Format>(
-    _: F.Type, _ row: UnsafePointer<smxk_row>, _ count: Int, _ share: Share<F.L>
+    _: F.Type, _ row: UnsafePointer<smxk_row>, _ count: Int, _ share: Share<F.L>, streams: Bool
   ) {
     writeShares(
       F.self, UnsafeRawPointer(row.pointee.x!), UnsafeMutableRawPointer(row.pointee.out!), count, share.plain,
-      share.factor)
+      share.factor, streams: streams)
   }
 
   /// out = f · p of a contiguous row, in whole vectors of out, four at a time (Pair.swift).
   @inline(never)
   static func writeShares<F: Format>(
     _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int, _ exp: PlainExp<F.L>,
-    _ factor: F.L
+    _ factor: F.L, streams: Bool
   ) {
     typealias L = F.L
     let wide = exp.widened()
@@ -128,7 +128,7 @@ extension Kernels {
         length = Swift.min(L.count, count &- i)
       }
       if i >= count { return }
-      i = writeFours(F.self, x, out, i, count, wide, factor)
+      i = writeFours(F.self, x, out, i, count, wide, factor, streams: streams)
       length = Swift.min(L.count, count &- i)
     }
   }
@@ -137,7 +137,7 @@ extension Kernels {
   @inline(__always)
   static func writeFours<F: Format>(
     _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ first: Int, _ count: Int,
-    _ wide: PlainExp<Pair<Pair<F.L>>>, _ factor: F.L
+    _ wide: PlainExp<Pair<Pair<F.L>>>, _ factor: F.L, streams: Bool
   ) -> Int {
     typealias L = F.L
     var i = first
@@ -145,15 +145,16 @@ extension Kernels {
       let j = i &+ L.count
       let k = j &+ L.count
       let l = k &+ L.count
-      // Half a page ahead, where the hardware's own prefetching stops; 2048 bytes are 8 rounds of this loop.
-      for vector in 0..<4 where F.size &* L.count == 64 || vector & 1 == 0 {
+      // Half a page ahead, where the hardware's own prefetching stops; 2048 bytes are 8 rounds of this loop. What goes past
+      // the caches is not to be there.
+      for vector in 0..<4 where !streams && (F.size &* L.count == 64 || vector & 1 == 0) {
         I.prefetchWrite(out + ((i &+ vector &* L.count) &* F.size &+ 2048))
       }
       let e = wide(Pair(Pair(F.load(x, i), F.load(x, j)), Pair(F.load(x, k), F.load(x, l)))).rounded()
-      F.store(e.a.a * factor, out, i)
-      F.store(e.a.b * factor, out, j)
-      F.store(e.b.a * factor, out, k)
-      F.store(e.b.b * factor, out, l)
+      put(F.self, e.a.a * factor, out, i, streams: streams)
+      put(F.self, e.a.b * factor, out, j, streams: streams)
+      put(F.self, e.b.a * factor, out, k, streams: streams)
+      put(F.self, e.b.b * factor, out, l, streams: streams)
       i = l &+ L.count
     }
     return i

@@ -26,6 +26,7 @@ extension Kernels {
     @inline(__always) public func store(at p: UnsafeMutablePointer<Double>, from: Int, to: Int) {
       I.store(v, p, from: from, to: to)
     }
+    @inline(__always) public func stream(at p: UnsafeMutablePointer<Double>) { I.stream(v, p) }
     public subscript(lane: Int) -> Double { @inline(__always) get { v[lane] } }
 
     @inline(__always) public static func + (a: Self, b: Self) -> Self { Self(v: a.v + b.v) }

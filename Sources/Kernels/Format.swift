@@ -12,6 +12,8 @@ protocol Format {
   static func load(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: L.Scalar) -> L
   /// Rounds to nearest even where the format is narrower.
   static func store(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int)
+  /// Past the caches, to where a vector is aligned; of narrow formats through them (Run.swift).
+  static func stream(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int)
   static func store(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int)
 }
 
@@ -39,6 +41,9 @@ extension Kernels {
     @inline(__always) static func store(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int) {
       v.store(at: p.assumingMemoryBound(to: L.Scalar.self) + i)
     }
+    @inline(__always) static func stream(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int) {
+      v.stream(at: p.assumingMemoryBound(to: L.Scalar.self) + i)
+    }
     @inline(__always)
     static func store(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int) {
       v.store(at: p.assumingMemoryBound(to: L.Scalar.self) + i, from: first, to: last)
@@ -60,6 +65,7 @@ extension Kernels {
     @inline(__always) static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int) {
       C.store(v.v, p.assumingMemoryBound(to: UInt16.self) + i)
     }
+    @inline(__always) static func stream(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int) { store(v, p, i) }
     @inline(never)
     static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int) {
       var bits = SIMD16<UInt16>(repeating: 0)

@@ -84,6 +84,7 @@ extension Kernels {
     let y: UnsafeRawPointer
     let dy: UnsafeRawPointer
     let out: UnsafeMutableRawPointer
+    let streams: Bool
     /// During the sum, to be written.
     let lines: UnsafeRawPointer
     /// During the results.
@@ -117,10 +118,12 @@ extension Kernels {
       dy = UnsafeRawPointer(row.pointee.weights!)
       out = UnsafeMutableRawPointer(row.pointee.out!)
     }
-    let pageAhead = UnsafeRawPointer(out) + 4096
+    let streams = job.pointee.streams != 0
+    // Lines of results that go past the caches are not asked for.
+    let pageAhead = streams ? y : UnsafeRawPointer(out) + 4096
     return GradientRow(
-      y: y, dy: dy, out: out, lines: isNear ? UnsafeRawPointer(out) : y, first: isNear ? y + yStep : pageAhead,
-      second: isNear ? dy + dyStep : pageAhead)
+      y: y, dy: dy, out: out, streams: streams, lines: isNear && !streams ? UnsafeRawPointer(out) : y,
+      first: isNear ? y + yStep : pageAhead, second: isNear ? dy + dyStep : pageAhead)
   }
 
   @inline(__always)
@@ -145,7 +148,7 @@ extension Kernels {
   static func finishRow<F: Format, G: Gradient>(
     _: F.Type, _ gradient: G, _ at: GradientRow, _ cols: Int
   ) where G.L == F.L {
-    write(F.self, No.self, at.out, cols) { i in
+    write(F.self, No.self, at.out, cols, streams: at.streams) { i in
       let bytes = i &* F.size
       I.prefetchAhead(at.first + bytes)
       I.prefetchAhead(at.second + bytes)

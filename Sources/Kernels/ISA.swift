@@ -51,6 +51,10 @@ public protocol ISA {
   static func load(_ p: UnsafePointer<Double>, from: Int, to: Int, fill: Double) -> SIMD8<Double>
   static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>, from: Int, to: Int)
   static func store(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>, from: Int, to: Int)
+  /// Past the caches, to where p is aligned to the vector; the fence comes before another thread is told.
+  static func stream(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>)
+  static func stream(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>)
+  static func streamFence()
   static func prefetchRead(_ p: UnsafeRawPointer)
   static func prefetchAhead(_ p: UnsafeRawPointer)
   static func prefetchWrite(_ p: UnsafeRawPointer)

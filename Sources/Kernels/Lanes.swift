@@ -20,6 +20,8 @@ public protocol Lanes {
   init(bytes p: UnsafeRawPointer)
   func store(at p: UnsafeMutablePointer<Scalar>)
   func store(at p: UnsafeMutablePointer<Scalar>, from: Int, to: Int)
+  /// Past the caches; p is aligned to the vector.
+  func stream(at p: UnsafeMutablePointer<Scalar>)
   subscript(lane: Int) -> Scalar { get }
 
   static func + (a: Self, b: Self) -> Self

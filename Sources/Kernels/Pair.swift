@@ -39,6 +39,10 @@ extension Kernels {
       b.store(
         at: p + L.count, from: Swift.max(from &- L.count, 0), to: Swift.max(to &- L.count, 0))
     }
+    @inline(__always) func stream(at p: UnsafeMutablePointer<Scalar>) {
+      a.stream(at: p)
+      b.stream(at: p + L.count)
+    }
     subscript(lane: Int) -> Scalar {
       @inline(__always) get { lane < L.count ? a[lane] : b[lane &- L.count] }
     }

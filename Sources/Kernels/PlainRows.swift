@@ -80,6 +80,9 @@ extension Kernels {
     var next = block(L.self, 2, scratch)
     var terms = previous.terms
     var otherTerms = current.terms
+    let streams = job.pointee.streams != 0
+    // What is asked for is out's lines; where those are not wanted, the rows behind the next block's.
+    let behind = 3 &* blockBytes
     var row = first
     enter(job, &next, row, Swift.min(rowsPerBlock, first &+ count &- row), scratch)
     for r in 0..<next.count { next.numbers.setMaximum(r, maximum(F.self, next.x[r], 0, cols)) }
@@ -88,16 +91,15 @@ extension Kernels {
       (previous, current, next) = (current, next, previous)
       (terms, otherTerms) = (otherTerms, terms)
       // Aligned as out is: `divide` has no arithmetic to hide a vector across two lines behind, `sumPlain` has.
-      let isOwn = F.size == MemoryLayout<L.Scalar>.stride
-      current.terms = terms + (isOwn ? (Int(bitPattern: current.out[0]) & 63) / F.size : 0)
+      current.terms = terms + (isOwn(F.self) ? (Int(bitPattern: current.out[0]) & 63) / F.size : 0)
       row = row &+ current.count
       enter(job, &next, row, Swift.min(rowsPerBlock, first &+ count &- row), scratch)
       let numbers = current.numbers
       for r in 0..<current.count {
         let x = current.x[r]
-        let beside = Beside(
-          row: r < next.count ? next.x[r] : x, ahead: x,
-          lines: job.pointee.operation == SMXK_LOGSUMEXP ? x : UnsafeRawPointer(current.out[r]))
+        let isWritten = job.pointee.operation != SMXK_LOGSUMEXP
+        let lines = !isWritten ? x : streams ? x + behind : UnsafeRawPointer(current.out[r])
+        let beside = Beside(row: r < next.count ? next.x[r] : x, ahead: x, lines: lines)
         let swept = sumPlain(
           F.self, IsSoftmax.self, Yes.self, No.self, x, 0, cols, numbers.exp(r), current.terms + r &* cols, beside)
         numbers.setSum(r, swept.sum)
@@ -106,7 +108,7 @@ extension Kernels {
       if current.count > 0 {
         if IsSoftmax.isTrue { numbers.findDivisors() } else { numbers.findLogarithms(job.pointee.operation) }
       }
-      writeResults(F.self, IsSoftmax.self, No.self, job, previous, scratch)
+      writeResults(F.self, IsSoftmax.self, No.self, job, previous, streams: streams, scratch)
     }
   }
 
@@ -118,7 +120,7 @@ extension Kernels {
   ) {
     typealias L = F.L
     let cols = Int(job.pointee.cols)
-    let isOwn = F.size == MemoryLayout<L.Scalar>.stride
+    let isOwn = isOwn(F.self)
     var block = block(L.self, 0, scratch)
     let numbers = block.numbers
     // A row's maximum is found beside the sum of the row before, and its lines are asked for beside that of the one before
@@ -129,11 +131,17 @@ extension Kernels {
     let isShort = cols &* F.size <= 1 << 18
     let isNear = isShort || (job.pointee.operation == SMXK_LOGSUMEXP && cols &* F.size <= 1 << 19)
     let step = job.pointee.outer_count == 1 ? Int(job.pointee.outer![0].x) : 0
+    // Results may go past the caches, but terms stay in the second level: those of all rows where the last one's results will
+    // lie, which come last.
+    let lastRow = first &+ count &- 1
+    let isEven = job.pointee.outer_count == 1
+    let streams = job.pointee.streams != 0 && (!IsSoftmax.isTrue || (isOwn && isShort && isEven))
+    let sharedTerms = IsSoftmax.isTrue && streams ? job.pointee.out! + lastRow &* Int(job.pointee.outer![0].out) : nil
     var known = L(.nan)
     for row in first..<first &+ count {
       enter(job, &block, row, 1, scratch)
       let x = block.x[0]
-      block.terms = block.out[0].assumingMemoryBound(to: L.Scalar.self)
+      block.terms = (sharedTerms ?? block.out[0]).assumingMemoryBound(to: L.Scalar.self)
       let maximum = known[0].isNaN ? maximum(F.self, x, 0, cols) : known.largest()
       known = L(.nan)
       // Whether the terms do not tell the element that is the maximum, and take its place in out.
@@ -148,7 +156,8 @@ extension Kernels {
       let next = x + (rest > 0 ? step : 0)
       let ahead = isShort ? x + Swift.min(rest, 2) &* step : isNear ? next + chunkSize &* F.size : next
       let measured = isNear ? next : x
-      let out = job.pointee.operation == SMXK_LOGSUMEXP ? x : UnsafeRawPointer(block.out[0]) + 512 &* F.size
+      let isWritten = IsSoftmax.isTrue || (job.pointee.operation == SMXK_LOG_SOFTMAX && !streams)
+      let out = isWritten ? UnsafeRawPointer(block.terms) + 512 &* F.size : x
       var highest = L(-.infinity)
       var sum = Sum(high: 0, low: 0)
       var start = 0
@@ -169,7 +178,8 @@ extension Kernels {
       numbers.setSum(0, sum)
       if IsSoftmax.isTrue { numbers.findDivisors() } else { numbers.findLogarithms(job.pointee.operation) }
       if isAmbiguous && numbers.divisor(0).showsTop { numbers.isSpecial[0] = 1 }
-      writeResults(F.self, IsSoftmax.self, Yes.self, job, block, scratch)
+      let isPast = streams && (sharedTerms == nil || row < lastRow)
+      writeResults(F.self, IsSoftmax.self, Yes.self, job, block, streams: isPast, scratch)
     }
   }
 
@@ -177,7 +187,7 @@ extension Kernels {
   @inline(__always)
   static func writeResults<F: Format, IsSoftmax: Choice, IsLong: Choice>(
     _: F.Type, _: IsSoftmax.Type, _: IsLong.Type, _ job: UnsafePointer<smxk_job>, _ block: RowBlock<F.L>,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>
+    streams: Bool, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     typealias L = F.L
     let cols = Int(job.pointee.cols)
@@ -190,11 +200,11 @@ extension Kernels {
       } else if IsSoftmax.isTrue {
         divide(
           F.self, IsLong.self, block.terms + r &* cols, of: IsLong.isTrue ? nil : block.x[r], block.out[r], cols,
-          numbers.divisor(r))
+          numbers.divisor(r), streams: streams)
       } else if job.pointee.operation == SMXK_LOG_SOFTMAX {
         subtract(
           F.self, IsLong.self, block.x[r], block.out[r], cols, maximum: L(numbers.maximum[r]),
-          logSum: L(numbers.relativeLog[r]))
+          logSum: L(numbers.relativeLog[r]), streams: streams)
       } else {
         F.store(L(numbers.absoluteLog[r]), block.out[r], 0, 0, 1)
       }

@@ -19,6 +19,7 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
+    defer { if job.pointee.streams != 0 { I.streamFence() } }
     if isGradient(job) {
       gradients(L.self, job, first: first, count: count, scratch)
       return

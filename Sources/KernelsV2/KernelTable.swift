@@ -100,6 +100,9 @@ enum Here: ISA {
   static func store(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>, from: Int, to: Int) {
     smxk_store_part_f64(p, Int64(from), Int64(to), v)
   }
+  @inline(__always) static func stream(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>) { smxk_stream_f32(p, v) }
+  @inline(__always) static func stream(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>) { smxk_stream_f64(p, v) }
+  @inline(__always) static func streamFence() { smxk_stream_fence() }
   @inline(__always) static func prefetchRead(_ p: UnsafeRawPointer) { smxk_prefetch_read(p) }
   @inline(__always) static func prefetchAhead(_ p: UnsafeRawPointer) { smxk_prefetch_ahead(p) }
   @inline(__always) static func prefetchWrite(_ p: UnsafeRawPointer) { smxk_prefetch_write(p) }

@@ -219,6 +219,7 @@ struct LossOperands {
     job.logits = rowsJob(logits, axis, outer: smxk_outer_of(plan), inner: smxk_inner_of(plan), mask: mask, out: grad)
     job.logits.operation = SMXK_LOG_SOFTMAX
     job.logits.direct = directness(job.logits)
+    job.logits.streams = grad != nil && streams(job.logits) ? 1 : 0
     job.rows = job.logits
     let outer = smxk_axes_of(plan)
     let inner = smxk_inner_of(plan) + 1

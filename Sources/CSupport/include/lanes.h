@@ -372,4 +372,18 @@ SMXK_INLINE void smxk_store_f16(uint16_t *p, smxk_f32x16 v) {
 #endif
 }
 
+/* -- past the caches ------------------------------------------------------------------------------- */
+
+/* p is aligned to the vector. */
+SMXK_INLINE void smxk_stream_f32(float *p, smxk_f32x16 v) { __builtin_nontemporal_store(v, (smxk_f32x16 *)p); }
+SMXK_INLINE void smxk_stream_f64(double *p, smxk_f64x8 v) { __builtin_nontemporal_store(v, (smxk_f64x8 *)p); }
+/* Such stores are in no order with others: before another thread is told that they are done. */
+SMXK_INLINE void smxk_stream_fence(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#else
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
 #endif

@@ -90,6 +90,12 @@ void smxk_set_thread_count(int32_t count);
 /* Sets this thread's own count, 0 for none; returns the one before. */
 int32_t smxk_set_local_thread_count(int32_t count);
 
+/* -- caches (caches.c) -------------------------------------------------------------------------------- */
+
+/* Whether a call that reads and writes so many bytes leaves nothing in the caches that its successor could find: more than
+ * the last level holds. */
+_Bool smxk_exceeds_caches(int64_t bytes);
+
 /* -- floating-point mode ---------------------------------------------------------------------------- */
 
 /* Sets round to nearest, subnormals kept, exceptions masked; returns the caller's mode. */

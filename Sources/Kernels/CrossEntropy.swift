@@ -117,9 +117,13 @@ extension Kernels {
     _ known: UnsafePointer<RowState>?, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) where L.Eight == F64 {
     let row = row(of: scratch)
-    beginRow(smxk_logits_of(job), row, index)
-    row.pointee.temperature = job.pointee.temperature
-    locate(smxk_rows_of(job), place, index)
+    if let known, known.pointee.kind == .finite, liesEvenly(job) {
+      beginEvenRow(job, row, place, index)
+    } else {
+      beginRow(smxk_logits_of(job), row, index)
+      row.pointee.temperature = job.pointee.temperature
+      locate(smxk_rows_of(job), place, index)
+    }
     let target = target(job, place)
     let isIgnored = target == nil && job.pointee.is_classes != 0
     var loss = 0.0

@@ -113,7 +113,17 @@ private func integers(
 func forEach(
   _ tensor: Tensor, _ body: (UnsafeRawPointer) throws(Failure) -> Void
 ) throws(Failure) {
-  for i in 0..<tensor.count { try body(UnsafeRawPointer(tensor.place(i))) }
+  let run = tensor.rank == 0 ? 1 : tensor.length(tensor.rank - 1)
+  let step = tensor.rank == 0 ? 0 : Int(tensor.stride(tensor.rank - 1))
+  var i: Int64 = 0
+  while i < tensor.count {
+    var p = UnsafeRawPointer(tensor.place(i))
+    for _ in 0..<run {
+      try body(p)
+      p += step
+    }
+    i += run
+  }
 }
 
 /// Makes each element 0, byte by byte.

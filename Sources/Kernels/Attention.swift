@@ -100,8 +100,7 @@ extension Kernels {
   /// Where a packed entry begins.
   @inline(never)
   static func start(_ view: smxk_view, _ dtype: smx_dtype, _ entry: Int) -> Int {
-    let p = UnsafeRawPointer(view.data!) + entry &* Int(view.column)
-    return Int(dtype) == SMX_INT32 ? Int(p.loadUnaligned(as: Int32.self)) : Int(p.loadUnaligned(as: Int64.self))
+    Int(smxk_integer(dtype, UnsafeRawPointer(view.data!) + entry &* Int(view.column)))
   }
 
   /// A task: some tiles of one group of queries, against all keys that they see, or one tile against one span.

@@ -160,9 +160,7 @@ extension Kernels {
   @inline(__always)
   static func target(_ job: UnsafePointer<smxk_cross_entropy>, _ place: UnsafePointer<smxk_row>) -> Int? {
     if job.pointee.is_classes == 0 { return nil }
-    let p = UnsafeRawPointer(place.pointee.x!)
-    let number = Int(job.pointee.target_dtype) == SMX_INT32
-      ? Int(p.loadUnaligned(as: Int32.self)) : Int(p.loadUnaligned(as: Int64.self))
+    let number = Int(smxk_integer(job.pointee.target_dtype, place.pointee.x!))
     return number == Int(job.pointee.ignore_index) ? nil : number
   }
 

@@ -99,8 +99,7 @@ extension Kernels {
     /// The target of token `token` of the call, -1 where it is ignored.
     @inline(__always) func target(_ token: Int) -> Int {
       let p = UnsafeRawPointer(job.pointee.targets.data!) + token &* Int(job.pointee.targets.row)
-      let target = Int(job.pointee.target_dtype) == SMX_INT32
-        ? Int(p.loadUnaligned(as: Int32.self)) : Int(p.loadUnaligned(as: Int64.self))
+      let target = Int(smxk_integer(job.pointee.target_dtype, p))
       return target == Int(job.pointee.ignore_index) ? -1 : target
     }
   }

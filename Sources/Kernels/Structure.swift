@@ -15,8 +15,7 @@ extension Kernels {
     for axis in 0..<Int(tensor.pointee.ndim) {
       p += Int(index[axis]) &* Int(tensor.pointee.strides[axis])
     }
-    return Int(tensor.pointee.dtype) == SMX_INT32
-      ? Int(p.loadUnaligned(as: Int32.self)) : Int(p.loadUnaligned(as: Int64.self))
+    return Int(smxk_integer(tensor.pointee.dtype, p))
   }
 
   /// A segment id: `integer` with one more axis, the query's or the key's place.
@@ -27,8 +26,7 @@ extension Kernels {
     let last = Int(tensor.pointee.ndim) &- 1
     var p = UnsafeRawPointer(tensor.pointee.data!) + place &* Int(tensor.pointee.strides[last])
     for axis in 0..<last { p += Int(index[axis]) &* Int(tensor.pointee.strides[axis]) }
-    return Int(tensor.pointee.dtype) == SMX_INT32
-      ? Int(p.loadUnaligned(as: Int32.self)) : Int(p.loadUnaligned(as: Int64.self))
+    return Int(smxk_integer(tensor.pointee.dtype, p))
   }
 
   /// The keys that one condition lets query i see, segments aside: an interval.

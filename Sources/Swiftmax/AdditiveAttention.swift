@@ -221,10 +221,8 @@ private func execute(
 ) throws(Failure) {
   var given = smx_attention_options()
   if let options {
+    try requireSize(options)
     let own = options.pointee
-    if own.size != MemoryLayout<smx_additive_attention_options>.size {
-      throw sizeFailure("options.size", own.size, MemoryLayout<smx_additive_attention_options>.size)
-    }
     given.layout = own.layout
     given.mask = own.mask
     given.bias = own.bias

@@ -19,13 +19,7 @@ private func execute(
   _ out: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_attention_options>?,
   size: UnsafeMutablePointer<Int>?, _ machine: Machine
 ) throws(Failure) {
-  var given = smx_attention_options()
-  if let options {
-    if options.pointee.size != MemoryLayout<smx_attention_options>.size {
-      throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_attention_options>.size)
-    }
-    given = options.pointee
-  }
+  let given = try read(options, or: smx_attention_options())
   let tensors = try AttentionTensors(query, key, value, out, given)
   try execute(tensors, nil, given, size: size, machine)
 }

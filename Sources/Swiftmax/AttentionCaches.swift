@@ -6,8 +6,7 @@ import CSwiftmax
 
 /// Element `i` of an integer tensor of one axis.
 private func element(_ tensor: Tensor, _ i: Int64) -> Int64 {
-  let p = UnsafeRawPointer(tensor.raw.pointee.data!) + Int(i &* tensor.stride(0))
-  return Int(tensor.dtype) == SMX_INT32 ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self)
+  smxk_integer(tensor.dtype, UnsafeRawPointer(tensor.raw.pointee.data!) + Int(i &* tensor.stride(0)))
 }
 
 /// The longest of the entries between starts.
@@ -144,9 +143,7 @@ extension AttentionTensors {
           let index: InlineArray<2, Int64> = [entry, head]
           var p = UnsafeRawPointer(lengths.pointee.data!)
           for axis in 0..<Int(lengths.pointee.ndim) { p += Int(index[axis] &* lengths.pointee.strides[axis]) }
-          seen = min(
-            seen, Int(lengths.pointee.dtype) == SMX_INT32
-              ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self))
+          seen = min(seen, smxk_integer(lengths.pointee.dtype, p))
         }
         condition = UnsafePointer(c.pointee.also)
       }

@@ -11,9 +11,7 @@ private struct Gradients {
   init(_ dOut: UnsafePointer<smx_tensor>?, _ given: UnsafePointer<smx_attention_gradients>?) throws(Failure) {
     self.dOut = try Tensor(dOut, "d_out")
     guard let given else { throw failure(SMX_ERROR_NULL, "gradients is NULL") }
-    if given.pointee.size != MemoryLayout<smx_attention_gradients>.size {
-      throw sizeFailure("gradients.size", given.pointee.size, MemoryLayout<smx_attention_gradients>.size)
-    }
+    try requireSize(given, "gradients.size")
     query = try Tensor.optional(given.pointee.d_query, "d_query")
     key = try Tensor.optional(given.pointee.d_key, "d_key")
     value = try Tensor.optional(given.pointee.d_value, "d_value")
@@ -90,13 +88,7 @@ private func execute(
   _ gradients: UnsafePointer<smx_attention_gradients>?, _ options: UnsafePointer<smx_attention_options>?,
   size: UnsafeMutablePointer<Int>?, _ machine: Machine
 ) throws(Failure) {
-  var given = smx_attention_options()
-  if let options {
-    if options.pointee.size != MemoryLayout<smx_attention_options>.size {
-      throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_attention_options>.size)
-    }
-    given = options.pointee
-  }
+  var given = try read(options, or: smx_attention_options())
   try refuse(given.lse, "lse")
   try refuse(given.weights, "weights")
   try refuse(given.past_key, "past_key")

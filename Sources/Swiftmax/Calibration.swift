@@ -10,13 +10,7 @@ public func smx_calibration_error(
   _ options: UnsafePointer<smx_calibration_options>!, _ result: UnsafeMutablePointer<smx_calibration>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    var given = smx_calibration_options()
-    if let options {
-      if options.pointee.size != MemoryLayout<smx_calibration_options>.size {
-        throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_calibration_options>.size)
-      }
-      given = options.pointee
-    }
+    let given = try read(options, or: smx_calibration_options())
     let temperature = given.temperature == 0 ? 1 : given.temperature
     try requirePositive(temperature, "temperature")
     if given.probabilities != 0 && temperature != 1 {
@@ -69,11 +63,6 @@ private func emptyFailure(_ logits: Tensor) -> Failure {
     $0.add(shapeOf: logits.raw)
     $0.add(" has no row to judge")
   }
-}
-
-func requireSize(_ result: UnsafePointer<smx_calibration>, _ name: StaticString) throws(Failure) {
-  if result.pointee.size == MemoryLayout<smx_calibration>.size { return }
-  throw sizeFailure(name, result.pointee.size, MemoryLayout<smx_calibration>.size)
 }
 
 // -- rows under judgement --------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ struct Decoding {
     }
     try requireRows(tensor, of: x, isReduced, kept: x.rank - 1, broadcasts: true)
     try forEach(tensor) { (p) throws(Failure) in
-      let value = integer(tensor.dtype, p)
+      let value = smxk_integer(tensor.dtype, p)
       if value >= least && value <= most { return }
       throw Swiftmax.failure(SMX_ERROR_VALUE) {
         $0.add(tensor.name)
@@ -158,7 +158,7 @@ struct Decoding {
 
   func filter(_ row: Int64, temperature: Double, _ isReduced: UnsafePointer<Int32>) -> Filter {
     var filter = Filter(temperature: temperature)
-    if let t = topK?.tensor { filter.topK = integer(t.dtype, place(t, row, isReduced)) }
+    if let t = topK?.tensor { filter.topK = smxk_integer(t.dtype, place(t, row, isReduced)) }
     if let t = topP?.tensor { filter.topP = number(t.dtype, place(t, row, isReduced)) }
     if let t = minP?.tensor { filter.minP = number(t.dtype, place(t, row, isReduced)) }
     return filter
@@ -166,8 +166,8 @@ struct Decoding {
 
   func random(_ row: Int64, _ isReduced: UnsafePointer<Int32>) -> RowRandom {
     RowRandom(
-      seed: seed, counter: counter?.tensor.map { integer($0.dtype, place($0, row, isReduced)) } ?? row,
-      draw: draw?.tensor.map { integer($0.dtype, place($0, row, isReduced)) } ?? 0)
+      seed: seed, counter: counter?.tensor.map { smxk_integer($0.dtype, place($0, row, isReduced)) } ?? row,
+      draw: draw?.tensor.map { smxk_integer($0.dtype, place($0, row, isReduced)) } ?? 0)
   }
 
   /// Where a row of an output begins, whose leading axes are those of x.
@@ -192,10 +192,6 @@ struct Decoding {
       operation: operation, x: x, out: out, mask: mask, bias: bias, temperature: temperature)
     return makeJob(operands, plan, kept: x.rank - 1)
   }
-}
-
-func integer(_ dtype: smx_dtype, _ p: UnsafeRawPointer) -> Int64 {
-  Int(dtype) == SMX_INT32 ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self)
 }
 
 func number(_ dtype: smx_dtype, _ p: UnsafeRawPointer) -> Double {

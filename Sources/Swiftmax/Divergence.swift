@@ -34,12 +34,7 @@ private struct Call {
 private func divergence(
   _ p: Tensor, _ q: Tensor?, _ out: Tensor, _ given: UnsafePointer<smx_divergence_options>?, _ machine: Machine
 ) throws(Failure) {
-  var options = smx_divergence_options()
-  let size = MemoryLayout<smx_divergence_options>.size
-  if let given {
-    if given.pointee.size != size { throw sizeFailure("options.size", given.pointee.size, size) }
-    options = given.pointee
-  }
+  let options = try read(given, or: smx_divergence_options())
   try requireFloat(p)
   let axis = try classAxis(options.axis, of: p)
   if let q {

@@ -19,10 +19,7 @@ extension Tensor {
   }
 
   /// The number at `index` of an int32 or int64 tensor.
-  @inline(never) func integer(_ index: Int64) -> Int64 {
-    let p = place(index)
-    return Int(dtype) == SMX_INT32 ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self)
-  }
+  @inline(never) func integer(_ index: Int64) -> Int64 { smxk_integer(dtype, place(index)) }
 
   /// The number at `index` of a tensor of floats.
   @inline(never) func number(_ index: Int64) -> Double {

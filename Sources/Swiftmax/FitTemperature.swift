@@ -15,13 +15,7 @@ public func smx_fit_temperature(
   _ options: UnsafePointer<smx_fit_options>!, _ result: UnsafeMutablePointer<smx_temperature_fit>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    var given = smx_fit_options()
-    if let options {
-      if options.pointee.size != MemoryLayout<smx_fit_options>.size {
-        throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_fit_options>.size)
-      }
-      given = options.pointee
-    }
+    let given = try read(options, or: smx_fit_options())
     let lowest = given.lowest == 0 ? 0.001 : given.lowest
     let highest = given.highest == 0 ? 1000 : given.highest
     try requirePositive(lowest, "lowest")
@@ -36,9 +30,7 @@ public func smx_fit_temperature(
     }
     let bins = try binCount(given.bins)
     guard let result else { throw failure(SMX_ERROR_NULL, "result is NULL") }
-    if result.pointee.size != MemoryLayout<smx_temperature_fit>.size {
-      throw sizeFailure("result.size", result.pointee.size, MemoryLayout<smx_temperature_fit>.size)
-    }
+    try requireSize(result, "result.size")
     let before = smxk_before_of(result)
     let after = smxk_after_of(result)
     try requireSize(before, "result.before.size")

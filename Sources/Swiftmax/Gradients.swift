@@ -34,7 +34,7 @@ private func gradient(
   _ options: UnsafePointer<smx_softmax_options>?
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    let settings = try read(options)
+    let settings = try read(options, or: smx_softmax_options())
     let y = try Tensor(y, "y")
     let given = try Tensor(given, names.given)
     var operands = Operands(operation: operation, x: y, out: try Tensor(result, names.result))
@@ -52,7 +52,7 @@ public func smx_logsumexp_vjp(
   _ options: UnsafePointer<smx_logsumexp_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    let settings = try read(options)
+    let settings = try read(options, or: smx_logsumexp_options())
     if settings.weights != nil || settings.sign != nil {
       throw failure(SMX_ERROR_VALUE, "options.weights and options.sign must be NULL: the gradient has none")
     }

@@ -9,13 +9,7 @@ public func smx_gumbel_softmax(
   _ options: UnsafePointer<smx_gumbel_softmax_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    var given = smx_gumbel_softmax_options()
-    if let options {
-      if options.pointee.size != MemoryLayout<smx_gumbel_softmax_options>.size {
-        throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_gumbel_softmax_options>.size)
-      }
-      given = options.pointee
-    }
+    let given = try read(options, or: smx_gumbel_softmax_options())
     var call = try Decoding(.gumbelSoftmax, machine, logits, out)
     call.temperature = try Tensor.optional(given.temperature, "temperature")
     call.mask = try Tensor.optional(given.mask, "mask")

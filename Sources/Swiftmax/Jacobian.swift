@@ -8,7 +8,7 @@ public func smx_softmax_jacobian(
   _ p: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_softmax_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    let given = try read(options)
+    let given = try read(options, or: smx_softmax_options())
     var operands = Operands(operation: SMXK_SOFTMAX, x: try Tensor(p, "p"), out: try Tensor(out, "out"))
     operands.temperature = try Tensor.optional(given.temperature, "temperature")
     operands.mask = try Tensor.optional(given.mask, "mask")

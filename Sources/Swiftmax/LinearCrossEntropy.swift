@@ -138,8 +138,7 @@ private struct LinearOperands {
   }
 
   func target(_ i: Int64) -> Int64 {
-    let p = UnsafeRawPointer(targets.raw.pointee.data!) + Int(i &* targets.stride(0))
-    return Int(targets.dtype) == SMX_INT32 ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self)
+    smxk_integer(targets.dtype, UnsafeRawPointer(targets.raw.pointee.data!) + Int(i &* targets.stride(0)))
   }
 }
 
@@ -310,13 +309,7 @@ public func smx_linear_cross_entropy(
   _ loss: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_linear_cross_entropy_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    var given = smx_linear_cross_entropy_options()
-    if let options {
-      if options.pointee.size != MemoryLayout<smx_linear_cross_entropy_options>.size {
-        throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_linear_cross_entropy_options>.size)
-      }
-      given = options.pointee
-    }
+    let given = try read(options, or: smx_linear_cross_entropy_options())
     try execute(try LinearOperands(hidden, weight, targets, loss, given), given, machine)
   }
 }

@@ -24,12 +24,7 @@ struct LossOperands {
     _ function: LossFunction, _ logits: UnsafePointer<smx_tensor>?, _ targets: UnsafePointer<smx_tensor>?,
     _ loss: UnsafePointer<smx_tensor>?, _ given: UnsafePointer<smx_cross_entropy_options>?
   ) throws(Failure) {
-    var options = smx_cross_entropy_options()
-    let size = MemoryLayout<smx_cross_entropy_options>.size
-    if let given {
-      if given.pointee.size != size { throw sizeFailure("options.size", given.pointee.size, size) }
-      options = given.pointee
-    }
+    let options = try read(given, or: smx_cross_entropy_options())
     self.function = function
     self.options = options
     self.logits = try Tensor(logits, function == .nll ? "log_probs" : "logits")
@@ -168,8 +163,7 @@ struct LossOperands {
     var sum = 0.0
     var rest = 0.0
     try forEach(targets) { (p) throws(Failure) in
-      let target = Int(targets.dtype) == SMX_INT32
-        ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self)
+      let target = smxk_integer(targets.dtype, p)
       row += 1
       if target == ignoreIndex { return }
       if target < 0 || target >= classes { throw noClass(target, row: row - 1) }

@@ -8,13 +8,7 @@ public func smx_sample(
   _ logits: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_sample_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    var given = smx_sample_options()
-    if let options {
-      if options.pointee.size != MemoryLayout<smx_sample_options>.size {
-        throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_sample_options>.size)
-      }
-      given = options.pointee
-    }
+    let given = try read(options, or: smx_sample_options())
     var call = try Decoding(.sample, machine, logits, out)
     call.temperature = try Tensor.optional(given.temperature, "temperature")
     call.topK = try RowNumbers(given.top_k, "top_k")

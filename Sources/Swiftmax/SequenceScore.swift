@@ -9,13 +9,7 @@ public func smx_sequence_log_prob(
   _ options: UnsafePointer<smx_sequence_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    var given = smx_sequence_options()
-    if let options {
-      if options.pointee.size != MemoryLayout<smx_sequence_options>.size {
-        throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_sequence_options>.size)
-      }
-      given = options.pointee
-    }
+    let given = try read(options, or: smx_sequence_options())
     var call = Call(
       logits: try Tensor(logits, "logits"), tokens: try Tensor(tokens, "tokens"), out: try Tensor(out, "out"),
       machine: machine)

@@ -24,7 +24,7 @@ private func softmax(
   _ options: UnsafePointer<smx_softmax_options>?
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    let given = try read(options)
+    let given = try read(options, or: smx_softmax_options())
     var operands = Operands(operation: operation, x: try Tensor(x, "x"), out: try Tensor(out, "out"))
     operands.temperature = try Tensor.optional(given.temperature, "temperature")
     operands.mask = try Tensor.optional(given.mask, "mask")
@@ -34,30 +34,13 @@ private func softmax(
   }
 }
 
-/// Options as they are given, or the default.
-func read(_ options: UnsafePointer<smx_softmax_options>?) throws(Failure) -> smx_softmax_options {
-  guard let options else { return smx_softmax_options() }
-  if options.pointee.size != MemoryLayout<smx_softmax_options>.size {
-    throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_softmax_options>.size)
-  }
-  return options.pointee
-}
-
-func read(_ options: UnsafePointer<smx_logsumexp_options>?) throws(Failure) -> smx_logsumexp_options {
-  guard let options else { return smx_logsumexp_options() }
-  if options.pointee.size != MemoryLayout<smx_logsumexp_options>.size {
-    throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_logsumexp_options>.size)
-  }
-  return options.pointee
-}
-
 @implementation @_cdecl("smx_logsumexp")
 public func smx_logsumexp(
   _ x: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_logsumexp_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    let given = try read(options)
+    let given = try read(options, or: smx_logsumexp_options())
     var operands = Operands(
       operation: SMXK_LOGSUMEXP, x: try Tensor(x, "x"), out: try Tensor(out, "out"))
     operands.weights = try Tensor.optional(given.weights, "weights")

@@ -97,6 +97,27 @@ func failure(_ status: Int, _ text: StaticString, got number: Int32) -> Failure 
   }
 }
 
+/// A struct that the caller may leave out.
+func read<T>(_ given: UnsafePointer<T>?, or standard: T) throws(Failure) -> T {
+  guard let given else { return standard }
+  try requireSize(given)
+  return given.pointee
+}
+
+/// Refuses a struct of another version of the header: each begins with its size.
+func requireSize<T>(_ given: UnsafePointer<T>, _ name: StaticString = "options.size") throws(Failure) {
+  let size = UnsafeRawPointer(given).loadUnaligned(as: Int.self)
+  if size == MemoryLayout<T>.size { return }
+  throw failure(SMX_ERROR_SIZE) {
+    $0.add(name)
+    $0.add(" is ")
+    $0.add(size: size)
+    $0.add(", but this version's struct has ")
+    $0.add(Int64(MemoryLayout<T>.size))
+    $0.add(" bytes")
+  }
+}
+
 func dtypeName(_ dtype: smx_dtype) -> StaticString {
   switch Int(dtype) {
   case SMX_BOOL: return "bool"

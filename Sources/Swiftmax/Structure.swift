@@ -15,9 +15,7 @@ func checkStructure(_ structure: UnsafePointer<smx_mask>?, _ x: Tensor) throws(F
     if length > longestList {
       throw failure(SMX_ERROR_VALUE, "structure is a list of more than 64 conditions, or a cycle")
     }
-    if c.pointee.size != MemoryLayout<smx_mask>.size {
-      throw sizeFailure("structure.size", c.pointee.size, MemoryLayout<smx_mask>.size)
-    }
+    try requireSize(c, "structure.size")
     if x.rank < 2 {
       throw failure(SMX_ERROR_SHAPE) {
         $0.add("structure needs queries and keys as the last two axes, but ")
@@ -28,17 +26,6 @@ func checkStructure(_ structure: UnsafePointer<smx_mask>?, _ x: Tensor) throws(F
     }
     try checkCondition(c, x)
     condition = c.pointee.also
-  }
-}
-
-func sizeFailure(_ name: StaticString, _ size: Int, _ expected: Int) -> Failure {
-  failure(SMX_ERROR_SIZE) {
-    $0.add(name)
-    $0.add(" is ")
-    $0.add(size: size)
-    $0.add(", but this version's struct has ")
-    $0.add(Int64(expected))
-    $0.add(" bytes")
   }
 }
 
@@ -139,8 +126,7 @@ private func requireRange(
   _ tensor: Tensor, _ least: Int64, _ most: Int64, _ what: StaticString
 ) throws(Failure) {
   try forEach(tensor) { (p) throws(Failure) in
-    let value = Int(tensor.dtype) == SMX_INT32
-      ? Int64(p.loadUnaligned(as: Int32.self)) : p.loadUnaligned(as: Int64.self)
+    let value = smxk_integer(tensor.dtype, p)
     if value >= least && value <= most { return }
     throw failure(SMX_ERROR_VALUE) {
       $0.add(tensor.name)

@@ -9,13 +9,7 @@ public func smx_top_k(
   _ options: UnsafePointer<smx_top_k_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    var given = smx_top_k_options()
-    if let options {
-      if options.pointee.size != MemoryLayout<smx_top_k_options>.size {
-        throw sizeFailure("options.size", options.pointee.size, MemoryLayout<smx_top_k_options>.size)
-      }
-      given = options.pointee
-    }
+    let given = try read(options, or: smx_top_k_options())
     var call = try Decoding(.topK, machine, logits, probabilities, outName: "probabilities")
     call.beside = try Tensor(indices, "indices")
     call.temperature = try Tensor.optional(given.temperature, "temperature")

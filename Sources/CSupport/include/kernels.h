@@ -5,6 +5,8 @@
 #ifndef SMXK_KERNELS_H
 #define SMXK_KERNELS_H
 
+#include <string.h>
+
 #include "attention.h"
 #include "attention_vjp.h"
 #include "linear_loss.h"
@@ -126,6 +128,18 @@ typedef struct smxk_scratch {
   smxk_row row;
   int64_t worker; /* 0 is the calling thread */
 } smxk_scratch;
+
+/* A number of an int32 or int64 tensor. */
+static inline int64_t smxk_integer(smx_dtype dtype, const void *_Nonnull p) {
+  int32_t narrow;
+  int64_t wide;
+  if (dtype == SMX_INT32) {
+    memcpy(&narrow, p, sizeof narrow);
+    return narrow;
+  }
+  memcpy(&wide, p, sizeof wide);
+  return wide;
+}
 
 /* Swift sees C arrays as tuples; these give their addresses. */
 static inline void *_Nonnull smxk_high_of(smxk_scratch *_Nonnull s) { return s->high; }

@@ -5,8 +5,6 @@
 #ifndef SMXK_KERNELS_H
 #define SMXK_KERNELS_H
 
-#include <string.h>
-
 #include "attention.h"
 #include "attention_vjp.h"
 #include "linear_loss.h"
@@ -129,15 +127,15 @@ typedef struct smxk_scratch {
   int64_t worker; /* 0 is the calling thread */
 } smxk_scratch;
 
-/* A number of an int32 or int64 tensor. */
+/* A number of an int32 or int64 tensor. (The cross-compiled kernels see no libc header.) */
 static inline int64_t smxk_integer(smx_dtype dtype, const void *_Nonnull p) {
   int32_t narrow;
   int64_t wide;
   if (dtype == SMX_INT32) {
-    memcpy(&narrow, p, sizeof narrow);
+    __builtin_memcpy(&narrow, p, sizeof narrow);
     return narrow;
   }
-  memcpy(&wide, p, sizeof wide);
+  __builtin_memcpy(&wide, p, sizeof wide);
   return wide;
 }
 

@@ -35,6 +35,7 @@ extension Kernels {
 
     @inline(__always) var rows: Int { end &- begin }
 
+    /// Runs of 2 KB, whatever the lanes' type.
     static var mostRows: Int { @inline(__always) get { 32 &* L.count } }
     static var width: Int { @inline(__always) get { mostRows &+ L.count } }
     /// Numbers of one partial sum: a float64 a row for float32, a pair for float64. At most five wait.

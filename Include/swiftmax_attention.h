@@ -51,9 +51,9 @@ enum { SMX_BHLD = 0, SMX_BLHD = 1 };
  * (AMX-BF16), else by dot products (AVX512-BF16) where they are faster than float32, as on AMD's CPUs: scores and sums stay
  * float32, weights are rounded to bfloat16 for the product with the values. The error is then that of 2^-8 in each
  * weight, averaged over the keys; results are outside the contract of bits. It is a permission: the call computes as with
- * SMX_EXACT for other dtypes and CPUs; for up to four queries; for a D or Dv that is 0 or no multiple of 32; where the last
- * axis of query, key or value is not contiguous; and with a mask, bias, softcap, slopes, segments, weights, past keys or a
- * block table. */
+ * SMX_EXACT for other dtypes and CPUs; for up to eight queries that share keys (Lq times the heads of a group); for a D or
+ * Dv that is 0 or no multiple of 32; where the last axis of query, key or value is not contiguous; and with a mask, bias,
+ * softcap, slopes, segments, weights, past keys or a block table. */
 typedef int32_t smx_precision;
 enum { SMX_EXACT = 0, SMX_FAST = 1 };
 

@@ -279,15 +279,15 @@ extension Kernels {
   ) {
     let bench = tile.bench
     var block = block
-    if I.hasWideTiles && L.isSingle {
+    if hasFewQueries(L.self) {
       if block.isFew {
         if tile.header.pointee.has_base == 0 && absorbFew(tile, block, first, last) { return }
         // Narrow ones lie as they are: what follows wants the lanes' type.
         block = KeyBlock(bench, from: block.from, to: block.to, isFew: false)
       }
       gather(tile)
-      if !isWhole(tile, first, last) && absorbEdge(tile, block, first, last) { return }
     }
+    if I.hasWideTiles && L.isSingle && !isWhole(tile, first, last) && absorbEdge(tile, block, first, last) { return }
     let shows = computeScores(tile, block, first, last, asksAhead: asksAhead)
     if tile.header.pointee.has_base != 0 || isLarge(L.self, tile.state(SMXK_LARGEST), tile.lanes) {
       rebase(tile, last &- first)

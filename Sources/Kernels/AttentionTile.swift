@@ -193,24 +193,34 @@ extension Kernels {
     ]
   }
 
-  /// The first L.count vectors as the rows of a square, turned: zipping row i with row i + n/2 moves one bit of the
-  /// place from column to row, all of them after log2(n) times.
+  /// The first L.count vectors as the rows of a square, turned: squares within the quarters of each L.count / 4 rows, then
+  /// the quarters of four vectors.
   @inline(__always)
   static func turned<L: TileLanes>(_ square: InlineArray<16, L>) -> InlineArray<16, L> {
-    let n = L.count
-    var rows = square
-    var stage = 1
-    while stage < n {
-      var next = rows
-      for i in 0..<n / 2 {
-        let both = L.zip(rows[i], rows[i &+ n / 2])
-        next[2 &* i] = both.lower
-        next[2 &* i &+ 1] = both.upper
-      }
-      rows = next
-      stage = stage &* 2
+    let width = L.count / 4
+    var parts = square
+    for i in 0..<4 { turnQuarters(&parts, from: i &* width) }
+    var rows = parts
+    for i in 0..<width {
+      let lower = L.quarters(parts[i], parts[width &+ i])
+      let upper = L.quarters(parts[2 &* width &+ i], parts[3 &* width &+ i])
+      (rows[i], rows[2 &* width &+ i]) = L.quarters(lower.even, upper.even)
+      (rows[width &+ i], rows[3 &* width &+ i]) = L.quarters(lower.odd, upper.odd)
     }
     return rows
+  }
+
+  /// L.count / 4 vectors from `first` on: the squares in their quarters, turned.
+  @inline(__always)
+  static func turnQuarters<L: TileLanes, let count: Int>(_ rows: inout InlineArray<count, L>, from first: Int) {
+    if L.count == 8 {
+      (rows[first], rows[first &+ 1]) = L.weave(rows[first], rows[first &+ 1])
+      return
+    }
+    let even = L.weave(rows[first], rows[first &+ 2])
+    let odd = L.weave(rows[first &+ 1], rows[first &+ 3])
+    (rows[first], rows[first &+ 1]) = L.weave(even.lower, odd.lower)
+    (rows[first &+ 2], rows[first &+ 3]) = L.weave(even.upper, odd.upper)
   }
 
   /// Numbers of a dtype, `stride` bytes apart, as L.Scalar.

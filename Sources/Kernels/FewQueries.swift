@@ -1,13 +1,13 @@
-// The two products for up to four queries, as when a model decodes: keys and values are read once and in their own
-// type, and the limit is the memory that they come from.
+// The two products for up to eight queries (four without AVX-512), as when a model decodes: keys and values are read once
+// and in their own type, and the limit is the memory that they come from.
 //
 // Spreading each number over a vector of queries, as TileProduct.swift does, would take an FMA for each number of a
-// key however few queries there are. Here the lanes are keys: sixteen rows of sixteen columns are turned in registers,
+// key however few queries there are. Here the lanes are keys: eight columns of sixteen rows are turned in registers,
 // and a vector of keys is multiplied by one number of each query. For values the lanes are columns. Each score, each
 // sum and each result is the same chain as there, so the bits are the same.
 //
-// Turning takes 64 shuffles for 16 × 16 words, one a cycle: 16 bytes a cycle, twice what a core gets from memory.
-// A word is a number, or two narrow ones that are turned together and then parted.
+// Turning takes 24 shuffles for 16 × 8 words, 16 of them within quarters of a vector, which Zen 4 does beside its FMAs. A
+// word is a number, or two narrow ones that are turned together and then parted.
 
 import CSupport
 
@@ -36,12 +36,15 @@ extension Kernels.Narrow: WordFormat {
 }
 
 extension Kernels {
+  /// x86-64-v2, where fma is a call for each lane, would take a quarter of its time or less too, but for 95 KB of code.
+  @inline(__always) static func hasFewQueries<L: TileLanes>(_: L.Type) -> Bool { I.hasFastPaths && L.isSingle }
+
   /// Whether a tile's queries are few, the sizes such that no vector is partly used, and the scores as they are.
   @inline(__always)
   static func isFew<L: TileLanes>(_ tile: Tile<L>) -> Bool {
     let job = tile.bench.job
-    // Narrow keys are turned two columns at a time. Without wide registers turning takes more than it saves.
-    return I.hasWideTiles && L.isSingle && job.pointee.rows <= Int64(SMXK_FEW)
+    // Narrow keys are turned two columns at a time. Eight queries want the 32 registers of AVX-512.
+    return hasFewQueries(L.self) && job.pointee.rows <= Int64(I.hasWideTiles ? SMXK_FEW : SMXK_FEW / 2)
       && job.pointee.head_size % 32 == 0 && job.pointee.value_size % 64 == 0
       && job.pointee.head_size > 0 && job.pointee.value_size > 0
       && job.pointee.mask.data == nil && job.pointee.has_segments == 0
@@ -52,17 +55,20 @@ extension Kernels {
   @inline(never)
   static func absorbFew<L: TileLanes>(_ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) -> Bool {
     let count = last &- first
-    let isOne = tile.header.pointee.count == 1
+    let queries = Int(tile.header.pointee.count)
     let job = tile.bench.job
     var ofValues = Lines(
       block.values(from: first), rows: count, bytes: Int(job.pointee.value_size) &* size(of: block.valueDtype))
     var ofKeys = Lines(
       block.keys(from: last), rows: Int(SMXK_KEY_BLOCK), bytes: Int(job.pointee.head_size) &* size(of: block.keyDtype))
     @inline(__always) func scores<F: WordFormat>(_: F.Type) where F.L == F32 {
-      if isOne {
-        fewScores(F.self, InlineArray<1, Void>.self, tile, block.keys(from: first), count, &ofValues)
+      let keys = block.keys(from: first)
+      if queries == 1 {
+        fewScores(F.self, InlineArray<1, Void>.self, tile, keys, count, &ofValues)
+      } else if I.hasWideTiles && queries > 4 {
+        fewScores(F.self, InlineArray<8, Void>.self, tile, keys, count, &ofValues)
       } else {
-        fewScores(F.self, InlineArray<4, Void>.self, tile, block.keys(from: first), count, &ofValues)
+        fewScores(F.self, InlineArray<4, Void>.self, tile, keys, count, &ofValues)
       }
     }
     switch Int(block.keyDtype) {
@@ -73,10 +79,15 @@ extension Kernels {
     guard weighFew(tile, count) else { return false }
     spread(tile)
     @inline(__always) func values<F: WordFormat>(_: F.Type) where F.L == F32 {
-      if isOne {
-        fewValues(F.self, InlineArray<1, Void>.self, tile, block.values(from: first), count, &ofKeys)
+      let values = block.values(from: first)
+      if queries == 1 {
+        fewValues(F.self, InlineArray<1, Void>.self, Vectors<4>.self, tile, values, count, &ofKeys)
+      } else if I.hasWideTiles && queries > 4 {
+        fewValues(F.self, InlineArray<8, Void>.self, Vectors<2>.self, tile, values, count, &ofKeys)
+      } else if I.hasWideTiles {
+        fewValues(F.self, InlineArray<4, Void>.self, Vectors<4>.self, tile, values, count, &ofKeys)
       } else {
-        fewValues(F.self, InlineArray<4, Void>.self, tile, block.values(from: first), count, &ofKeys)
+        fewValues(F.self, InlineArray<4, Void>.self, Vectors<1>.self, tile, values, count, &ofKeys)
       }
     }
     switch Int(block.valueDtype) {
@@ -96,113 +107,102 @@ extension Kernels {
 
   /// Scores of `count` keys: (queries, block).
   ///
-  /// Two vectors of keys at a time, sixteen words of each: while those of one step are multiplied, those of the next are
-  /// turned. One after the other would take the sum of both, as a square's products are a chain of sixteen for each query, 64
-  /// cycles, and so are its shuffles. (Four queries, side by side with one vector at a time: with keys in the second-level cache
-  /// 9 % less time for all of attention, 15 % with bfloat16; from memory 5 and 10 %.)
+  /// Sixteen keys at a time (one query and AVX-512: two chains of them), eight words of each, turned in registers and multiplied from there. Turned
+  /// into memory by shuffles across the vector, while those of the step before were multiplied, keys in the second-level
+  /// cache took 1.25 times as long for four queries and 1.2 for one, all of attention counted (Zen 4).
   @inline(never)
   private static func fewScores<F: WordFormat, L: TileLanes, let queries: Int>(
     _: F.Type, _: InlineArray<queries, Void>.Type, _ tile: Tile<L>, _ keys: TileLeft, _ count: Int, _ ahead: inout Lines
   ) where F.L == F32 {
     let n = F32.count
     let stride = keys.stride
-    let steps = Int(tile.bench.job.pointee.head_size) / F.perWord / n
+    let steps = Int(tile.bench.job.pointee.head_size) / F.perWord / eight
     let scores = singles(tile.bench.scores)
-    let squares = singles(tile.bench.numbers(tile.bench.job.pointee.rooms.turn))
-    let share = ahead.share(of: 2 &* (steps &+ 1) &* ((count &+ 2 &* n &- 1) / (2 &* n)))
+    let isDouble = queries == 1 && I.hasWideTiles
+    let keysAtOnce = isDouble ? 2 &* n : n
+    let share = ahead.share(of: steps &* ((count &+ keysAtOnce &- 1) / keysAtOnce))
     var first = 0
     while first < count {
       // The last vectors of keys may begin among those before them.
       let starts = (Swift.min(first, count &- n), Swift.min(first &+ n, count &- n))
-      let words = (keys.base + starts.0 &* stride, keys.base + starts.1 &* stride)
-      var sums = InlineArray<queries, Pair<F32>>(repeating: Pair(F32(0), F32(0)))
-      var piece = sums
+      let bases = (keys.base + starts.0 &* stride, keys.base + starts.1 &* stride)
+      let zeros = InlineArray<queries, F32>(repeating: F32(0))
+      var sums = (zeros, zeros)
+      var piece = (zeros, zeros)
       var q = singles(tile.query)
-      var square = squares
-      var nextSquare = squares + 2 &* n &* n
-      for step in 0...steps {
-        // Of this step, and of the one before.
-        let isTurned = step < steps
-        let isMultiplied = step > 0
-        let column = step &* n &* MemoryLayout<Float>.stride
-        // The lines of some steps on, which may be the next keys'.
-        let later = step &+ stepsAhead
-        let line = later < steps ? later &* 64 : 2 &* n &* stride &+ (later &- steps) &* 64
-        if isTurned {
-          askAgain(words.0 + line, stride)
-          turn(words.0 + column, stride, to: nextSquare)
+      var step = 0
+      while step < steps {
+        for _ in 0..<Int(SMXK_SCORE_PIECE) / F.perWord / eight {
+          // Half the lines of some steps on, which may be the next keys'.
+          let later = step &+ stepsAhead
+          let line = (later < steps ? later &* 32 : keysAtOnce &* stride &+ (later &- steps) &* 32) & ~63
+          let half = (step & 1) &* eight &* stride
+          askAgain(bases.0 + (line &+ half), stride)
+          ahead.ask(share)
+          multiply(F.self, eightWords(bases.0 + step &* 32, stride), q) { r, k, x in piece.0[r] = k.fma(x, piece.0[r]) }
+          if isDouble {
+            askAgain(bases.1 + (line &+ half), stride)
+            multiply(F.self, eightWords(bases.1 + step &* 32, stride), q) { r, k, x in piece.1[r] = k.fma(x, piece.1[r]) }
+          }
+          q += eight &* F.perWord &* n
+          step = step &+ 1
         }
-        ahead.ask(share)
-        if isMultiplied { addWords(F.self, &piece, square, q, 0) }
-        if isTurned {
-          askAgain(words.1 + line, stride)
-          turn(words.1 + column, stride, to: nextSquare + n)
-        }
-        ahead.ask(share)
-        if isMultiplied { addWords(F.self, &piece, square, q, n / 2) }
-        (square, nextSquare) = (nextSquare, square)
-        guard isMultiplied else { continue }
-        q += n &* n &* F.perWord
-        if step &* n &* F.perWord % Int(SMXK_SCORE_PIECE) != 0 { continue }
         // (The first piece joins zeros: what makes +0 of a -0, which the weight does not show.)
         for r in 0..<queries {
-          sums[r] = sums[r] + piece[r]
-          piece[r] = Pair(F32(0), F32(0))
+          sums.0[r] = sums.0[r] + piece.0[r]
+          sums.1[r] = sums.1[r] + piece.1[r]
         }
+        piece = (zeros, zeros)
       }
       for r in 0..<queries {
-        sums[r].a.store(at: scores + (r &* Int(SMXK_KEY_BLOCK) &+ starts.0))
-        sums[r].b.store(at: scores + (r &* Int(SMXK_KEY_BLOCK) &+ starts.1))
+        sums.0[r].store(at: scores + (r &* Int(SMXK_KEY_BLOCK) &+ starts.0))
+        if isDouble { sums.1[r].store(at: scores + (r &* Int(SMXK_KEY_BLOCK) &+ starts.1)) }
       }
-      first = first &+ 2 &* n
+      first = first &+ keysAtOnce
     }
-  }
 
-  /// A processor may drop hints while memory is busy: Zen 4 does, and what it drops is then waited for. So lines are asked
-  /// for once more shortly before their turn: keys three steps ahead (2 to 4 do as well, 1 and 8 less), values sixteen rows.
-  /// One thread of Zen 4, side by side: one query 7.7 -> 5.5 ms, bfloat16 4.3 -> 3.3, grouped heads 1.9 -> 1.5 and 1.5 -> 1.1.
-  private static var stepsAhead: Int { @inline(__always) get { 3 } }
-  private static var rowsAhead: Int { @inline(__always) get { 16 } }
-
-  /// A line of each of sixteen keys.
-  @inline(__always)
-  private static func askAgain(_ line: UnsafeRawPointer, _ stride: Int) {
-    for key in 0..<F32.count { I.prefetchAhead(line + key &* stride) }
-  }
-
-  /// Sixteen words of sixteen keys, the first at `word`: word by word, two vectors apart.
-  @inline(__always)
-  private static func turn(_ word: UnsafeRawPointer, _ stride: Int, to square: UnsafeMutablePointer<Float>) {
-    let upper = word + 8 &* stride
-    let three = 3 &* stride
-    let rows = turned(Kernels.square {
-      let part = ($0 & 8 == 0 ? word : upper) + ($0 & 4) &* stride
-      let row = part + ($0 & 3 == 3 ? three : ($0 & 3) &* stride)
-      return F32(at: row.assumingMemoryBound(to: Float.self))
-    })
-    // Written out: as a loop the rows would go through memory.
-    @inline(__always) func put(_ d: Int) { rows[d].store(at: square + 2 &* d &* F32.count) }
-    put(0); put(1); put(2); put(3); put(4); put(5); put(6); put(7)
-    put(8); put(9); put(10); put(11); put(12); put(13); put(14); put(15)
-  }
-
-  /// Eight words of two vectors of keys, from word `first` of the squares on, times the numbers of each query.
-  @inline(__always)
-  private static func addWords<F: WordFormat, let queries: Int>(
-    _: F.Type, _ sums: inout InlineArray<queries, Pair<F32>>, _ squares: UnsafePointer<Float>,
-    _ query: UnsafePointer<Float>, _ first: Int
-  ) where F.L == F32 {
-    let n = F32.count
-    @inline(__always) func take(_ d: Int) {
-      let words = Pair(F32(at: squares + 2 &* d &* n), F32(at: squares + (2 &* d &+ 1) &* n))
-      for part in 0..<F.perWord {
-        let keys = Pair(F.part(words.a, part), F.part(words.b, part))
-        for r in 0..<queries {
-          sums[r] = keys.fma(Pair<F32>(query[(d &* F.perWord &+ part) &* n &+ r]), sums[r])
+    @inline(__always)
+    func multiply(_: F.Type, _ words: InlineArray<8, F32>, _ q: UnsafePointer<Float>, _ add: (Int, F32, F32) -> Void) {
+      @inline(__always) func each(_ d: Int) {
+        for part in 0..<F.perWord {
+          let keys = F.part(words[d], part)
+          for r in 0..<queries { add(r, keys, F32(q[(d &* F.perWord &+ part) &* n &+ r])) }
         }
       }
+      // Written out: as a loop the words would go through memory.
+      each(0); each(1); each(2); each(3); each(4); each(5); each(6); each(7)
     }
-    for d in first..<first &+ n / 2 { take(d) }
+  }
+
+  private static var eight: Int { @inline(__always) get { 8 } }
+
+  /// A processor may drop hints while memory is busy: Zen 4 does, and what it drops is then waited for. So lines are asked
+  /// for once more shortly before their turn: keys twelve steps ahead (six do less), values sixteen rows.
+  /// One thread of Zen 4, side by side: one query 7.7 -> 5.5 ms, bfloat16 4.3 -> 3.3, grouped heads 1.9 -> 1.5 and 1.5 -> 1.1.
+  private static var stepsAhead: Int { @inline(__always) get { 12 } }
+  private static var rowsAhead: Int { @inline(__always) get { 16 } }
+
+  /// A line of each of eight keys.
+  @inline(__always)
+  private static func askAgain(_ line: UnsafeRawPointer, _ stride: Int) {
+    for key in 0..<eight { I.prefetchAhead(line + key &* stride) }
+  }
+
+  /// Eight words of sixteen keys, the first at `word`: a vector of keys for each word. Halves of vectors are loaded so that
+  /// only quarters are left to turn.
+  @inline(__always)
+  private static func eightWords(_ word: UnsafeRawPointer, _ stride: Int) -> InlineArray<8, F32> {
+    // Words 0 to 3 of keys i, i + 4, i + 8, i + 12, and words 4 to 7.
+    @inline(__always) func load(_ i: Int) -> (even: F32, odd: F32) {
+      let key = word + i &* stride
+      let next = key + 8 &* stride
+      return F32.quarters(F32(halves: key, key + 4 &* stride), F32(halves: next, next + 4 &* stride))
+    }
+    let (a, b, c, d) = (load(0), load(1), load(2), load(3))
+    var words: InlineArray<8, F32> = [a.even, b.even, c.even, d.even, a.odd, b.odd, c.odd, d.odd]
+    turnQuarters(&words, from: 0)
+    turnQuarters(&words, from: 4)
+    return words
   }
 
   /// Lines of a block's rows that will be needed, in four quarters of the rows side by side.
@@ -280,13 +280,14 @@ extension Kernels {
     return true
   }
 
-  /// The values of `count` keys times their weights, (queries, block), join the sums, (queries, value size); four
+  /// The values of `count` keys times their weights, (queries, block), join the sums, (queries, value size); some
   /// vectors of columns at a time, a chain for each of them and each query. With the first of them the weights' own
   /// sums. Where parts of words are cheap, lanes are even columns or odd ones until the block is done (bfloat16: 2 to 4 % less
-  /// time for all of attention).
+  /// time for all of attention). (The weights' sums before it, a chain of their own, take 3 to 4 % more.)
   @inline(never)
-  private static func fewValues<F: WordFormat, L: TileLanes, let queries: Int>(
-    _: F.Type, _: InlineArray<queries, Void>.Type, _ tile: Tile<L>, _ left: TileLeft, _ count: Int, _ ahead: inout Lines
+  private static func fewValues<F: WordFormat, L: TileLanes, let queries: Int, let vectors: Int>(
+    _: F.Type, _: InlineArray<queries, Void>.Type, _: Vectors<vectors>.Type, _ tile: Tile<L>, _ left: TileLeft, _ count: Int,
+    _ ahead: inout Lines
   ) where F.L == F32 {
     let n = F32.count
     let columns = Int(tile.bench.job.pointee.value_size)
@@ -295,24 +296,25 @@ extension Kernels {
     let factor = singles(tile.state(SMXK_FACTOR))
     let total = singles(tile.state(SMXK_WEIGHT))
     let again = rowsAhead &* left.stride
-    let share = ahead.share(of: columns / (4 &* n) &* count)
+    let share = ahead.share(of: columns / (vectors &* n) &* count)
+    let takesParts = F.partsAreCheap && vectors > 1
     var column = 0
     while column < columns {
-      var sums = InlineArray<queries, InlineArray<4, F32>>(repeating: InlineArray(repeating: F32(0)))
+      var sums = InlineArray<queries, InlineArray<vectors, F32>>(repeating: InlineArray(repeating: F32(0)))
       var ofWeights = InlineArray<queries, F32>(repeating: F32(0))
       var row = left.base + column &* F.size
       @inline(__always) func add<AddsWeights: Choice>(_: AddsWeights.Type) {
         for key in 0..<count {
-          let x = InlineArray<4, F32> { v in
-            guard F.partsAreCheap else { return F.load(row, v &* n) }
+          let x = InlineArray<vectors, F32> { v in
+            guard takesParts else { return F.load(row, v &* n) }
             return F.part(F32(at: row.assumingMemoryBound(to: Float.self) + v / 2 &* n), v & 1)
           }
-          for line in 0..<F.size { I.prefetchAhead(row + (again &+ line &* 64)) }
+          for line in 0..<(vectors &* n &* F.size &+ 63) / 64 { I.prefetchAhead(row + (again &+ line &* 64)) }
           ahead.ask(share)
           for r in 0..<queries {
             let weight = F32(weights[r &* block &+ key])
             if AddsWeights.isTrue { ofWeights[r] = ofWeights[r] + weight }
-            for v in 0..<4 { sums[r][v] = x[v].fma(weight, sums[r][v]) }
+            for v in 0..<vectors { sums[r][v] = x[v].fma(weight, sums[r][v]) }
           }
           row += left.stride
         }
@@ -321,16 +323,15 @@ extension Kernels {
       for r in 0..<Swift.min(queries, Int(tile.header.pointee.count)) {
         let f = F32(factor[r])
         if column == 0 { total[r] = F32(total[r]).fma(f, ofWeights[r])[0] }
-        if F.partsAreCheap {
-          (sums[r][0], sums[r][1]) = F32.zip(sums[r][0], sums[r][1])
-          (sums[r][2], sums[r][3]) = F32.zip(sums[r][2], sums[r][3])
+        if takesParts {
+          for v in 0..<vectors / 2 { (sums[r][2 &* v], sums[r][2 &* v &+ 1]) = F32.zip(sums[r][2 &* v], sums[r][2 &* v &+ 1]) }
         }
-        for v in 0..<4 {
+        for v in 0..<vectors {
           let place = tile.few + (r &* columns &+ column &+ v &* n)
           F32(at: place).fma(f, sums[r][v]).store(at: place)
         }
       }
-      column = column &+ 4 &* n
+      column = column &+ vectors &* n
     }
   }
 
@@ -345,20 +346,19 @@ extension Kernels {
   /// And back.
   @inline(__always)
   static func gather<L: TileLanes>(_ tile: Tile<L>) {
-    if I.hasWideTiles && L.isSingle && tile.header.pointee.is_apart != 0 { move(tile, apart: false) }
+    if hasFewQueries(L.self) && tile.header.pointee.is_apart != 0 { move(tile, apart: false) }
   }
 
   @inline(never)
   private static func move<L: TileLanes>(_ tile: Tile<L>, apart: Bool) {
     let columns = Int(tile.bench.job.pointee.value_size)
+    let n = F32.count
     let sums = singles(tile.sums)
-    for r in 0..<Int(tile.header.pointee.count) {
-      for c in 0..<columns {
-        if apart {
-          tile.few[r &* columns &+ c] = sums[c &* F32.count &+ r]
-        } else {
-          sums[c &* F32.count &+ r] = tile.few[r &* columns &+ c]
-        }
+    for c in 0..<columns / n {
+      if apart {
+        transpose(F32.self, sums + c &* n &* n, n, tile.few + c &* n, columns, times: 1)
+      } else {
+        transpose(F32.self, tile.few + c &* n, columns, sums + c &* n &* n, n, times: 1)
       }
     }
     tile.header.pointee.is_apart = apart ? 1 : 0

@@ -6,7 +6,7 @@
 
 import CSupport
 
-/// The operations of CSupport's lanes.h, as a marker type passes them on. None of them may round
+/// The operations of CSupport's lanes.h and narrow.h, as a marker type passes them on. None of them may round
 /// differently from one instruction set to the next.
 public protocol ISA {
   /// Whether the registers hold four vectors of a chain at a time (Pair.swift).
@@ -42,8 +42,14 @@ public protocol ISA {
   static func zipLower(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
   static func zipUpper(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
   static func largest(_ v: SIMD16<Float>) -> Float
-  static func zipLower(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
-  static func zipUpper(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
+  static func weaveLower(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
+  static func weaveUpper(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
+  static func weaveLower(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
+  static func weaveUpper(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
+  static func evenQuarters(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
+  static func oddQuarters(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
+  static func evenQuarters(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
+  static func oddQuarters(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
   static func largest(_ v: SIMD8<Double>) -> Double
   static func total(_ high: SIMD16<Float>, _ low: SIMD16<Float>, origin: Float) -> smxk_pair
   static func total(_ high: SIMD8<Double>, _ low: SIMD8<Double>, origin: Double) -> smxk_pair
@@ -58,6 +64,7 @@ public protocol ISA {
   static func prefetchRead(_ p: UnsafeRawPointer)
   static func prefetchAhead(_ p: UnsafeRawPointer)
   static func prefetchWrite(_ p: UnsafeRawPointer)
+  static func loadHalves(_ p: UnsafeRawPointer, _ q: UnsafeRawPointer) -> SIMD16<Float>
   static func loadBytes(_ p: UnsafeRawPointer) -> SIMD16<Float>
   static func loadBytes(_ p: UnsafeRawPointer) -> SIMD8<Double>
   static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>

@@ -3,8 +3,10 @@
 /// A vector whose lanes are queries.
 public protocol TileLanes: Lanes {
   static func / (a: Self, b: Self) -> Self
-  /// The lanes of a and b by turns: of their lower halves, and of their upper ones.
-  static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self)
+  /// The lanes of a and b by turns, within each quarter of the vector: of its lower half, and of its upper one.
+  static func weave(_ a: Self, _ b: Self) -> (lower: Self, upper: Self)
+  /// The first and third quarter of a and of b, and the second and fourth.
+  static func quarters(_ a: Self, _ b: Self) -> (even: Self, odd: Self)
   /// Without its sign.
   func magnitude() -> Self
   /// With the sign of another; self has none.
@@ -41,8 +43,17 @@ extension TileLanes {
 
 extension Kernels.F32: TileLanes {
   @inline(__always) public static func / (a: Self, b: Self) -> Self { Self(v: a.v / b.v) }
-  @inline(__always) public static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
+  /// The lanes of a and b by turns: of their lower halves, and of their upper ones.
+  @inline(__always) static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
     (Self(v: I.zipLower(a.v, b.v)), Self(v: I.zipUpper(a.v, b.v)))
+  }
+  /// Eight numbers from p and eight from q.
+  @inline(__always) init(halves p: UnsafeRawPointer, _ q: UnsafeRawPointer) { v = I.loadHalves(p, q) }
+  @inline(__always) public static func weave(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
+    (Self(v: I.weaveLower(a.v, b.v)), Self(v: I.weaveUpper(a.v, b.v)))
+  }
+  @inline(__always) public static func quarters(_ a: Self, _ b: Self) -> (even: Self, odd: Self) {
+    (Self(v: I.evenQuarters(a.v, b.v)), Self(v: I.oddQuarters(a.v, b.v)))
   }
   @inline(__always) public func magnitude() -> Self {
     Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD16<UInt32>.self) & 0x7fff_ffff, to: SIMD16<Float>.self))
@@ -73,8 +84,11 @@ extension Kernels.F32: TileLanes {
 }
 
 extension Kernels.F64: TileLanes {
-  @inline(__always) public static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
-    (Self(v: I.zipLower(a.v, b.v)), Self(v: I.zipUpper(a.v, b.v)))
+  @inline(__always) public static func weave(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
+    (Self(v: I.weaveLower(a.v, b.v)), Self(v: I.weaveUpper(a.v, b.v)))
+  }
+  @inline(__always) public static func quarters(_ a: Self, _ b: Self) -> (even: Self, odd: Self) {
+    (Self(v: I.evenQuarters(a.v, b.v)), Self(v: I.oddQuarters(a.v, b.v)))
   }
   @inline(__always) public func magnitude() -> Self {
     Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD8<UInt64>.self) & 0x7fff_ffff_ffff_ffff, to: SIMD8<Double>.self))

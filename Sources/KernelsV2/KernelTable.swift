@@ -69,11 +69,29 @@ enum Here: ISA {
     smxk_zip_upper_f32(a, b)
   }
   @inline(__always) static func largest(_ v: SIMD16<Float>) -> Float { smxk_largest_f32(v) }
-  @inline(__always) static func zipLower(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
-    smxk_zip_lower_f64(a, b)
+  @inline(__always) static func weaveLower(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_weave_lower_f32(a, b)
   }
-  @inline(__always) static func zipUpper(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
-    smxk_zip_upper_f64(a, b)
+  @inline(__always) static func weaveLower(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_weave_lower_f64(a, b)
+  }
+  @inline(__always) static func weaveUpper(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_weave_upper_f32(a, b)
+  }
+  @inline(__always) static func weaveUpper(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_weave_upper_f64(a, b)
+  }
+  @inline(__always) static func evenQuarters(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_even_quarters_f32(a, b)
+  }
+  @inline(__always) static func evenQuarters(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_even_quarters_f64(a, b)
+  }
+  @inline(__always) static func oddQuarters(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+    smxk_odd_quarters_f32(a, b)
+  }
+  @inline(__always) static func oddQuarters(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+    smxk_odd_quarters_f64(a, b)
   }
   @inline(__always) static func largest(_ v: SIMD8<Double>) -> Double { smxk_largest_f64(v) }
   @inline(__always)
@@ -108,6 +126,9 @@ enum Here: ISA {
   @inline(__always) static func prefetchWrite(_ p: UnsafeRawPointer) { smxk_prefetch_write(p) }
   @inline(__always) static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
     smxk_load_f16(p)
+  }
+  @inline(__always) static func loadHalves(_ p: UnsafeRawPointer, _ q: UnsafeRawPointer) -> SIMD16<Float> {
+    smxk_load_halves_f32(p, q)
   }
   @inline(__always) static func loadBytes(_ p: UnsafeRawPointer) -> SIMD16<Float> { smxk_load_bytes_f32(p) }
   @inline(__always) static func loadBytes(_ p: UnsafeRawPointer) -> SIMD8<Double> { smxk_load_bytes_f64(p) }

@@ -54,6 +54,17 @@ func splitSpans(_ job: UnsafeMutablePointer<smxk_attention>, isWide: Bool, threa
   job.pointee.partial_bytes = (bytes + 63) / 64 * 64
 }
 
+/// Heads that share keys, and whether their queries share tiles: where those of one head are fewer than a tile's lanes.
+private func headsTogether(_ job: UnsafePointer<smxk_attention>, lanes: Int64) -> Int64 {
+  let perGroup = job.pointee.heads / max(job.pointee.key_heads, 1)
+  return job.pointee.queries < lanes ? max(perGroup, 1) : 1
+}
+
+/// Queries that use the same keys, one tile after the other.
+private func rowsTogether(_ job: UnsafePointer<smxk_attention>, lanes: Int64) -> Int64 {
+  headsTogether(job, lanes: lanes) &* job.pointee.queries
+}
+
 /// What may multiply whole blocks as bfloat16: for rows of whole AMX tiles, and nothing that changes a score.
 func fastUnit(_ job: UnsafePointer<smxk_attention>, lanes: Int64) -> Int32 {
   let j = job.pointee
@@ -62,7 +73,7 @@ func fastUnit(_ job: UnsafePointer<smxk_attention>, lanes: Int64) -> Int32 {
     lanes == 48 && Int(j.dtype) == SMX_BFLOAT16 && j.head_size > 0 && j.head_size % 32 == 0 && j.value_size > 0
     && j.value_size % 32 == 0 && j.query.column == 2 && j.key.column == 2 && j.value.column == 2 && j.mask.data == nil
     && j.bias.data == nil && j.slopes.data == nil && j.softcap == 0 && j.has_segments == 0 && j.past == 0
-    && j.blocks.data == nil && j.weights.data == nil && j.queries > Int64(SMXK_FEW)
+    && j.blocks.data == nil && j.weights.data == nil && rowsTogether(job, lanes: lanes) > Int64(SMXK_FEW)
   if isPlain && smxk_amx_is_ready() != 0 { return Int32(SMXK_AMX_UNIT) }
   return Int32(isPlain && smxk_dots_are_fast() != 0 ? SMXK_DOT_UNIT : SMXK_EXACT_UNIT)
 }
@@ -75,11 +86,9 @@ private let tileBytesTogether: Int64 = 1 << 19
 /// Chooses tiles and tasks and lays out the workspace.
 func planTiles(_ job: UnsafeMutablePointer<smxk_attention>, lanes: Int64, isWide: Bool, threads: Int32) {
   let vector: Int64 = isWide ? 8 : 16
-  let perGroup = job.pointee.heads / max(job.pointee.key_heads, 1)
-  // Few queries share a tile with those of the other heads that use the same keys.
-  let isFlat = perGroup > 1 && job.pointee.queries < lanes
+  let isFlat = headsTogether(job, lanes: lanes) > 1
   job.pointee.is_flat = isFlat ? 1 : 0
-  job.pointee.rows = isFlat ? perGroup &* job.pointee.queries : job.pointee.queries
+  job.pointee.rows = rowsTogether(job, lanes: lanes)
   job.pointee.groups = isFlat ? job.pointee.key_heads : job.pointee.heads
   let rows = job.pointee.rows
   let tiles = max(1, (rows + lanes - 1) / lanes)
@@ -134,7 +143,7 @@ func layOut(_ job: UnsafeMutablePointer<smxk_attention>, vector: Int64, isWide: 
   let columns = isGradient ? max(job.pointee.head_size, job.pointee.value_size) : job.pointee.value_size
   rooms.sums = take(rows(columns) * lanes * size)
   rooms.totals = isGradient || job.pointee.keys > Int64(SMXK_KEY_SPAN) ? take(rows(job.pointee.value_size) * lanes * size) : 0
-  rooms.few = !isGradient && !isWide && job.pointee.rows <= Int64(SMXK_FEW) ? take(Int64(SMXK_FEW) * job.pointee.value_size * size) : 0
+  rooms.few = !isGradient && !isWide && job.pointee.rows <= Int64(SMXK_FEW) ? take(vector * job.pointee.value_size * size) : 0
   rooms.state = take(Int64(SMXK_STATES) * lanes * size)
   rooms.lanes = take(Int64(SMXK_PLACES) * lanes * 8)
   rooms.tile_bytes = end

@@ -42,7 +42,7 @@ def test_prefill_part_and_past(dtype, seed, heads, lengths, sizes, scale, causal
     )
     offset = int(rng.integers(0, lk))
     start = int(rng.integers(0, lq))
-    few = slice(start, start + int(rng.integers(1, 5)))
+    few = slice(start, start + int(rng.integers(1, 10)))
     cut = int(rng.integers(1, lk))
 
     def attention(rows, key, value, **past):

@@ -16,7 +16,7 @@ enum { SMXK_KEY_BLOCK = 64, SMXK_KEY_SPAN = 1024 };
 enum { SMXK_SCORE_PIECE = 32 };
 
 /* Queries that are worked on as FewQueries.swift does. */
-enum { SMXK_FEW = 4 };
+enum { SMXK_FEW = 8 };
 
 /* An operand seen as [batch][head][row][column], strides in bytes; data NULL where it is absent. */
 typedef struct smxk_view {
@@ -55,7 +55,7 @@ typedef struct smxk_rooms {
   /* Inside a tile, behind its smxk_tile: */
   int64_t query;        /* head size × lanes, scaled; additive: lanes × head size, and as much again of v */
   int64_t sums, totals; /* value size × lanes: of this span, of the spans before */
-  int64_t few;          /* SMXK_FEW rows of value size */
+  int64_t few;          /* a row of value size for each lane of a vector */
   int64_t pairs;        /* the queries as pairs of bfloat16: half the head size × lanes (AttentionFast.swift) */
   int64_t state;        /* SMXK_STATES rows of lanes */
   int64_t lanes;        /* SMXK_PLACES rows of int64 */

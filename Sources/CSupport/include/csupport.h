@@ -5,6 +5,7 @@
 
 #include "kernels.h"
 #include "lanes.h"
+#include "narrow.h"
 #include "runtime.h"
 
 #endif

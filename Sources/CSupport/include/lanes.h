@@ -187,11 +187,41 @@ SMXK_INLINE smxk_f32x16 smxk_zip_lower_f32(smxk_f32x16 a, smxk_f32x16 b) {
 SMXK_INLINE smxk_f32x16 smxk_zip_upper_f32(smxk_f32x16 a, smxk_f32x16 b) {
   return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
-SMXK_INLINE smxk_f64x8 smxk_zip_lower_f64(smxk_f64x8 a, smxk_f64x8 b) {
-  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+
+/* The same within each quarter of 16 bytes, which AVX-512 does beside its multiply-adds. */
+SMXK_INLINE smxk_f32x16 smxk_weave_lower_f32(smxk_f32x16 a, smxk_f32x16 b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
 }
-SMXK_INLINE smxk_f64x8 smxk_zip_upper_f64(smxk_f64x8 a, smxk_f64x8 b) {
-  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+SMXK_INLINE smxk_f32x16 smxk_weave_upper_f32(smxk_f32x16 a, smxk_f32x16 b) {
+  return __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+}
+SMXK_INLINE smxk_f64x8 smxk_weave_lower_f64(smxk_f64x8 a, smxk_f64x8 b) {
+  return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
+}
+SMXK_INLINE smxk_f64x8 smxk_weave_upper_f64(smxk_f64x8 a, smxk_f64x8 b) {
+  return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+}
+
+/* The first and third quarter of a and of b, and the second and fourth. */
+SMXK_INLINE smxk_f32x16 smxk_even_quarters_f32(smxk_f32x16 a, smxk_f32x16 b) {
+  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+}
+SMXK_INLINE smxk_f32x16 smxk_odd_quarters_f32(smxk_f32x16 a, smxk_f32x16 b) {
+  return __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+}
+SMXK_INLINE smxk_f64x8 smxk_even_quarters_f64(smxk_f64x8 a, smxk_f64x8 b) {
+  return __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13);
+}
+SMXK_INLINE smxk_f64x8 smxk_odd_quarters_f64(smxk_f64x8 a, smxk_f64x8 b) {
+  return __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15);
+}
+
+/* Eight floats from p and eight from q. */
+SMXK_INLINE smxk_f32x16 smxk_load_halves_f32(const void *p, const void *q) {
+  smxk_f32x8 lower, upper;
+  __builtin_memcpy(&lower, p, sizeof lower);
+  __builtin_memcpy(&upper, q, sizeof upper);
+  return __builtin_shufflevector(lower, upper, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
 /* The largest lane; none may be NaN. */
@@ -289,88 +319,6 @@ SMXK_INLINE void smxk_prefetch_ahead(const void *p) { __builtin_prefetch(p, 0, 2
 /* On x86-64 the same instruction as for reading: PREFETCHW, which x86-64-v4 does not promise, was 0 to 2 % slower (softmax
  * and its gradient, 512 × 1024 and 4096 × 4096, one thread and two). */
 SMXK_INLINE void smxk_prefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
-
-/* -- bfloat16: the upper half of a float32 ------------------------------------------------------ */
-
-/* Bytes as numbers. */
-SMXK_INLINE smxk_f32x16 smxk_load_bytes_f32(const void *p) {
-  return __builtin_convertvector(*(const smxk_u8x16 *)p, smxk_f32x16);
-}
-SMXK_INLINE smxk_f64x8 smxk_load_bytes_f64(const void *p) {
-  return __builtin_convertvector(*(const smxk_u8x8 *)p, smxk_f64x8);
-}
-
-SMXK_INLINE smxk_f32x16 smxk_load_bf16(const uint16_t *p) {
-  smxk_u16x16 half = *(const smxk_u16x16_unaligned *)p;
-  return __builtin_bit_cast(smxk_f32x16, __builtin_convertvector(half, smxk_u32x16) << 16);
-}
-
-/* Rounds to nearest, ties to even. A NaN must be the quiet one, 0x7fc00000, and becomes 0x7fc0. */
-SMXK_INLINE void smxk_store_bf16(uint16_t *p, smxk_f32x16 v) {
-  smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, v);
-  smxk_u32x16 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  *(smxk_u16x16_unaligned *)p = __builtin_convertvector(rounded, smxk_u16x16);
-}
-
-/* -- float16 ------------------------------------------------------------------------------------- */
-
-/* Shifts the fields into place, scales by 2^112 to move the bias, and repairs inf and NaN; exact. */
-SMXK_INLINE smxk_f32x16 smxk_load_f16(const uint16_t *p) {
-#if defined(__AVX512F__)
-  return (smxk_f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-#elif defined(__F16C__)
-  smxk_f32x16 v;
-  v.lo = (smxk_f32x8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-  v.hi = (smxk_f32x8)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)));
-  return v;
-#else
-  smxk_u32x16 half = __builtin_convertvector(*(const smxk_u16x16_unaligned *)p, smxk_u32x16);
-  smxk_u32x16 magnitude = (half & 0x7fffu) << 13;
-  smxk_f32x16 scaled = __builtin_bit_cast(smxk_f32x16, magnitude) * 0x1p112f;
-  smxk_u32x16 special = (smxk_u32x16)(magnitude >= 0x0f800000u);
-  smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, scaled) | (special & 0x7f800000u);
-  return __builtin_bit_cast(smxk_f32x16, bits | ((half & 0x8000u) << 16));
-#endif
-}
-
-/* The lower or the upper halves of 32-bit words, each a float16. */
-SMXK_INLINE smxk_f32x16 smxk_halves_f16(smxk_f32x16 words, int32_t upper) {
-  smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, words);
-  smxk_u16x16 half = __builtin_convertvector(upper ? bits >> 16 : bits, smxk_u16x16);
-#if defined(__AVX512F__)
-  return (smxk_f32x16)_mm512_cvtph_ps(__builtin_bit_cast(__m256i, half));
-#else
-  return smxk_load_f16((const uint16_t *)&half);
-#endif
-}
-
-/* Rounds to nearest, ties to even. A NaN must be the quiet one, and becomes 0x7e00. Adding a power of two 13 bits
- * above the last bit that a float16 keeps makes the float32 unit round there, subnormals included. */
-SMXK_INLINE void smxk_store_f16(uint16_t *p, smxk_f32x16 v) {
-#if defined(__AVX512F__)
-  _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#elif defined(__F16C__)
-  _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-  _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph((__m256)v.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#else
-  smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, v);
-  smxk_u32x16 sign = (bits >> 16) & 0x8000u;
-  bits &= 0x7fffffffu;
-  smxk_u32x16 nan = (smxk_u32x16)(bits > 0x7f800000u);
-  /* Normal results: drop 13 bits, rounding to even; the carry moves into the exponent. */
-  smxk_u32x16 normal = (bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1u)) >> 13;
-  /* Below 2^-14: the sum with 0.5 has its last bit at 2^-24, the unit of a float16 subnormal. */
-  smxk_f32x16 shifted = __builtin_bit_cast(smxk_f32x16, bits) + 0.5f;
-  smxk_u32x16 tiny = __builtin_bit_cast(smxk_u32x16, shifted) - 0x3f000000u;
-  smxk_u32x16 is_tiny = (smxk_u32x16)(bits < 0x38800000u);
-  smxk_u32x16 is_large = (smxk_u32x16)(bits >= 0x477ff000u);
-  smxk_u32x16 half = (tiny & is_tiny) | (normal & ~is_tiny);
-  half = (half & ~is_large) | (is_large & 0x7c00u);
-  half |= sign;
-  half = (half & ~nan) | (nan & 0x7e00u);
-  *(smxk_u16x16_unaligned *)p = __builtin_convertvector(half, smxk_u16x16);
-#endif
-}
 
 /* -- past the caches ------------------------------------------------------------------------------- */
 

@@ -82,10 +82,10 @@ Scaled dot-product attention: ``softmax(query @ key.T * scale) @ value`` for eac
     precision : {{"exact", "fast"}}, default "exact"
         "fast" lets bfloat16 go through AMX tiles, where the CPU has them, or on AMD through
         AVX512-BF16: weights are then rounded to bfloat16, up to 2**-8 of each, and the bits depend
-        on the CPU. It has no effect on other dtypes and CPUs; for up to four queries; if D or Dv is
-        0 or no multiple of 32, or the last axis of `query`, `key` or `value` is not contiguous; and
-        with `mask` as an array, `bias`, `softcap`, `alibi_slopes`, segments, weights, a past or a
-        block table.
+        on the CPU. It has no effect on other dtypes and CPUs; for up to eight queries that share
+        keys (Lq times the heads of a group); if D or Dv is 0 or no multiple of 32, or the last axis
+        of `query`, `key` or `value` is not contiguous; and with `mask` as an array, `bias`,
+        `softcap`, `alibi_slopes`, segments, weights, a past or a block table.
     out : ndarray, optional
         Where the result goes: its shape and the dtype of `query`, any strides. If it overlaps an
         input or is one, the result is computed aside first.

@@ -25,10 +25,12 @@ private let rowsInSequence: Int64 = 32
 /// float32 1.1, of 512 0.86, of 1024 0.6, of 4096 0.9 (log_softmax 0.7); of bfloat16 1.0, since conversion is the limit there.
 private let streamedRun: Int64 = 2048
 
-/// Whether results go past the caches, through which each of their lines would first be read. In place it has been.
+/// Whether results go past the caches, through which each of their lines would first be read. In place it has been. Of
+/// logsumexp, which has next to no results, whether the rows come from memory.
 func streams(_ job: smxk_job) -> Bool {
   let size = Int64(itemSize(job.dtype))
   let isColumns = job.direct == SMXK_DIRECT_COLUMNS
+  if job.operation == SMXK_LOGSUMEXP { return !isColumns && smxk_exceeds_caches(job.rows &* job.cols &* size) }
   let run = size * (isColumns ? job.outer[Int(job.outer_count) - 1].count : job.cols)
   let isInPlace = job.x == UnsafeRawPointer(job.out) || job.weights == UnsafeRawPointer(job.out)
   guard size >= 4, run >= streamedRun, !isInPlace,
@@ -48,7 +50,7 @@ func run(_ job: inout smxk_job, on machine: Machine) {
   let isWide = job.dtype == smx_dtype(SMX_FLOAT64)
   let elements = job.rows * max(job.cols, 1)
   let threads = elements < parallelThreshold ? 1 : machine.threads
-  job.streams = job.operation != SMXK_LOGSUMEXP && streams(job) ? 1 : 0
+  job.streams = streams(job) ? 1 : 0
   let isColumns = job.direct == SMXK_DIRECT_COLUMNS
   if threads > 1 && !isColumns && job.rows < 2 * Int64(threads) && job.cols >= 2 * Int64(SMXK_CHUNK) {
     splitRows(job, machine, isWide: isWide)

@@ -106,7 +106,7 @@ extension Kernels {
     let logits = smxk_logits_of(job)
     let cols = Int(logits.pointee.cols)
     let few = FewElements<L>(length: cols, scratch)
-    turn(logits, first, count, to: few)
+    turn(logits, first, count, of: first &+ count, to: few)
     let maximum = few.maximum
     let plain = PlainExp<L>(maximum: maximum)
     let exp = SumExp<L>(shift: plain.shift, floor: plain.floor, power: L(0))

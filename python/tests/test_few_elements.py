@@ -38,7 +38,7 @@ def one_by_one(operation, x, **options):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cols", [1, 2, 3, 5, 8, 9, 15, 16, 17])
+@pytest.mark.parametrize("cols", [1, 2, 3, 5, 8, 9, 15, 16, 17, 24, 31, 32, 33, 47, 48, 49, 63, 64, 65])
 def test_rows_of_few_elements(cols, dtype):
     x = rows_of(83, cols, dtype, seed=cols)
     for operation in OPERATIONS:
@@ -55,7 +55,7 @@ def test_rows_of_few_elements(cols, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cols", [2, 3, 8, 10, 16, 17])
+@pytest.mark.parametrize("cols", [2, 3, 8, 10, 16, 17, 20, 32, 33, 50, 64, 65])
 def test_cross_entropy_of_few_classes(cols, dtype):
     x = rows_of(83, cols, dtype, seed=100 + cols)
     targets = np.random.default_rng(cols).integers(0, cols, len(x))

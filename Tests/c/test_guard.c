@@ -249,6 +249,20 @@ static void check_length(smx_dtype dtype, int operation, int64_t cols, const int
   }
 }
 
+/* Rows of few elements are taken a vector of them at a time: whole vectors, one row less and more. */
+static void check_many_rows(smx_dtype dtype, int operation, int64_t cols, int isLight) {
+  static const int64_t counts[] = {17, 16, 8, 9, 15, 18, 31, 32, 33, 40};
+  for (int i = 0; i < (isLight ? 2 : 10); i++) {
+    question q = {.operation = operation, .dtype = dtype, .rows = counts[i], .cols = cols};
+    make_values(&q, (uint64_t)(cols * 7 + counts[i]));
+    answer_plainly(&q);
+    for (int shift = 0; shift < SHIFTS; shift += 7) {
+      answer_typed(&q, 0, shift);
+      answer_typed(&q, 1, shift);
+    }
+  }
+}
+
 int main(void) {
   static const int all[SHIFTS] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   static const int few[] = {0, 1, 7, 15, 8};
@@ -266,6 +280,7 @@ int main(void) {
       for (int64_t n = 0; n <= longest; n += isLight && n > 1 ? 6 : 1) {
         check_length(float_dtypes[d], o, n, isLight ? few : all, isLight ? 5 : SHIFTS);
       }
+      for (int64_t n = 1; n <= 17; n++) check_many_rows(float_dtypes[d], o, n, isLight);
       for (int i = 0; i < (isLight ? 1 : 5); i++) {
         check_length(float_dtypes[d], o, aroundChunk[i], few, isLight ? 1 : 5);
       }

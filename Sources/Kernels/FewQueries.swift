@@ -107,9 +107,10 @@ extension Kernels {
 
   /// Scores of `count` keys: (queries, block).
   ///
-  /// Sixteen keys at a time (one query and AVX-512: two chains of them), eight words of each, turned in registers and multiplied from there. Turned
-  /// into memory by shuffles across the vector, while those of the step before were multiplied, keys in the second-level
-  /// cache took 1.25 times as long for four queries and 1.2 for one, all of attention counted (Zen 4).
+  /// Sixteen keys at a time (one query and AVX-512: two chains of them), eight words of each, turned in registers and
+  /// multiplied from there. Turned into memory by shuffles across the vector, while those of the step before were
+  /// multiplied, keys in the second-level cache took 1.25 times as long for four queries and 1.2 for one, all of attention
+  /// counted (Zen 4).
   @inline(never)
   private static func fewScores<F: WordFormat, L: TileLanes, let queries: Int>(
     _: F.Type, _: InlineArray<queries, Void>.Type, _ tile: Tile<L>, _ keys: TileLeft, _ count: Int, _ ahead: inout Lines

@@ -179,7 +179,8 @@ extension Kernels {
 
   /// A processor may drop hints while memory is busy: Zen 4 does, and what it drops is then waited for. So lines are asked
   /// for once more shortly before their turn: keys twelve steps ahead (six do less), values sixteen rows.
-  /// One thread of Zen 4, side by side: one query 7.7 -> 5.5 ms, bfloat16 4.3 -> 3.3, grouped heads 1.9 -> 1.5 and 1.5 -> 1.1.
+  /// One thread of Zen 4, side by side, when keys were still turned into memory: one query 7.7 -> 5.5 ms, bfloat16 4.3 -> 3.3,
+  /// grouped heads 1.9 -> 1.5 and 1.5 -> 1.1.
   private static var stepsAhead: Int { @inline(__always) get { 12 } }
   private static var rowsAhead: Int { @inline(__always) get { 16 } }
 

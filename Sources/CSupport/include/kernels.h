@@ -44,7 +44,8 @@ typedef struct smxk_job {
   smx_dtype bias_dtype;
   smx_dtype temperature_dtype;
   intptr_t direct;
-  intptr_t streams;            /* results go past the caches, where they would not stay (Run.swift) */
+  intptr_t streams;            /* results go past the caches, where they would not stay; of logsumexp, its rows
+                                  come from memory (Run.swift) */
   int32_t outer_count, inner_count;
   const smxk_axis *outer;      /* kept axes, slowest first */
   const smxk_axis *inner;      /* reduced axes, slowest first: a row is their flattening */

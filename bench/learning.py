@@ -107,12 +107,26 @@ def few_classes(race, np, smx, torch, limits) -> list[Line]:
         generator = np.random.default_rng(0)
         x = generator.standard_normal((rows, classes), np.float32)
         y = generator.integers(0, classes, rows)
-        calls: dict[str, Callable] = {"swiftmax": lambda x=x, y=y: smx.cross_entropy(x, y)}
+        out = np.empty_like(x)
+        alone: dict[str, Callable] = {"swiftmax": lambda x=x, y=y: smx.cross_entropy(x, y)}
+        both: dict[str, Callable] = {
+            "swiftmax": lambda x=x, y=y, out=out: smx.cross_entropy(
+                x, y, out=out, return_grad=True
+            )
+        }
         if torch:
             function = torch.nn.functional.cross_entropy
             a, b = torch.from_numpy(x), torch.from_numpy(y)
-            calls["torch"] = lambda f=function, a=a, b=b: f(a, b)
-        found.append(Line(f"cross-entropy {rows}×{classes}", race(calls)))
+            alone["torch"] = lambda f=function, a=a, b=b: f(a, b)
+            logits = torch.from_numpy(x.copy()).requires_grad_()
+
+            def backward(f=function, logits=logits, b=b):
+                logits.grad = None
+                f(logits, b).backward()
+
+            both["torch"] = backward
+        found.append(Line(f"cross-entropy {rows}×{classes}", race(alone)))
+        found.append(Line(f"cross-entropy and gradient {rows}×{classes}", race(both)))
     return found
 
 

@@ -13,8 +13,8 @@
 // it or of the maximum is narrower than that, a second pass adds the others alone, to 2^-27 (Chunk.swift).
 //
 // A row with one class as its target and nothing else to it needs x_k alone (`askOne`); smoothing and
-// probabilities take one more pass (CrossEntropyTargets.swift). CrossEntropyGradient.swift has the gradient, CrossEntropyShort.swift
-// rows of few classes.
+// probabilities take one more pass (CrossEntropyTargets.swift). CrossEntropyGradient.swift has the gradient; of rows of few classes
+// CrossEntropyShort.swift finds the logarithms side by side, CrossEntropyTogether.swift losses and the gradients' numbers.
 
 import CSupport
 
@@ -96,14 +96,21 @@ extension Kernels {
       withUnsafeMutablePointer(to: &room) { room in
         let states = UnsafeMutableRawPointer(room).assumingMemoryBound(to: RowState.self)
         var index = first
+        let isFew = hasFewElements(L.self, smxk_logits_of(job))
+        // Without a gradient, a long row has its loss while the next one is summed.
+        let finishes = finishesTogether(job) && (together >= 8 || job.pointee.has_grad != 0)
         while index < first &+ count {
           let rows = Swift.min(together, first &+ count &- index)
-          if hasFewElements(L.self, smxk_logits_of(job)) {
+          if isFew {
             findFewStates(L.self, job, first: index, count: rows, states, scratch)
           } else {
             findStates(L.self, job, first: index, count: rows, states, scratch)
           }
-          for r in 0..<rows { crossEntropyRow(L.self, job, index &+ r, place, states + r, scratch) }
+          if finishes {
+            finishRows(L.self, job, first: index, count: rows, states, place, scratch)
+          } else {
+            for r in 0..<rows { crossEntropyRow(L.self, job, index &+ r, place, states + r, scratch) }
+          }
           index = index &+ rows
         }
       }
@@ -124,7 +131,7 @@ extension Kernels {
       row.pointee.temperature = job.pointee.temperature
       locate(smxk_rows_of(job), place, index)
     }
-    let target = target(job, place)
+    let target = target(job, UnsafeRawPointer(place.pointee.x!))
     let isIgnored = target == nil && job.pointee.is_classes != 0
     var loss = 0.0
     if !isIgnored || place.pointee.sign != nil {
@@ -143,7 +150,11 @@ extension Kernels {
         if state.kind == .special {
           loss = .nan
         } else {
-          asked = asks(job) ? ask(L.self, job, row, place, target, state, scratch) : askOne(job, row, target!, state)
+          asked = asks(job)
+            ? ask(L.self, job, row, place, target, state, scratch)
+            : askOne(
+              job, UnsafeRawPointer(row.pointee.x!), target!,
+              isHidden: isHidden(smxk_logits_of(job), row, target!), maximum: state.maximum)
           loss = asked.loss(state, job)
         }
         if job.pointee.has_grad != 0 { writeGradient(L.self, job, row, place, target, state, asked, scratch) }
@@ -158,9 +169,9 @@ extension Kernels {
 
   /// The row's class; nil where it is ignored, and where targets are probabilities.
   @inline(__always)
-  static func target(_ job: UnsafePointer<smxk_cross_entropy>, _ place: UnsafePointer<smxk_row>) -> Int? {
+  static func target(_ job: UnsafePointer<smxk_cross_entropy>, _ place: UnsafeRawPointer) -> Int? {
     if job.pointee.is_classes == 0 { return nil }
-    let number = Int(smxk_integer(job.pointee.target_dtype, place.pointee.x!))
+    let number = Int(smxk_integer(job.pointee.target_dtype, place))
     return number == Int(job.pointee.ignore_index) ? nil : number
   }
 

@@ -41,6 +41,11 @@ extension Kernels {
     }
   }
 
+  /// What the caller multiplies the row's gradient by.
+  @inline(__always) static func given(_ job: UnsafePointer<smxk_cross_entropy>, _ place: UnsafeRawPointer?) -> Double {
+    place.map { readScalar(job.pointee.rows.bias_dtype, $0) } ?? 1
+  }
+
   /// The gradient of a row that counts.
   @inline(__always)
   static func writeGradient<L: Lanes>(
@@ -53,8 +58,7 @@ extension Kernels {
       return
     }
     let logits = smxk_logits_of(job)
-    let given = place.pointee.bias.map { readScalar(job.pointee.rows.bias_dtype, UnsafeRawPointer($0)) } ?? 1
-    let factor = job.pointee.factor * given / job.pointee.temperature
+    let factor = job.pointee.factor * given(job, UnsafeRawPointer(place.pointee.bias)) / job.pointee.temperature
     let ofLse = job.pointee.z_loss == 0 ? 0 : 2 * job.pointee.z_loss * state.lse
     let share = Share<L>(row, state, of: factor * (asked.total + ofLse))
     if asks(job) {
@@ -70,7 +74,8 @@ extension Kernels {
     if isDirect && logits.pointee.direct == SMXK_DIRECT_PLAIN {
       writeShares(Own<L>.self, row, Int(logits.pointee.cols), share, streams: logits.pointee.streams != 0)
     } else if isDirect && L.isSingle && logits.pointee.direct == SMXK_DIRECT_NARROW {
-      writeNarrow(logits, row, share)
+      writeNarrow(
+        logits, UnsafeRawPointer(row.pointee.x!), UnsafeMutableRawPointer(row.pointee.out!), share.plain, share.factor)
     } else {
       writeInChunks(L.self, job, row, place, target, state, share, asked: factor, scratch)
     }
@@ -82,18 +87,17 @@ extension Kernels {
 
   @inline(__always)
   static func writeNarrow<L: Lanes>(
-    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ share: Share<L>
+    _ job: UnsafePointer<smxk_job>, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ exp: PlainExp<L>, _ factor: L
   ) {
     // L is F32 here, which the type system does not know.
-    let plain = PlainExp<F32>(shift: F32(Float(Double(share.plain.shift[0]))), floor: F32(Float(Double(share.plain.floor[0]))))
-    let factor = F32(Float(Double(share.factor[0])))
-    let x = UnsafeRawPointer(row.pointee.x!)
-    let out = UnsafeMutableRawPointer(row.pointee.out!)
+    let plain = PlainExp<F32>(shift: F32(Float(Double(exp.shift[0]))), floor: F32(Float(Double(exp.floor[0]))))
+    let factor = F32(Float(Double(factor[0])))
     let cols = Int(job.pointee.cols)
+    let streams = job.pointee.streams != 0
     if Int(job.pointee.dtype) == SMX_FLOAT16 {
-      writeShares(Narrow<Float16>.self, x, out, cols, plain, factor, streams: job.pointee.streams != 0)
+      writeShares(Narrow<Float16>.self, x, out, cols, plain, factor, streams: streams)
     } else {
-      writeShares(Narrow<BFloat16>.self, x, out, cols, plain, factor, streams: job.pointee.streams != 0)
+      writeShares(Narrow<BFloat16>.self, x, out, cols, plain, factor, streams: streams)
     }
   }
 

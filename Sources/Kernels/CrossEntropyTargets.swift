@@ -41,15 +41,12 @@ extension Kernels {
   /// Of a row with one class: the same sums as `ask` makes, all other terms being 0.
   @inline(__always)
   static func askOne(
-    _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafePointer<smxk_row>, _ target: Int, _ state: RowState
+    _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeRawPointer, _ target: Int, isHidden: Bool, maximum: Double
   ) -> Asked {
     let logits = smxk_logits_of(job)
     let weight = weight(job, target)
-    let x = isHidden(logits, row, target)
-      ? -.infinity
-      : readScalar(
-        logits.pointee.dtype, UnsafeRawPointer(row.pointee.x!) + target &* Int(logits.pointee.inner![0].x))
-    return Asked(total: weight, far: weight == 0 ? 0 : weight * (state.maximum - x))
+    let x = isHidden ? -.infinity : readScalar(logits.pointee.dtype, row + target &* Int(logits.pointee.inner![0].x))
+    return Asked(total: weight, far: weight == 0 ? 0 : weight * (maximum - x))
   }
 
   /// Of any row: one pass over its chunks.

@@ -204,8 +204,4 @@ extension Kernels {
     return F64.pick(x, lessThan: F64(0), F64(.nan), valid)
   }
 
-  /// exp(y) for y <= 0.
-  @inline(__always) static func exponential(_ y: F64) -> F64 {
-    PlainExp<F64>(maximum: F64(0))(y).rounded() * F64(1 / F64.unit)
-  }
 }

@@ -197,34 +197,50 @@ extension Kernels {
     let results = job.pointee.operation == SMXK_LOGSUMEXP ? 1 : cols
     let few = FewElements<L>(length: cols, scratch)
     let size = itemSize(job)
-    let isOwn = size == MemoryLayout<L.Scalar>.stride
     var row = first
     while row < first &+ count {
       let rows = Swift.min(L.count, first &+ count &- row)
       let out = job.pointee.out! + row &* results &* size
       turn(job, row, rows, of: first &+ count, to: few)
       if finishFew(few, job.pointee.operation) {
-        let q = isOwn ? out.assumingMemoryBound(to: L.Scalar.self) : few.flat
-        if turnsSquares(L.self, results) && rows == L.count {
-          // What a row's vector has beyond its end belongs to the next row, which is stored later.
-          turnSquare(L.self, few.result(0), L.count, few.flat, results)
-          if isOwn { visit(L.self, 0, rows &* results) { i, _, last in store(L(at: few.flat + i), q + i, 0, last) } }
-        } else {
-          for i in 0..<results { for r in 0..<rows { q[r &* results &+ i] = few.result(i)[r] } }
-        }
-        if !isOwn { narrow(L.self, job, few.flat, rows &* results, to: out) }
+        putRows(few, job, rows, results, out)
       } else {
         for r in 0..<rows {
           if few.special[r] != 0 {
             rowInStages(L.self, job, row &+ r, scratch)
           } else {
-            let place = out.assumingMemoryBound(to: CChar.self) + r &* results &* size
-            for i in 0..<results { writeScalar(job.pointee.dtype, place + i &* size, Double(few.result(i)[r])) }
+            putRow(few, job, r, results, out + r &* results &* size)
           }
         }
       }
       row = row &+ rows
     }
+  }
+
+  /// Results of `rows` rows that follow one another in memory.
+  @inline(__always)
+  static func putRows<L: Lanes>(
+    _ few: FewElements<L>, _ job: UnsafePointer<smxk_job>, _ rows: Int, _ results: Int, _ out: UnsafeMutableRawPointer
+  ) {
+    let isOwn = itemSize(job) == MemoryLayout<L.Scalar>.stride
+    let q = isOwn ? out.assumingMemoryBound(to: L.Scalar.self) : few.flat
+    if turnsSquares(L.self, results) && rows == L.count {
+      // What a row's vector has beyond its end belongs to the next row, which is stored later.
+      turnSquare(L.self, few.result(0), L.count, few.flat, results)
+      if isOwn { visit(L.self, 0, rows &* results) { i, _, last in store(L(at: few.flat + i), q + i, 0, last) } }
+    } else {
+      for i in 0..<results { for r in 0..<rows { q[r &* results &+ i] = few.result(i)[r] } }
+    }
+    if !isOwn { narrow(L.self, job, few.flat, rows &* results, to: out) }
+  }
+
+  /// Those of the row in lane r.
+  @inline(__always)
+  static func putRow<L: Lanes>(
+    _ few: FewElements<L>, _ job: UnsafePointer<smxk_job>, _ r: Int, _ results: Int, _ out: UnsafeMutableRawPointer
+  ) {
+    let place = out.assumingMemoryBound(to: CChar.self)
+    for i in 0..<results { writeScalar(job.pointee.dtype, place + i &* itemSize(job), Double(few.result(i)[r])) }
   }
 
   /// Whether squares of a vector's size are worth their shuffles, of AVX-512: 4096 × 16 float32 of softmax 13 to 26 % less time

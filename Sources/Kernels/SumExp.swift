@@ -182,9 +182,18 @@ extension Kernels {
     return value * powerOfTwo(half) * powerOfTwo(Int(n[0]) &- half)
   }
 
+  /// The same of eight numbers, none above 0.
+  @inline(__always) static func exponential(_ y: F64) -> F64 {
+    PlainExp<F64>(maximum: F64(0))(y).rounded() * F64(1 / F64.unit)
+  }
+
   /// exp(y) - 1 for y <= 0, without cancellation.
   @inline(__always) static func exponentialLess1(_ y: Double) -> Double {
     if !(y > -0.34) { return exponential(y) - 1 }
     return (y * y).fma(F64(y).expTail()[0], y)
+  }
+
+  @inline(__always) static func exponentialLess1(_ y: F64) -> F64 {
+    F64.pick(F64(-0.34), lessThan: y, (y * y).fma(y.expTail(), y), exponential(y) - F64(1))
   }
 }

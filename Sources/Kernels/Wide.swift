@@ -57,6 +57,13 @@ extension Kernels.F64: Wide {
     let bits = unsafeBitCast(v, to: SIMD8<UInt64>.self) & SIMD8(repeating: 0x7ff0_0000_0000_0000)
     return Self(v: unsafeBitCast(bits, to: SIMD8<Double>.self))
   }
+  /// The exponent of 2 in each lane as its bits have it: -1023 for 0, 1024 for what is not finite.
+  @inline(__always) var exponentField: Self {
+    let field = (unsafeBitCast(v, to: SIMD8<UInt64>.self) &>> SIMD8(repeating: 52)) & SIMD8(repeating: 2047)
+    // A whole number in the last bits of 2^52.
+    let shifted = unsafeBitCast(field | SIMD8(repeating: 0x4330_0000_0000_0000), to: SIMD8<Double>.self)
+    return Self(v: shifted) - Self(0x1p52 + 1023)
+  }
 }
 
 extension Kernels {

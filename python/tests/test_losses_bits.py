@@ -59,6 +59,41 @@ def test_layout_and_threads_do_not_show(dtype, k, options):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("k", [1, 2, 5, 16, 17, 33, 130, 1000])
+@pytest.mark.parametrize("z_loss", [0, 0.125])
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e38])
+def test_rows_together_are_rows_alone(dtype, k, z_loss, scale):
+    """A mask, here one that hides nothing, sends every row its own way."""
+    rng = np.random.default_rng(15)
+    n = 53
+    x = (rng.standard_normal((n, k)) * rng.choice([0.01, 1, 20], (n, 1))).astype(dtype)
+    t = rng.integers(0, k, n)
+    x[3, t[3]], x[5, t[5]], x[17, 0], x[18, k // 2], x[19] = -INF, INF, NAN, 60000, -INF
+    x[40:, t[40]] += np.asarray(90, dtype)
+    t[[9, 33, 34, 52]] = -100
+    weight = rng.choice([0, 0.5, 1, 7], k)
+    weight[t[0]] = 0
+    # A gradient of inf, of classes without a share 0.
+    weight[t[3]], x[3, 0] = 1e300 if dtype == np.float64 else 1e38, -INF
+    grad_scale = (rng.choice([0, -0.3, 1, 2.5], n) * scale).astype(np.float32)
+    grad_scale[[3, 6, 20]] = scale, INF, NAN
+    for options in ({}, {"weight": weight}, {"weight": weight, "grad_scale": grad_scale}):
+        expected = everything(x, t, z_loss=z_loss, mask=np.ones(k, bool), **options)
+        place = x.copy()
+        got = everything(place, t, z_loss=z_loss, out=place, **options)
+        apart = np.empty((n, k + 1), dtype)[:, :k]
+        for a, b, c in zip(
+            got, expected, everything(x, t, z_loss=z_loss, out=apart, **options), strict=True
+        ):
+            assert_same_bits(a, b)
+            assert_same_bits(c, b)
+    assert_same_bits(
+        smx.cross_entropy(x, t, z_loss=z_loss, weight=weight, reduction="none"),
+        everything(x, t, z_loss=z_loss, weight=weight)[0],
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("weight", [None, True])
 def test_one_hot_probabilities_are_classes(dtype, weight):
     _, x, t, options = case(9, (7, 50), {"weight": True} if weight else {}, dtype)

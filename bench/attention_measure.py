@@ -29,6 +29,8 @@ from bench.measure import (
 # A contestant this many times slower than the fastest peer after two rounds does not become the
 # fastest: it keeps what it has. Swiftmax always runs all rounds.
 OUT_OF_REACH = 1.5
+# The contestant that only reads READ_IN_TURN bytes of memory.
+READ = "read"
 
 
 def race(contestants: dict[str, Call]) -> dict[str, float]:
@@ -40,7 +42,7 @@ def race(contestants: dict[str, Call]) -> dict[str, float]:
         if best[name] < SLOW:
             best[name] = min(best[name], once(call, 1), once(call, 1))
         repeats[name] = max(1, min(20_000, int(TURN / best[name])))
-    peers = [name for name in contestants if not name.startswith("swiftmax")]
+    peers = [name for name in contestants if not name.startswith(("swiftmax", READ))]
     for turn in range(ROUNDS):
         reach = OUT_OF_REACH * min((best[name] for name in peers), default=0.0)
         for name, call in contestants.items():
@@ -94,11 +96,14 @@ def entered(work, peers, prefix: str = "") -> dict[str, Call]:
     return contestants
 
 
-def measure(work, libraries) -> dict[str, float]:
-    """Best seconds by contestant: "swiftmax", "swiftmax beside", and peers with their variants."""
+def measure(work, libraries, read: Call | None) -> dict[str, float]:
+    """Best seconds by contestant: "swiftmax", "swiftmax beside", peers with their variants, and
+    READ beside what memory limits."""
     contestants = entered(work, libraries.values())
     if work.beside:
         contestants |= entered(work.beside, [libraries["swiftmax"]], "beside")
+    if work.is_decode and read:
+        contestants[READ] = read
     return race(contestants)
 
 
@@ -115,12 +120,15 @@ def main() -> None:
     if options.isa:
         os.environ["SWIFTMAX_ISA"] = options.isa
 
+    import numpy as np
+
     from bench import limits
-    from bench.attention import registered
+    from bench.attention import READ_IN_TURN, registered
     from bench.attention_peers import available
 
     libraries = available(threads, with_peers=options.isa is None)
     has_limits = limits.build()
+    read = limits.reader(np.ones(READ_IN_TURN, np.uint8), threads) if has_limits else None
 
     def tell(**line):
         print(json.dumps(line), flush=True)
@@ -129,7 +137,7 @@ def main() -> None:
     for work in registered(options.only):
         if work.isa == options.isa:
             tell(begin=work.name)
-            tell(name=work.name, seconds=measure(work, libraries))
+            tell(name=work.name, seconds=measure(work, libraries, read))
             gc.collect()
             if has_limits:
                 rest()

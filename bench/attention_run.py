@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.attention import THREADS, Attention, Goal, registered
+from bench.attention import READ_IN_TURN, THREADS, Attention, Goal, registered
+from bench.attention_measure import READ
 from bench.limits import Limits
 
 PEERS = ("torch", "jax", "onnxruntime", "openvino")
@@ -65,8 +66,10 @@ class Result:
 
     @property
     def limit(self) -> float | None:
-        """The machine's rate that bounds this workload."""
-        return self.limits.read if self.work.is_decode else self.limits.peak(self.work.isa)
+        """The machine's rate that bounds this workload: of decode, memory read in turn with it."""
+        if not self.work.is_decode:
+            return self.limits.peak(self.work.isa)
+        return READ_IN_TURN / self.seconds[READ] if READ in self.seconds else None
 
     @property
     def times_peer(self) -> float | None:

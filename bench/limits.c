@@ -5,7 +5,8 @@
  *
  * All threads start together and each times itself; a rate is the work of all over the time of the
  * slowest, and the best of several tries counts. One run can be unlucky on a shared machine: the
- * bench runs this between its workloads and keeps the best again. Prints one line of JSON.
+ * bench runs this between its workloads and keeps the best again. What memory gives moves with the neighbours of
+ * a virtual machine, by half within minutes: what is held against reading takes turns with it. Prints one line of JSON.
  *
  *     limits [threads] [tries]
  */
@@ -137,10 +138,10 @@ static void *work(void *argument) {
   return NULL;
 }
 
-/* Seconds of the slowest thread. */
-static double try_once(const width *fma, const line *data, int threads) {
+/* Seconds of the slowest thread; `all` lines are read where there is no `fma`. */
+static double try_once(const width *fma, const line *data, size_t all, int threads) {
   static job jobs[MAX_THREADS];
-  const size_t lines = READ_BYTES / sizeof(line) / (size_t)threads;
+  const size_t lines = all / (size_t)threads;
   pthread_barrier_init(&start, NULL, (unsigned)threads);
   for (int t = 0; t < threads; t++) {
     jobs[t] = (job){.fma = fma, .data = data + (size_t)t * lines, .lines = lines};
@@ -158,10 +159,18 @@ static double try_once(const width *fma, const line *data, int threads) {
 static double best_of(int tries, const width *fma, const line *data, int threads) {
   double best = 1e9;
   for (int k = 0; k < tries; k++) {
-    const double seconds = try_once(fma, data, threads);
+    const double seconds = try_once(fma, data, READ_BYTES / sizeof(line), threads);
     if (seconds < best) best = seconds;
   }
   return best;
+}
+
+/* For races, where reading takes turns with what it is the limit of (limits.py loads this file as a library): seconds to read
+ * the whole lines of `bytes` bytes at `data` once. */
+double limits_read(const void *data, size_t bytes, int threads) {
+  const uintptr_t first = ((uintptr_t)data + sizeof(line) - 1) / sizeof(line);
+  const uintptr_t end = ((uintptr_t)data + bytes) / sizeof(line);
+  return try_once(NULL, (const line *)(first * sizeof(line)), end - first, threads);
 }
 
 int main(int count, char **arguments) {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -44,6 +46,14 @@ class Limits:
         rates = [f"FMA {width} {rate / 1e9:.0f} GFLOP/s" for width, rate in self.fma.items()]
         rates += [f"read {self.read / 1e9:.1f} GB/s"] if self.read else []
         return ", ".join(rates) or "not measured"
+
+
+def reader(array, threads: int) -> Callable[[], float]:
+    """A contestant that reads all of a contiguous array once: the limit in turn with the others."""
+    library = ctypes.CDLL(str(PROGRAM.with_name("liblimits.so")))
+    read = library.limits_read
+    read.restype, read.argtypes = ctypes.c_double, (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return lambda: read(array.ctypes.data, array.nbytes, threads)
 
 
 def run(threads: int) -> dict:

@@ -155,9 +155,11 @@ extension Kernels {
       let beside = Beside(row: p, ahead: p, lines: p)
       total = terms != nil
         ? sumPlain(
-          Own<L>.self, Yes.self, No.self, No.self, p, elements.from, elements.to, exp, terms!, beside).sum
+          Own<L>.self, Yes.self, No.self, No.self, p, elements.from, elements.to, shift: exp.shift[0],
+          floor: exp.floor[0], terms!, beside).sum
         : sumPlain(
-          Own<L>.self, No.self, No.self, No.self, p, elements.from, elements.to, exp, p, beside).sum
+          Own<L>.self, No.self, No.self, No.self, p, elements.from, elements.to, shift: exp.shift[0],
+          floor: exp.floor[0], p, beside).sum
     } else {
       let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
       let scaled = scaledExp(L.self, row)

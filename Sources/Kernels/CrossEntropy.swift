@@ -162,9 +162,23 @@ extension Kernels {
     }
     if isIgnored && job.pointee.has_grad != 0 { fillGradient(L.self, job, row, 0, scratch) }
     if job.pointee.has_loss != 0 { writeScalar(job.pointee.rows.dtype, place.pointee.out, loss) }
-    if let losses = job.pointee.losses {
-      losses[index &- Int(job.pointee.first)] = smxk_partial(high: loss, low: 0, count: isIgnored ? 0 : 1)
-    }
+    if job.pointee.losses != nil { addLoss(job, index, isIgnored ? nil : loss) }
+  }
+
+  /// Adds the loss of row `index`, nil where it does not count, to its block's sum. One thread has a block's rows, one after
+  /// the other.
+  @inline(__always)
+  static func addLoss(_ job: UnsafePointer<smxk_cross_entropy>, _ index: Int, _ loss: Double?) {
+    let place = index &- Int(job.pointee.first)
+    let block = job.pointee.losses! + place >> Int(job.pointee.sum_shift)
+    if place & (1 << Int(job.pointee.sum_shift) &- 1) == 0 { block.pointee = smxk_partial(high: 0, low: 0, count: 0) }
+    guard let loss else { return }
+    // Order is part of the contract: row after row.
+    let sum = SumOf.exact(block.pointee.high, loss)
+    block.pointee.high = sum.high
+    // What an overflow loses is no number.
+    if sum.low - sum.low == 0 { block.pointee.low += sum.low }
+    block.pointee.count += 1
   }
 
   /// The row's class; nil where it is ignored, and where targets are probabilities.

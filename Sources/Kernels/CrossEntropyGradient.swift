@@ -12,6 +12,13 @@
 import CSupport
 
 extension Kernels {
+  /// What a pass over a row takes of its Share: scalars, which it is given in registers.
+  struct ShareNumbers<Scalar> {
+    let shift: Scalar
+    let floor: Scalar
+    let factor: Scalar
+  }
+
   /// f · p_j of a row.
   struct Share<L: Lanes> {
     let plain: PlainExp<L>
@@ -19,6 +26,9 @@ extension Kernels {
     let factor: L
     let isPlain: Bool
     var isFinite: Bool { @inline(__always) get { factor[0] - factor[0] == 0 } }
+    @inline(__always) var numbers: ShareNumbers<L.Scalar> {
+      ShareNumbers(shift: plain.shift[0], floor: plain.floor[0], factor: factor[0])
+    }
 
     @inline(__always)
     init(_ row: UnsafePointer<smxk_row>, _ state: RowState, of whole: Double) {
@@ -72,10 +82,12 @@ extension Kernels {
     // A factor that is no number makes NaN, whose sign is the CPU's own.
     let isDirect = I.hasFastPaths && row.pointee.form == SMXK_PLAIN && share.isFinite
     if isDirect && logits.pointee.direct == SMXK_DIRECT_PLAIN {
-      writeShares(Own<L>.self, row, Int(logits.pointee.cols), share, streams: logits.pointee.streams != 0)
+      writeShares(
+        Own<L>.self, UnsafeRawPointer(row.pointee.x!), UnsafeMutableRawPointer(row.pointee.out!),
+        Int(logits.pointee.cols), share.numbers, streams: logits.pointee.streams != 0)
     } else if isDirect && L.isSingle && logits.pointee.direct == SMXK_DIRECT_NARROW {
       writeNarrow(
-        logits, UnsafeRawPointer(row.pointee.x!), UnsafeMutableRawPointer(row.pointee.out!), share.plain, share.factor)
+        L.self, logits, UnsafeRawPointer(row.pointee.x!), UnsafeMutableRawPointer(row.pointee.out!), share.numbers)
     } else {
       writeInChunks(L.self, job, row, place, target, state, share, asked: factor, scratch)
     }
@@ -87,35 +99,29 @@ extension Kernels {
 
   @inline(__always)
   static func writeNarrow<L: Lanes>(
-    _ job: UnsafePointer<smxk_job>, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ exp: PlainExp<L>, _ factor: L
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer,
+    _ share: ShareNumbers<L.Scalar>
   ) {
     // L is F32 here, which the type system does not know.
-    let plain = PlainExp<F32>(shift: F32(Float(Double(exp.shift[0]))), floor: F32(Float(Double(exp.floor[0]))))
-    let factor = F32(Float(Double(factor[0])))
+    let numbers = ShareNumbers(
+      shift: Float(Double(share.shift)), floor: Float(Double(share.floor)), factor: Float(Double(share.factor)))
     let cols = Int(job.pointee.cols)
     let streams = job.pointee.streams != 0
     if Int(job.pointee.dtype) == SMX_FLOAT16 {
-      writeShares(Narrow<Float16>.self, x, out, cols, plain, factor, streams: streams)
+      writeShares(Narrow<Float16>.self, x, out, cols, numbers, streams: streams)
     } else {
-      writeShares(Narrow<BFloat16>.self, x, out, cols, plain, factor, streams: streams)
+      writeShares(Narrow<BFloat16>.self, x, out, cols, numbers, streams: streams)
     }
-  }
-
-  @inline(__always)
-  static func writeShares<F: Format>(
-    _: F.Type, _ row: UnsafePointer<smxk_row>, _ count: Int, _ share: Share<F.L>, streams: Bool
-  ) {
-    writeShares(
-      F.self, UnsafeRawPointer(row.pointee.x!), UnsafeMutableRawPointer(row.pointee.out!), count, share.plain,
-      share.factor, streams: streams)
   }
 
   /// out = f · p of a contiguous row, in whole vectors of out, four at a time (Pair.swift).
   @inline(never)
   static func writeShares<F: Format>(
-    _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int, _ exp: PlainExp<F.L>,
-    _ factor: F.L, streams: Bool
+    _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int, _ share: ShareNumbers<F.L.Scalar>,
+    streams: Bool
   ) {
+    let exp = PlainExp<F.L>(shift: F.L(share.shift), floor: F.L(share.floor))
+    let factor = F.L(share.factor)
     typealias L = F.L
     let wide = exp.widened()
     var i = 0

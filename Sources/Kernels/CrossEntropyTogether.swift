@@ -87,9 +87,7 @@ extension Kernels {
         let out = rows.pointee.out!.assumingMemoryBound(to: CChar.self) + index &* Int(axis.pointee.out)
         writeScalar(rows.pointee.dtype, out, numbers.loss[r])
       }
-      if let losses = job.pointee.losses {
-        losses[index &- Int(job.pointee.first)] = smxk_partial(high: numbers.loss[r], low: 0, count: 1)
-      }
+      if job.pointee.losses != nil { addLoss(job, index, numbers.loss[r]) }
     }
   }
 
@@ -181,11 +179,11 @@ extension Kernels {
     for r in 0..<count where numbers.isSpecial[r] == 0 {
       let x = job.pointee.x! + (first &+ r) &* Int(axis.pointee.x)
       let out = job.pointee.out! + (first &+ r) &* Int(axis.pointee.out)
-      let plain = PlainExp<L>(shift: L(numbers.shift[r]), floor: L(numbers.floor[r]))
+      let share = ShareNumbers(shift: numbers.shift[r], floor: numbers.floor[r], factor: numbers.share[r])
       if isNarrow {
-        writeNarrow(job, x, out, plain, L(numbers.share[r]))
+        writeNarrow(L.self, job, x, out, share)
       } else {
-        writeShares(Own<L>.self, x, out, cols, plain, L(numbers.share[r]), streams: job.pointee.streams != 0)
+        writeShares(Own<L>.self, x, out, cols, share, streams: job.pointee.streams != 0)
       }
       if numbers.target[r] >= 0 {
         let place = out.assumingMemoryBound(to: CChar.self) + Int(Double(numbers.target[r])) &* itemSize(job)

@@ -81,10 +81,10 @@ extension Kernels {
     return L.max(L.max(a, b), L.max(c, d)).largest()
   }
 
-  /// What `sumPlain` returns: the sum, and the largest elements by lane of the row beside.
-  struct Swept<L: Lanes> {
+  /// What `sumPlain` returns: the sum, and the largest element of the row beside.
+  struct Swept<Scalar> {
     let sum: Sum
-    let highest: L
+    let highest: Scalar
   }
 
   /// Memory that a pass meets on its way: element i of it together with element i of the row.
@@ -102,12 +102,16 @@ extension Kernels {
   ///
   /// Arithmetic is the limit here and loads are free, so if Measures the maximum of another row is found on
   /// the way.
-  @inline(__always)
+  ///
+  /// Numbers of the row come and go as scalars, in registers. Vectors would pass through the caller's stack, and where that
+  /// puts one across two lines of the cache the load waits until the store has left the core.
+  @inline(never)
   static func sumPlain<F: Format, Keeps: Choice, Measures: Choice, Asks: Choice>(
     _: F.Type, _: Keeps.Type, _: Measures.Type, _: Asks.Type, _ p: UnsafeRawPointer, _ from: Int, _ to: Int,
-    _ exp: PlainExp<F.L>, _ terms: UnsafeMutablePointer<F.L.Scalar>, _ beside: Beside
-  ) -> Swept<F.L> {
+    shift: F.L.Scalar, floor: F.L.Scalar, _ terms: UnsafeMutablePointer<F.L.Scalar>, _ beside: Beside
+  ) -> Swept<F.L.Scalar> {
     typealias L = F.L
+    let exp = PlainExp<L>(shift: L(shift), floor: L(floor))
     var sum = Accumulator<L>()
     let lowest = -L.Scalar.infinity
     var highest = L(lowest)
@@ -170,7 +174,7 @@ extension Kernels {
       }
     }
     if turn != 0 { sum.turn(by: turn) }
-    return Swept(sum: sum.total(), highest: highest)
+    return Swept(sum: sum.total(), highest: Measures.isTrue ? highest.largest() : lowest)
   }
 
   /// `sumPlain` of the lanes first..<last of the vector at i.

@@ -106,9 +106,10 @@ extension Kernels {
         let lines = !isWritten ? x : streams ? x + behind : UnsafeRawPointer(current.out[r])
         let beside = Beside(row: r < next.count ? next.x[r] : x, ahead: x, lines: lines)
         let swept = sumPlain(
-          F.self, IsSoftmax.self, Yes.self, No.self, x, 0, cols, numbers.exp(r), current.terms + r &* cols, beside)
+          F.self, IsSoftmax.self, Yes.self, No.self, x, 0, cols, shift: numbers.shift[r], floor: numbers.floor[r],
+          current.terms + r &* cols, beside)
         numbers.setSum(r, swept.sum)
-        if r < next.count { next.numbers.setMaximum(r, swept.highest.largest()) }
+        if r < next.count { next.numbers.setMaximum(r, swept.highest) }
       }
       if current.count > 0 {
         if IsSoftmax.isTrue { numbers.findDivisors() } else { numbers.findLogarithms(job.pointee.operation) }
@@ -142,13 +143,13 @@ extension Kernels {
     let isEven = job.pointee.outer_count == 1
     let streams = job.pointee.streams != 0 && (!IsSoftmax.isTrue || (isOwn && isShort && isEven))
     let sharedTerms = IsSoftmax.isTrue && streams ? job.pointee.out! + lastRow &* Int(job.pointee.outer![0].out) : nil
-    var known = L(.nan)
+    var known = L.Scalar.nan
     for row in first..<first &+ count {
       enter(job, &block, row, 1, scratch)
       let x = block.x[0]
       block.terms = (sharedTerms ?? block.out[0]).assumingMemoryBound(to: L.Scalar.self)
-      let maximum = known[0].isNaN ? maximum(F.self, x, 0, cols) : known.largest()
-      known = L(.nan)
+      let maximum = known.isNaN ? maximum(F.self, x, 0, cols) : known
+      known = .nan
       // Whether the terms do not tell the element that is the maximum, and take its place in out.
       let isAmbiguous = IsSoftmax.isTrue && isOwn && maximum.magnitude < L.Scalar(leastTellingMaximum)
       // Before its terms overwrite it in place. (A NaN among them is one of the terms.)
@@ -163,7 +164,8 @@ extension Kernels {
       let measured = isNear ? next : x
       let isWritten = IsSoftmax.isTrue || (job.pointee.operation == SMXK_LOG_SOFTMAX && !streams)
       let out = isWritten ? UnsafeRawPointer(block.terms) + 512 &* F.size : x
-      var highest = L(-.infinity)
+      let (shift, floor) = (numbers.shift[0], numbers.floor[0])
+      var highest = -L.Scalar.infinity
       var sum = Sum(high: 0, low: 0)
       var start = 0
       while start < cols {
@@ -172,9 +174,11 @@ extension Kernels {
         let beside = Beside(row: measured + bytes, ahead: ahead + bytes, lines: out + bytes)
         let swept = isOwn
           ? sumPlain(
-            F.self, IsSoftmax.self, Yes.self, Yes.self, x + bytes, 0, length, numbers.exp(0), block.terms + start, beside)
-          : sumPlain(F.self, No.self, Yes.self, Yes.self, x + bytes, 0, length, numbers.exp(0), block.terms, beside)
-        highest = L.max(swept.highest, highest)
+            F.self, IsSoftmax.self, Yes.self, Yes.self, x + bytes, 0, length, shift: shift, floor: floor,
+            block.terms + start, beside)
+          : sumPlain(
+            F.self, No.self, Yes.self, Yes.self, x + bytes, 0, length, shift: shift, floor: floor, block.terms, beside)
+        highest = Swift.max(swept.highest, highest)
         // The first chunk stands alone: adding it to zero would change nothing but take its time.
         if start == 0 { sum = swept.sum } else { sum.add(swept.sum) }
         start = start &+ length

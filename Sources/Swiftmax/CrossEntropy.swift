@@ -78,28 +78,39 @@ private func run(_ call: UnsafeMutablePointer<Call>) {
     runRows(call, first: 0, count: rows)
     return
   }
-  // As many rows at a time as there is room for their losses.
+  // Sums of some rows each; short rows cost too little for one each. As many at a time as there is room for.
+  var shift: Int64 = 6
+  while shift > 0 && call.pointee.job.logits.cols << shift > 4096 { shift -= 1 }
+  call.pointee.job.sum_shift = shift
   smxk_with_partials(
     { context, losses in
       let call = context.assumingMemoryBound(to: Call.self)
       call.pointee.job.losses = losses
+      let shift = call.pointee.job.sum_shift
       var first: Int64 = 0
       while first < call.pointee.rows {
-        let count = min(call.pointee.rows - first, Int64(SMXK_WAVE))
+        let count = min(call.pointee.rows - first, Int64(SMXK_WAVE) << shift)
         runRows(call, first: first, count: count)
-        // Order is part of the contract: row after row, in float64 by TwoSum.
-        for i in 0..<Int(count) where losses[i].count != 0 {
-          let a = call.pointee.sum
-          let b = losses[i].high
-          let s = a + b
-          let part = s - a
-          let lost = (a - (s - part)) + (b - part)
-          call.pointee.sum = s
-          if lost - lost == 0 { call.pointee.rest += lost }
-        }
+        addSums(call, losses, Int((count - 1) >> shift) + 1)
         first += count
       }
     }, call)
+}
+
+private func addSums(_ call: UnsafeMutablePointer<Call>, _ sums: UnsafePointer<smxk_partial>, _ count: Int) {
+  var sum = call.pointee.sum
+  var rest = call.pointee.rest
+  // Order is part of the contract: block after block, in float64 by TwoSum.
+  for i in 0..<count where sums[i].count != 0 {
+    let b = sums[i].high
+    let s = sum + b
+    let part = s - sum
+    let lost = (sum - (s - part)) + (b - part) + sums[i].low
+    if lost - lost == 0 { rest += lost }
+    sum = s
+  }
+  call.pointee.sum = sum
+  call.pointee.rest = rest
 }
 
 private struct Rows {
@@ -108,26 +119,31 @@ private struct Rows {
     UnsafePointer<smxk_cross_entropy>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>
   ) -> Void
   let first: Int64
+  let end: Int64
+  /// Of blocks of rows.
   let portions: Portions
 }
 
 private func runRows(_ call: UnsafeMutablePointer<Call>, first: Int64, count: Int64) {
   let kernels = call.pointee.machine.kernels.pointee
   let isWide = Int(call.pointee.job.logits.dtype) == SMX_FLOAT64
-  let cols = call.pointee.job.logits.cols
+  let shift = call.pointee.job.sum_shift
   // A row takes about as long as 64 elements beside its own: 40 ns.
-  let each = cols + 64
-  let portions = Portions(count, each: each, on: call.pointee.machine, of: call.pointee.rows &* each)
+  let each = call.pointee.job.logits.cols + 64
+  let portions = Portions(
+    (count - 1) >> shift + 1, each: each << shift, on: call.pointee.machine, of: call.pointee.rows &* each)
   call.pointee.job.first = first
   withUnsafePointer(to: &call.pointee.job) { job in
     var rows = Rows(
-      job: job, kernel: isWide ? kernels.cross_entropy_f64 : kernels.cross_entropy_f32, first: first, portions: portions)
+      job: job, kernel: isWide ? kernels.cross_entropy_f64 : kernels.cross_entropy_f32, first: first, end: first + count,
+      portions: portions)
     smxk_parallel(
       portions.threads, portions.tasks, portions.isSmall,
       { context, index, scratch in
         let rows = context.assumingMemoryBound(to: Rows.self).pointee
-        let from = rows.portions.first(index)
-        rows.kernel(rows.job, rows.first + from, rows.portions.end(index) - from, scratch)
+        let shift = rows.job.pointee.sum_shift
+        let from = rows.first + rows.portions.first(index) << shift
+        rows.kernel(rows.job, from, min(rows.end, rows.first + rows.portions.end(index) << shift) - from, scratch)
       }, &rows)
   }
 }

@@ -16,8 +16,8 @@ typedef struct smxk_cross_entropy {
   int64_t weights_stride;
   double temperature, smoothing, z_loss;
   double factor;            /* of every gradient: what the reduction divides by */
-  smxk_partial *losses;     /* each row's loss at [row - first], or NULL */
-  int64_t first;
+  smxk_partial *losses;     /* sums of 2^sum_shift rows each, those of `row` at [(row - first) >> sum_shift]; or NULL */
+  int64_t first, sum_shift;
 } smxk_cross_entropy;
 
 /* Entropies of rows of p, or divergences of p from q. */

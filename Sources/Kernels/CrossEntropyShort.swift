@@ -110,11 +110,12 @@ extension Kernels {
     let maximum = few.maximum
     let plain = PlainExp<L>(maximum: maximum)
     let exp = SumExp<L>(shift: plain.shift, floor: plain.floor, power: L(0))
-    let sum = few.sum { i in
+    for i in 0..<cols {
       var lane = Accumulator<L>()
       lane.add(exp.withFloor(L(at: few.x(i))))
-      return lane
+      few.enter(lane, i)
     }
+    let sum = few.sum()
     let ofMaximum = SumOf(high: W(maximum), low: W(0))
     var relative = logOfOthers(maximum: maximum, sum) { W($0) }
     var lse = LogSum<W>.absolute(ofMaximum, relative)

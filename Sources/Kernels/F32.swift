@@ -55,6 +55,7 @@ extension Kernels {
     @inline(__always) public init(eight: F64) {
       v = SIMD16<Float>(lowHalf: I.narrow(eight.v), highHalf: SIMD8<Float>(repeating: 0))
     }
+    @inline(__always) public var whole: Self { Self(v: I.whole(v)) }
     @inline(__always) public var upperEight: F64 { F64(v: I.widen(v.highHalf)) }
     @inline(__always) public init(lower: F64, upper: F64) {
       v = SIMD16<Float>(lowHalf: I.narrow(lower.v), highHalf: I.narrow(upper.v))

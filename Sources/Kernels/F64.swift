@@ -53,6 +53,7 @@ extension Kernels {
 
     @inline(__always) public var eight: F64 { self }
     @inline(__always) public init(eight: F64) { self = eight }
+    @inline(__always) public var whole: Self { self }
     @inline(__always) public var upperEight: F64 { F64(0) }
     @inline(__always) public init(lower: F64, upper: F64) { self = lower }
     @inline(__always) public static func total(eight high: F64, low: F64) -> Sum { high.total(origin: 0, low: low) }

@@ -59,12 +59,11 @@ extension Kernels {
       if !L.isSingle { sum.low.store(at: leaf(i) + 8) }
     }
 
-    /// The sums of all rows, whose lane i is `lane(i)`.
-    @inline(__always) func sum(_ lane: (_ i: Int) -> Accumulator<L>) -> SumOf<W> {
-      for i in 0..<length {
-        let lane = lane(i)
-        put(laneSum(lane.high, lane.low) { W($0) }, i)
-      }
+    /// Lane i of the sums of all rows.
+    @inline(__always) func enter(_ lane: Accumulator<L>, _ i: Int) { put(laneSum(lane.high, lane.low) { W($0) }, i) }
+
+    /// The sums of all rows, whose lanes have been entered. (Given as a closure the lanes would pass through the stack.)
+    @inline(__always) func sum() -> SumOf<W> {
       // Order is part of the contract: as Lanes.total.
       var distance = L.count / 2
       while distance > 0 {
@@ -84,14 +83,15 @@ extension Kernels {
     typealias W = Widened<L>
     let maximum = few.maximum
     let exp = PlainExp<L>(maximum: maximum)
-    let sum = few.sum { i in
+    for i in 0..<few.length {
       let term = exp(L(at: few.x(i)))
       let e = term.rounded()
       e.store(at: few.result(i))
       var lane = Accumulator<L>()
       lane.add(term, rounded: e)
-      return lane
+      few.enter(lane, i)
     }
+    let sum = few.sum()
     let isSpecial: L
     if operation == SMXK_SOFTMAX {
       let numbers = Divisors<L>(maximum: maximum, sum, { W($0) }) { $0.lanes }
@@ -153,13 +153,13 @@ extension Kernels {
     // raise / 2, rounded down: raise is whole, so a quarter less is nearest to that.
     let half = (raise * L(0.5) - L(0.25) + L(L.roundingShift)) - L(L.roundingShift)
     let exp = ScaledExp<L>(maximum: maximum, raise: raise)
-    let sum = few.sum { i in
+    for i in 0..<few.length {
       var lane = Accumulator<L>()
       addPrecisely(exp, L(at: few.x(i)), L(0), &lane)
-      return lane
+      few.enter(lane, i)
     }
     return preciseLog(
-      L.self, sum, ties: W(ties), isShown * W(powerOfTwo(minus: half)), W(powerOfTwo(minus: raise - half)))
+      L.self, few.sum(), ties: W(ties), isShown * W(powerOfTwo(minus: half)), W(powerOfTwo(minus: raise - half)))
   }
 
   /// 2^-k, k a whole number whose power is normal.

@@ -57,20 +57,21 @@ extension Kernels {
     @inline(__always) static func load(_ p: UnsafeRawPointer, _ i: Int) -> F32 {
       F32(v: C.load(p.assumingMemoryBound(to: UInt16.self) + i))
     }
-    @inline(never)
+    @inline(__always)
     static func load(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: Float) -> F32 {
-      var bits = gathered(p, i, first, last)
-      return withUnsafePointer(to: &bits) { load(UnsafeRawPointer($0), 0) }.filled(first, last, fill)
+      var bits = I.load(p + 2 &* i, from: first, to: last)
+      let v = withUnsafePointer(to: &bits) { load(UnsafeRawPointer($0), 0) }
+      return F32(v: I.fill(v.v, from: first, to: last, fill))
     }
     @inline(__always) static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int) {
       C.store(v.v, p.assumingMemoryBound(to: UInt16.self) + i)
     }
     @inline(__always) static func stream(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int) { store(v, p, i) }
-    @inline(never)
+    @inline(__always)
     static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int) {
       var bits = SIMD16<UInt16>(repeating: 0)
       withUnsafeMutablePointer(to: &bits) { store(v, UnsafeMutableRawPointer($0), 0) }
-      scatter(bits, p, i, first, last)
+      I.store(bits, p + 2 &* i, from: first, to: last)
     }
   }
 
@@ -99,33 +100,5 @@ extension Kernels {
       let bits = unsafeBitCast(words, to: SIMD16<UInt32>.self)
       return unsafeBitCast(upper ? bits & 0xffff_0000 : bits &<< 16, to: SIMD16<Float>.self)
     }
-  }
-
-  /// Elements first..<last of the sixteen at i; zero in the other lanes.
-  @inline(__always)
-  static func gathered(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int) -> SIMD16<UInt16> {
-    var bits = SIMD16<UInt16>(repeating: 0)
-    for lane in first..<last {
-      bits[lane] = (p + 2 &* (i &+ lane)).loadUnaligned(as: UInt16.self)
-    }
-    return bits
-  }
-
-  @inline(__always)
-  static func scatter(
-    _ bits: SIMD16<UInt16>, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int
-  ) {
-    for lane in first..<last {
-      (p + 2 &* (i &+ lane)).storeBytes(of: bits[lane], as: UInt16.self)
-    }
-  }
-}
-
-extension Kernels.F32 {
-  /// These lanes in first..<last, `fill` in the others.
-  @inline(__always) func filled(_ first: Int, _ last: Int, _ fill: Float) -> Self {
-    var result = Self(fill)
-    for lane in first..<last { result.v[lane] = v[lane] }
-    return result
   }
 }

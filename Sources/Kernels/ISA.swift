@@ -29,6 +29,7 @@ public protocol ISA {
   /// A bit for each lane that is not <= bound, a NaN among them.
   static func above(_ v: SIMD16<Float>, _ bound: SIMD16<Float>) -> UInt32
   static func above(_ v: SIMD8<Double>, _ bound: SIMD8<Double>) -> UInt32
+  static func whole(_ v: SIMD16<Float>) -> SIMD16<Float>
   static func widen(_ v: SIMD8<Float>) -> SIMD8<Double>
   static func narrow(_ v: SIMD8<Double>) -> SIMD8<Float>
   static func floor(_ v: SIMD16<Float>) -> SIMD16<Float>
@@ -57,6 +58,11 @@ public protocol ISA {
   static func load(_ p: UnsafePointer<Double>, from: Int, to: Int, fill: Double) -> SIMD8<Double>
   static func store(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>, from: Int, to: Int)
   static func store(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>, from: Int, to: Int)
+  /// Sixteen numbers of two bytes, lanes from..<to of which are in memory.
+  static func load(_ p: UnsafeRawPointer, from: Int, to: Int) -> SIMD16<UInt16>
+  static func store(_ v: SIMD16<UInt16>, _ p: UnsafeMutableRawPointer, from: Int, to: Int)
+  /// `fill` in the lanes outside from..<to.
+  static func fill(_ v: SIMD16<Float>, from: Int, to: Int, _ fill: Float) -> SIMD16<Float>
   /// Past the caches, to where p is aligned to the vector; the fence comes before another thread is told.
   static func stream(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>)
   static func stream(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>)

@@ -46,6 +46,8 @@ public protocol Lanes {
   /// The first eight lanes as float64, and eight float64 rounded into the first lanes.
   var eight: Eight { get }
   init(eight: Eight)
+  /// These lanes, which the compiler may not take in halves from here back.
+  var whole: Self { get }
   /// The lanes from the ninth on, where there are any, and both halves put together.
   var upperEight: Eight { get }
   init(lower: Eight, upper: Eight)

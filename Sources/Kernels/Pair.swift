@@ -73,6 +73,7 @@ extension Kernels {
     }
     @inline(__always) var eight: L.Eight { a.eight }
     @inline(__always) init(eight: L.Eight) { self.init(L(eight: eight), L(0)) }
+    @inline(__always) var whole: Self { self }
     @inline(__always) var upperEight: L.Eight { a.upperEight }
     @inline(__always) init(lower: L.Eight, upper: L.Eight) { self.init(L(lower: lower, upper: upper), L(0)) }
     @inline(__always) static func total(eight high: L.Eight, low: L.Eight) -> Sum { L.total(eight: high, low: low) }

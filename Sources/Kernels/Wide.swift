@@ -78,7 +78,10 @@ extension Kernels {
       self.upper = upper
     }
     @inline(__always) init(_ value: Double) { self.init(lower: L.Eight(value), upper: L.Eight(value)) }
-    @inline(__always) init(_ lanes: L) { self.init(lower: lanes.eight, upper: lanes.upperEight) }
+    @inline(__always) init(_ lanes: L) {
+      let lanes = lanes.whole
+      self.init(lower: lanes.eight, upper: lanes.upperEight)
+    }
     @inline(__always) init(at p: UnsafePointer<Double>) {
       self.init(lower: L.loadEight(p), upper: L.isSingle ? L.loadEight(p + 8) : L.Eight(0))
     }

@@ -68,6 +68,7 @@ enum Here: ISA {
   @inline(__always) static func zipUpper(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
     smxk_zip_upper_f32(a, b)
   }
+  @inline(__always) static func whole(_ v: SIMD16<Float>) -> SIMD16<Float> { smxk_whole_f32(v) }
   @inline(__always) static func largest(_ v: SIMD16<Float>) -> Float { smxk_largest_f32(v) }
   @inline(__always) static func weaveLower(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
     smxk_weave_lower_f32(a, b)
@@ -117,6 +118,15 @@ enum Here: ISA {
   @inline(__always)
   static func store(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>, from: Int, to: Int) {
     smxk_store_part_f64(p, Int64(from), Int64(to), v)
+  }
+  @inline(__always) static func load(_ p: UnsafeRawPointer, from: Int, to: Int) -> SIMD16<UInt16> {
+    smxk_load_part_u16(p, Int64(from), Int64(to))
+  }
+  @inline(__always) static func store(_ v: SIMD16<UInt16>, _ p: UnsafeMutableRawPointer, from: Int, to: Int) {
+    smxk_store_part_u16(p, Int64(from), Int64(to), v)
+  }
+  @inline(__always) static func fill(_ v: SIMD16<Float>, from: Int, to: Int, _ fill: Float) -> SIMD16<Float> {
+    smxk_fill_f32(v, Int64(from), Int64(to), fill)
   }
   @inline(__always) static func stream(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>) { smxk_stream_f32(p, v) }
   @inline(__always) static func stream(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>) { smxk_stream_f64(p, v) }

@@ -163,7 +163,7 @@ extension Kernels {
   @inline(never)
   private static func has<L: Lanes>(_: L.Type, _ x: UnsafePointer<L.Scalar>, _ count: Int, _ value: L.Scalar) -> Bool {
     var found = L(0)
-    visit(L.self, 0, count) { i, first, last in
+    for (i, first, last) in vectors(L.self, 0, count) {
       found = L.max(L.pick(load(x + i, first, last, fill: .nan), equalTo: L(value), L(1), L(0)), found)
     }
     return found.largest() != 0

@@ -164,7 +164,7 @@ extension Kernels {
       let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
       let scaled = scaledExp(L.self, row)
       var sum = Accumulator<L>()
-      visit(L.self, elements.from, elements.to) { i, first, last in
+      for (i, first, last) in vectors(L.self, elements.from, elements.to) {
         let x = elements.high(at: i, first, last)
         let term = term(form, plain, scaled, x, elements.low(at: i, first, last))
         let e = term.rounded()
@@ -206,12 +206,12 @@ extension Kernels {
     } else {
       let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
       let scaled = scaledExp(L.self, row)
-      visit(L.self, from, to) { i, first, last in
+      for (i, first, last) in vectors(L.self, from, to) {
         let x = elements.high(at: i, first, last)
         let low = elements.low(at: i, first, last)
         if !isSoftmax {
           store(logProbability(form, scaled, x, low, logSum, maximum), out + i, first, last)
-          return
+          continue
         }
         let e = term(form, plain, scaled, x, low).rounded()
         let quotient = form == SMXK_PLAIN ? divisor.quotientOrTop(e, of: x) : divisor.quotientOrTop(e)
@@ -237,7 +237,7 @@ extension Kernels {
   static func maximumLow<L: Lanes>(_ row: UnsafePointer<smxk_row>, _ e: Elements<L>) -> Double {
     let maximum = L(L.Scalar(row.pointee.maximum))
     var result = L(-.infinity)
-    visit(L.self, e.from, e.to) { i, first, last in
+    for (i, first, last) in vectors(L.self, e.from, e.to) {
       let low = L.pick(e.high(at: i, first, last), equalTo: maximum, e.low(at: i, first, last), L(-.infinity))
       result = L.max(low, result)
     }
@@ -264,7 +264,7 @@ extension Kernels {
       // The distance does not fall where the score does not, so the largest score has the largest one.
       var highest = L(-L.Scalar.infinity)
       var equal = L(0)
-      visit(L.self, e.from, e.to) { i, first, last in
+      for (i, first, last) in vectors(L.self, e.from, e.to) {
         let x = e.high(at: i, first, last)
         highest = L.max(highest, L.pick(x, equalTo: L(maximum), L(-L.Scalar.infinity), x))
         equal = equal + L.pick(x, equalTo: L(maximum), L(1), L(0))
@@ -292,7 +292,7 @@ extension Kernels {
     let scaled = scaledExp(L.self, row, raise: row.pointee.raise)
     var sum = Accumulator<L>()
     // Order is part of the contract: leading, linear, rest of each vector.
-    visit(L.self, elements.from, elements.to) { i, first, last in
+    for (i, first, last) in vectors(L.self, elements.from, elements.to) {
       let x = elements.high(at: i, first, last)
       addPrecisely(scaled, x, elements.low(at: i, first, last), &sum)
     }

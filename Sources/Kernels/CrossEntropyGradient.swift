@@ -194,18 +194,31 @@ extension Kernels {
         fillAsked(L.self, job, row, place, target, state, start, length, c)
         for k in 0..<length { asked[k] = L.Scalar(c[k] * factor) }
       }
-      visit(L.self, 0, length) { i, first, last in
-        let x = elements.high(at: i, first, last)
-        let e = (share.isPlain ? share.plain(x) : share.scaled(x, L(0))).rounded()
-        // 0 times a number that has overflowed to inf is 0.
-        let factor = hasOverflown ? L.pick(e, equalTo: L(0), L(0), share.factor) : share.factor
-        var value = e * factor
-        if asks { value = e.fma(factor, L(0) - load(asked + i, first, last, fill: 0)) }
-        store(quiet(value), elements.high + i, first, last)
+      if share.isPlain {
+        writeChunk(Yes.self, elements, length, share, asks ? asked : nil, hasOverflown: hasOverflown)
+      } else {
+        writeChunk(No.self, elements, length, share, asks ? asked : nil, hasOverflown: hasOverflown)
       }
       if row.pointee.mask != nil { clearHidden(L.self, logits, row, start, length, elements.high) }
       scatter(L.self, logits, row, elements.high, start, length)
       start = start &+ length
+    }
+  }
+
+  /// f · p of a chunk's elements, less what is asked, in their place.
+  @inline(__always)
+  static func writeChunk<L: Lanes, IsPlain: Choice>(
+    _: IsPlain.Type, _ elements: Elements<L>, _ length: Int, _ share: Share<L>, _ asked: UnsafePointer<L.Scalar>?,
+    hasOverflown: Bool
+  ) {
+    for (i, first, last) in vectors(L.self, 0, length) {
+      let x = elements.high(at: i, first, last)
+      let e = (IsPlain.isTrue ? share.plain(x) : share.scaled(x, L(0))).rounded()
+      // 0 times a number that has overflowed to inf is 0.
+      let factor = hasOverflown ? L.pick(e, equalTo: L(0), L(0), share.factor) : share.factor
+      var value = e * factor
+      if let asked { value = e.fma(factor, L(0) - load(asked + i, first, last, fill: 0)) }
+      store(quiet(value), elements.high + i, first, last)
     }
   }
 

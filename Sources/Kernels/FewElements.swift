@@ -227,7 +227,7 @@ extension Kernels {
     if turnsSquares(L.self, results) && rows == L.count {
       // What a row's vector has beyond its end belongs to the next row, which is stored later.
       turnSquare(L.self, few.result(0), L.count, few.flat, results)
-      if isOwn { visit(L.self, 0, rows &* results) { i, _, last in store(L(at: few.flat + i), q + i, 0, last) } }
+      if isOwn { for (i, _, last) in vectors(L.self, 0, rows &* results) { store(L(at: few.flat + i), q + i, 0, last) } }
     } else {
       for i in 0..<results { for r in 0..<rows { q[r &* results &+ i] = few.result(i)[r] } }
     }
@@ -292,7 +292,7 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ x: UnsafeRawPointer, _ count: Int, to flat: UnsafeMutablePointer<L.Scalar>
   ) {
     func each<F: Format>(_: F.Type) {
-      visit(F.L.self, 0, count) { i, _, last in
+      for (i, _, last) in vectors(F.L.self, 0, count) {
         let v = last == F.L.count ? F.load(x, i) : F.load(x, i, 0, last, fill: 0)
         v.store(at: UnsafeMutableRawPointer(flat).assumingMemoryBound(to: F.L.Scalar.self) + i)
       }
@@ -304,7 +304,7 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ flat: UnsafePointer<L.Scalar>, _ count: Int, to out: UnsafeMutableRawPointer
   ) {
     func each<F: Format>(_: F.Type) {
-      visit(F.L.self, 0, count) { i, _, last in
+      for (i, _, last) in vectors(F.L.self, 0, count) {
         let v = F.L(at: UnsafeRawPointer(flat).assumingMemoryBound(to: F.L.Scalar.self) + i)
         if last == F.L.count { F.store(v, out, i) } else { F.store(v, out, i, 0, last) }
       }

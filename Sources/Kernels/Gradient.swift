@@ -236,7 +236,7 @@ extension Kernels {
     _ gradient: G, _ y: UnsafePointer<G.L.Scalar>, _ dy: UnsafePointer<G.L.Scalar>,
     _ out: UnsafeMutablePointer<G.L.Scalar>, _ from: Int, _ to: Int
   ) {
-    visit(G.L.self, from, to) { i, first, last in
+    for (i, first, last) in vectors(G.L.self, from, to) {
       let dx = gradient(load(y + i, first, last, fill: 0), load(dy + i, first, last, fill: 0))
       store(dx, out + i, first, last)
     }

@@ -71,7 +71,7 @@ extension Kernels {
   ) {
     let factor = L(L.Scalar(row.pointee.factor))
     if row.pointee.form != SMXK_CONSTANT {
-      visit(L.self, elements.from, elements.to) { i, first, last in
+      for (i, first, last) in vectors(L.self, elements.from, elements.to) {
         store(quiet(load(out + i, first, last, fill: 0) * factor), out + i, first, last)
       }
     }

@@ -111,7 +111,7 @@ extension Kernels {
       let entry = L.Eight(0) - a * b
       return L.isSingle ? entry * inverse + L.Eight(0) : temperature == 1 ? entry : entry / whole + L.Eight(0)
     }
-    func entry(_ at: Int, _ first: Int, _ last: Int) {
+    for (at, first, last) in vectors(L.self, 0, length) {
       let column: L = load(tiles.columns + at, first, last, fill: 0)
       let entry = L(
         lower: eight(p.eight, column.eight),
@@ -119,7 +119,6 @@ extension Kernels {
       let shows: L = load(tiles.showsColumn + at, first, last, fill: 0)
       store(L.pick(shows, equalTo: L(0), L(0), quiet(entry)), out + at, first, last)
     }
-    visit(L.self, 0, length, entry)
     guard diagonal >= 0 && diagonal < length else { return }
     let own = Double(tiles.lines[i])
     let top = own * (1 - own)

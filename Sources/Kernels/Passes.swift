@@ -19,16 +19,24 @@ enum No: Choice {
 }
 
 extension Kernels {
-  /// Calls `body` at each vector in from..<to with the lanes that take part. One body for whole and
-  /// partial vectors: for the forms whose code is large.
-  @inline(__always)
-  static func visit<L: Lanes>(
-    _: L.Type, _ from: Int, _ to: Int, _ body: (_ at: Int, _ first: Int, _ last: Int) -> Void
-  ) {
-    var i = from & ~(L.count &- 1)
-    while i < to {
-      body(i, Swift.max(from &- i, 0), Swift.min(to &- i, L.count))
-      i = i &+ L.count
+  /// The vectors in from..<to with the lanes that take part: one body for whole and partial ones, for the forms whose code is
+  /// large. A sequence and not a call for each: where the compiler leaves a closure alone, what it has of vectors passes
+  /// through the stack.
+  @inline(__always) static func vectors<L: Lanes>(_: L.Type, _ from: Int, _ to: Int) -> Places {
+    Places(at: from & ~(L.count &- 1), from: from, to: to, count: L.count)
+  }
+
+  struct Places: Sequence, IteratorProtocol {
+    var at: Int
+    let from: Int
+    let to: Int
+    let count: Int
+
+    @inline(__always) func makeIterator() -> Places { self }
+    @inline(__always) mutating func next() -> (at: Int, first: Int, last: Int)? {
+      if at >= to { return nil }
+      defer { at = at &+ count }
+      return (at, Swift.max(from &- at, 0), Swift.min(to &- at, count))
     }
   }
 
@@ -299,6 +307,6 @@ extension Kernels {
   static func fill<L: Lanes>(
     _: L.Type, _ out: UnsafeMutablePointer<L.Scalar>, _ from: Int, _ to: Int, _ value: L.Scalar
   ) {
-    visit(L.self, from, to) { i, first, last in store(L(value), out + i, first, last) }
+    for (i, first, last) in vectors(L.self, from, to) { store(L(value), out + i, first, last) }
   }
 }

@@ -128,7 +128,7 @@ extension Kernels {
     let results = UnsafeMutableRawPointer(smxk_high_of(scratch)).assumingMemoryBound(to: L.Scalar.self)
     let bound = L(L.Scalar(block.pointee.threshold))
     let hidden = L(L.Scalar(block.pointee.hidden))
-    visit(L.self, 0, count) { i, first, last in
+    for (i, first, last) in vectors(L.self, 0, count) {
       let x: L = load(p + i, first, last, fill: 0)
       let kept = L.pick(bound, lessThan: x, x, hidden)
       store(L.pick(x, equalTo: x, kept, x), results + i, first, last)

@@ -238,7 +238,7 @@ extension Kernels {
     _: L.Type, _ high: UnsafeMutablePointer<L.Scalar>, _ low: UnsafeMutablePointer<L.Scalar>,
     _ length: Int
   ) {
-    visit(L.self, 0, length) { j, first, last in
+    for (j, first, last) in vectors(L.self, 0, length) {
       let a: L = load(high + j, first, last, fill: 0)
       let b: L = load(low + j, first, last, fill: 0)
       let sum = a + b

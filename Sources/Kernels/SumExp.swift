@@ -162,7 +162,7 @@ extension Kernels {
   static func hasNaN<F: Format>(_: F.Type, _ p: UnsafeRawPointer, _ length: Int) -> Bool {
     typealias L = F.L
     var found = L(0)
-    visit(L.self, 0, length) { i, _, last in
+    for (i, _, last) in vectors(L.self, 0, length) {
       let x = last == L.count ? F.load(p, i) : F.load(p, i, 0, last, fill: 0)
       found = L.pick(x, equalTo: x, found, L(1))
     }

@@ -195,6 +195,8 @@ extension smxk_kernels {
       divergence_f32: { HereKernels.divergenceRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
       divergence_f64: { HereKernels.divergenceRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
       exponential: { HereKernels.exponential($0) },
+      bound_f32: { HereKernels.bound(HereKernels.F32.self, $0, Int($1), $2) },
+      bound_f64: { HereKernels.bound(HereKernels.F64.self, $0, Int($1), $2) },
       select_f32: { HereKernels.select(HereKernels.F32.self, $0, $1, $2) },
       select_f64: { HereKernels.select(HereKernels.F64.self, $0, $1, $2) },
       weigh_f32: { HereKernels.weigh(HereKernels.F32.self, $0, $1, $2, $3, $4) },

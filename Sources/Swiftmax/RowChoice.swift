@@ -95,7 +95,9 @@ struct RowChoice {
 
   /// Fills the list with the k largest, k at most half of the list's room; false where a number is not below +inf.
   mutating func select(_ k: Int) -> Bool {
-    var s = selection(above: -.infinity)
+    let bound = isWide
+      ? kernels.pointee.bound_f64(job, Int64(k), scratch) : kernels.pointee.bound_f32(job, Int64(k), scratch)
+    var s = selection(above: below(bound))
     // A short list sooner has a threshold that keeps most of the row away.
     s.capacity = Int64(min(list.capacity, max(2 * k, firstLook) + Int(SMXK_SELECTED_AT_ONCE)))
     while true {

@@ -197,8 +197,10 @@ typedef struct smxk_kernels {
   void (*_Nonnull divergence_f64)(const smxk_divergence *_Nonnull, int64_t first, int64_t count,
                                   smxk_scratch *_Nonnull);
   double (*_Nonnull exponential)(double);
-  /* Sampling, of the row in a scratch: elements above a threshold; the weights of a block, and their sum; a block with
+  /* Sampling, of the row in a scratch: a bound of the k largest; elements above a threshold; the weights of a block, and their sum; a block with
    * only what is above the threshold left. */
+  double (*_Nonnull bound_f32)(const smxk_job *_Nonnull, int64_t k, smxk_scratch *_Nonnull);
+  double (*_Nonnull bound_f64)(const smxk_job *_Nonnull, int64_t k, smxk_scratch *_Nonnull);
   void (*_Nonnull select_f32)(const smxk_job *_Nonnull, smxk_selection *_Nonnull, smxk_scratch *_Nonnull);
   void (*_Nonnull select_f64)(const smxk_job *_Nonnull, smxk_selection *_Nonnull, smxk_scratch *_Nonnull);
   uint64_t (*_Nonnull weigh_f32)(const smxk_job *_Nonnull, const smxk_block *_Nonnull, const smxk_exponent *_Nonnull,

@@ -12,7 +12,8 @@ extension Kernels {
   @inline(__always)
   static func rowsTogether<L: Lanes>(_: L.Type, _ job: UnsafePointer<smxk_cross_entropy>) -> Int {
     let cols = Int(smxk_logits_of(job).pointee.cols)
-    if job.pointee.is_log != 0 || job.pointee.temperature != 1 || cols == 0 { return 1 }
+    // Where fma is a call for each lane, a chain of eight rows takes as long as eight chains, and 19 KB of code.
+    if !I.hasFastPaths || job.pointee.is_log != 0 || job.pointee.temperature != 1 || cols == 0 { return 1 }
     if hasFewElements(L.self, smxk_logits_of(job)) { return L.count }
     // The gradient finds its rows in the first-level cache.
     return Swift.max(1, Swift.min(8, 16384 / (cols &* MemoryLayout<L.Scalar>.stride)))

@@ -99,6 +99,7 @@ extension Kernels {
   ) {
     let (logits, rows) = (smxk_logits_of(job), smxk_rows_of(job))
     let (step, axis) = (Int(logits.pointee.outer!.pointee.x), rows.pointee.outer!)
+    L(0).store(at: numbers.isSpecial)
     for r in 0..<(count &+ 7) & ~7 {
       let from = Swift.min(r, count &- 1)
       let index = first &+ from

@@ -5,8 +5,8 @@
 // FewElements.swift lie in lanes already, and so are their gradients computed. The operations of each row and their order are
 // those of `crossEntropyRow`, which takes the rows that want more.
 //
-// One thread, AVX-512 (Zen 4), ns a row with its gradient, row by row before: 60000 × 10 float32 115, now 44; 16384 × 32
-// 142, 82; 4096 × 128 188, 118; 1024 × 1000 540, 485; float64 60000 × 10 160, 114; the loss alone of up to 512 classes 3 to 6
+// One thread, AVX-512 (Zen 4), ns a row with its gradient, row by row before: 60000 × 10 float32 115, now 42; 16384 × 32
+// 142, 73; 4096 × 128 188, 109; 1024 × 1000 540, 469; float64 60000 × 10 160, 100; the loss alone of up to 512 classes 3 to 6
 // less.
 
 import CSupport

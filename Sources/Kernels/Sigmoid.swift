@@ -42,7 +42,7 @@ extension Kernels {
   ) {
     let exp = PlainExp<L>(maximum: L(0))
     var i = 0
-    // Loops of their own and not `visit`, whose body would be called for each vector.
+    // A loop for each: the question is asked once.
     if operation == SMXK_SIGMOID {
       while i < count {
         let last = Swift.min(count &- i, L.count)

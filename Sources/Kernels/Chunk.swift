@@ -65,14 +65,19 @@ extension Kernels {
     let resident = row.pointee.resident != 0
     let stage = row.pointee.stage
     let isConstant = row.pointee.form == SMXK_CONSTANT && stage == SMXK_FINISH
+    let isInPlace = isDirect || (stage == SMXK_FINISH && keepsTerms(job, row))
     if isDirect {
       partial.count = Int64(to &- from)
-    } else if !isConstant && (stage == SMXK_MAXIMUM || !resident) {
+    } else if !isConstant && !isInPlace && (stage == SMXK_MAXIMUM || !resident) {
       partial.count = gather(L.self, job, row, elements, start, scratch)
     }
     switch stage {
-    case SMXK_MAXIMUM: partial.high = Double(maximum(Own<L>.self, high, from, to))
-    case SMXK_MAXIMUM_LOW: partial.high = maximumLow(row, elements)
+    case SMXK_MAXIMUM:
+      if low == nil {
+        partial.high = Double(maximum(Own<L>.self, high, from, to))
+      } else {
+        findMaximum(elements, &partial)
+      }
     case SMXK_FIND_NAN:
       partial.count = job.pointee.weights == nil
         ? findNaN(elements) : findWeights(job, row, elements, start)
@@ -80,13 +85,19 @@ extension Kernels {
     case SMXK_SECOND_MAXIMUM: findSecond(row, elements, &partial)
     case SMXK_PRECISE_SUM: sumPrecisely(row, elements, &partial)
     default:
-      let out = isDirect
+      let out = isInPlace
         ? UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self) + start
         : high
-      finish(job, row, elements, out, length, hasTerms: (isDirect || resident) && termsTell(row))
+      finish(job, row, elements, out, length, hasTerms: (isInPlace || resident) && termsTell(row))
       if job.pointee.factor != nil { applyFactor(job, row, elements, out, start, length, scratch) }
-      if !isDirect { scatter(L.self, job, row, high, start, length) }
+      if !isInPlace { scatter(L.self, job, row, high, start, length) }
     }
+  }
+
+  /// Whether the terms of a row that is gathered wait in out, and need not be found again.
+  @inline(__always)
+  static func keepsTerms(_ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>) -> Bool {
+    job.pointee.direct == SMXK_DIRECT_OUT && termsTell(row)
   }
 
   // -- stages over gathered or contiguous elements --------------------------------------------------
@@ -140,10 +151,9 @@ extension Kernels {
     _ start: Int, _ resident: Bool, _ partial: inout smxk_partial
   ) {
     let form = row.pointee.form
-    let isDirect = isDirect(job)
     let terms: UnsafeMutablePointer<L.Scalar>? =
       job.pointee.operation != SMXK_SOFTMAX || !termsTell(row) ? nil
-      : isDirect
+      : isDirect(job) || keepsTerms(job, row)
         ? UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self) + start
         : resident ? elements.high : nil
     var total: Sum
@@ -160,21 +170,53 @@ extension Kernels {
         : sumPlain(
           Own<L>.self, No.self, No.self, No.self, p, elements.from, elements.to, shift: exp.shift[0],
           floor: exp.floor[0], p, beside).sum
+    } else if I.hasFastPaths && form == SMXK_SCALED {
+      total = elements.low == nil ? sumScaled(No.self, row, elements, terms)
+        : row.pointee.temperature == 1 ? sumScaled(Yes.self, row, elements, terms)
+        : sumAny(row, elements, terms)
     } else {
-      let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
-      let scaled = scaledExp(L.self, row)
-      var sum = Accumulator<L>()
-      for (i, first, last) in vectors(L.self, elements.from, elements.to) {
-        let x = elements.high(at: i, first, last)
-        let term = term(form, plain, scaled, x, elements.low(at: i, first, last))
-        let e = term.rounded()
-        if let terms { store(e, terms + i, first, last) }
-        sum.add(term, rounded: e)
-      }
-      total = sum.total()
+      total = sumAny(row, elements, terms)
     }
     partial.high = total.high
     partial.low = total.low
+  }
+
+  /// The sum of terms in any form, which go to `terms` if there is room.
+  @inline(never)
+  static func sumAny<L: Lanes>(
+    _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>, _ terms: UnsafeMutablePointer<L.Scalar>?
+  ) -> Sum {
+    let form = row.pointee.form
+    if I.hasFastPaths && form == SMXK_PLAIN { return Sum(high: 0, low: 0) }
+    let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
+    let scaled = scaledExp(L.self, row)
+    var sum = Accumulator<L>()
+    for (i, first, last) in vectors(L.self, elements.from, elements.to) {
+      let x = elements.high(at: i, first, last)
+      let term = term(form, plain, scaled, x, elements.low(at: i, first, last))
+      let e = term.rounded()
+      if let terms { store(e, terms + i, first, last) }
+      sum.add(term, rounded: e)
+    }
+    return sum.total()
+  }
+
+  /// The same of scaled terms, of a biased row at temperature 1 or of one without a bias.
+  @inline(__always)
+  static func sumScaled<L: Lanes, IsBiased: Choice>(
+    _: IsBiased.Type, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>, _ terms: UnsafeMutablePointer<L.Scalar>?
+  ) -> Sum {
+    let scaled = scaledExp(L.self, row)
+    var sum = Accumulator<L>()
+    for (i, first, last) in vectors(L.self, elements.from, elements.to) {
+      let x = elements.high(at: i, first, last)
+      let term = IsBiased.isTrue
+        ? scaled.atOne(scaled.difference(scaled: x, elements.low(at: i, first, last))) : scaled(x)
+      let e = term.rounded()
+      if let terms { store(e, terms + i, first, last) }
+      sum.add(term, rounded: e)
+    }
+    return sum.total()
   }
 
   /// Results of a chunk of `length` elements to `out`: visible ones from their terms or scores, the
@@ -199,10 +241,15 @@ extension Kernels {
     let maximum = L(L.Scalar(row.pointee.maximum))
     let logSum = L(L.Scalar(row.pointee.log_sum))
     if isSoftmax && hasTerms {
-      let terms = (isDirect(job) ? out : elements.high) + from
-      divide(Own<L>.self, No.self, terms, of: nil, out + from, to &- from, divisor, streams: false)
+      divide(Own<L>.self, No.self, out + from, of: nil, out + from, to &- from, divisor, streams: false)
     } else if I.hasFastPaths && !isSoftmax && form == SMXK_PLAIN {
       subtract(Own<L>.self, No.self, elements.high + from, out + from, to &- from, maximum: maximum, logSum: logSum, streams: false)
+    } else if I.hasFastPaths && !isSoftmax && form == SMXK_SCALED && elements.low == nil {
+      let scaled = scaledExp(L.self, row)
+      for (i, first, last) in vectors(L.self, from, to) {
+        let d = scaled.difference(elements.high(at: i, first, last))
+        store(scaled.logProbability(d, logSum: logSum), out + i, first, last)
+      }
     } else {
       let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
       let scaled = scaledExp(L.self, row)
@@ -227,21 +274,26 @@ extension Kernels {
     _ form: smxk_form, _ scaled: ScaledExp<L>, _ x: L, _ low: L, _ logSum: L, _ maximum: L
   ) -> L {
     if form == SMXK_PLAIN { return (x - maximum) - logSum }
-    if form == SMXK_SCALED { return scaled.logProbability(x, low, logSum: logSum) }
+    if form == SMXK_SCALED { return scaled.logProbability(scaled.difference(x, low), logSum: logSum) }
     return L.pick(unit(form, scaled, x, low), equalTo: L(0), L(-L.Scalar.infinity), L(0) - logSum)
   }
 
   // -- other stages ---------------------------------------------------------------------------------
 
-  @inline(__always)
-  static func maximumLow<L: Lanes>(_ row: UnsafePointer<smxk_row>, _ e: Elements<L>) -> Double {
-    let maximum = L(L.Scalar(row.pointee.maximum))
-    var result = L(-.infinity)
+  /// The largest score, and of those that are as large the largest low part.
+  @inline(never)
+  static func findMaximum<L: Lanes>(_ e: Elements<L>, _ partial: inout smxk_partial) {
+    var high = L(-.infinity)
+    var low = L(-.infinity)
     for (i, first, last) in vectors(L.self, e.from, e.to) {
-      let low = L.pick(e.high(at: i, first, last), equalTo: maximum, e.low(at: i, first, last), L(-.infinity))
-      result = L.max(low, result)
+      let x = e.high(at: i, first, last)
+      let ofX = e.low(at: i, first, last)
+      low = L.pick(high, lessThan: x, ofX, L.pick(high, equalTo: x, L.max(ofX, low), low))
+      high = L.max(x, high)
     }
-    return Double(result.largest())
+    let largest = high.largest()
+    partial.high = Double(largest)
+    partial.low = Double(L.pick(high, equalTo: L(largest), low, L(-.infinity)).largest())
   }
 
   @inline(__always)

@@ -88,6 +88,13 @@ extension Kernels {
     var place = smxk_row()
     withUnsafeMutablePointer(to: &place) { place in
       let together = rowsTogether(L.self, job)
+      if job.pointee.is_log != 0 {
+        var certain = RowState(visible: Int(job.pointee.logits.cols))
+        withUnsafePointer(to: &certain) { state in
+          for index in first..<first &+ count { crossEntropyRow(L.self, job, index, place, state, scratch) }
+        }
+        return
+      }
       if together == 1 {
         for index in first..<first &+ count { crossEntropyRow(L.self, job, index, place, nil, scratch) }
         return
@@ -117,7 +124,8 @@ extension Kernels {
     }
   }
 
-  /// `known` is the row's state if that has been found (CrossEntropyShort.swift).
+  /// `known` is the row's state if that has been found (CrossEntropyShort.swift), or nothing to find where rows hold
+  /// log-probabilities.
   @inline(never)
   static func crossEntropyRow<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ index: Int, _ place: UnsafeMutablePointer<smxk_row>,
@@ -135,9 +143,7 @@ extension Kernels {
     let isIgnored = target == nil && job.pointee.is_classes != 0
     var loss = 0.0
     if !isIgnored || place.pointee.sign != nil {
-      let state = if job.pointee.is_log != 0 {
-        RowState(visible: Int(job.pointee.logits.cols))
-      } else if let known, known.pointee.kind == .finite {
+      let state = if let known, known.pointee.kind == .finite {
         known.pointee
       } else if let known, known.pointee.kind == .rough {
         preciseState(L.self, job, row, known, scratch)

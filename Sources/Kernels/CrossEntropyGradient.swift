@@ -177,7 +177,7 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeMutablePointer<smxk_row>,
     _ place: UnsafePointer<smxk_row>, _ target: Int?, _ state: RowState, _ share: Share<L>, asked factor: Double,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) {
+  ) where L.Eight == F64 {
     let asks = asks(job)
     let c = smxk_low_of(scratch).assumingMemoryBound(to: Double.self)
     // In the lanes' own type and the same memory: element i lies at or before the one that it comes from.
@@ -185,40 +185,49 @@ extension Kernels {
     let logits = smxk_logits_of(job)
     let cols = Int(logits.pointee.cols)
     let hasOverflown = factor - factor == 0 && !share.isFinite
+    let isDirect = isDirect(logits)
+    func own(_ p: UnsafePointer<CChar>?) -> UnsafeMutablePointer<L.Scalar> {
+      UnsafeMutableRawPointer(mutating: p!).assumingMemoryBound(to: L.Scalar.self)
+    }
     var start = 0
     while start < cols {
       let length = Swift.min(chunkSize, cols &- start)
       let elements = elements(L.self, length, scratch)
-      _ = gather(L.self, logits, row, elements, start, scratch)
+      let x = isDirect ? own(row.pointee.x) + start : elements.high
+      let out = isDirect ? own(UnsafePointer(row.pointee.out)) + start : elements.high
+      if !isDirect { _ = gather(L.self, logits, row, elements, start, scratch) }
       if asks {
         fillAsked(L.self, job, row, place, target, state, start, length, c)
-        for k in 0..<length { asked[k] = L.Scalar(c[k] * factor) }
+        for (k, _, _) in vectors(L.self, 0, length) {
+          let lower = F64(at: c + k) * F64(factor)
+          L(lower: lower, upper: L.isSingle ? F64(at: c + (k &+ 8)) * F64(factor) : lower).store(at: asked + k)
+        }
       }
       if share.isPlain {
-        writeChunk(Yes.self, elements, length, share, asks ? asked : nil, hasOverflown: hasOverflown)
+        writeChunk(Yes.self, x, out, length, share, asks ? asked : nil, hasOverflown: hasOverflown)
       } else {
-        writeChunk(No.self, elements, length, share, asks ? asked : nil, hasOverflown: hasOverflown)
+        writeChunk(No.self, x, out, length, share, asks ? asked : nil, hasOverflown: hasOverflown)
       }
-      if row.pointee.mask != nil { clearHidden(L.self, logits, row, start, length, elements.high) }
-      scatter(L.self, logits, row, elements.high, start, length)
+      if row.pointee.mask != nil { clearHidden(L.self, logits, row, start, length, out) }
+      if !isDirect { scatter(L.self, logits, row, out, start, length) }
       start = start &+ length
     }
   }
 
-  /// f · p of a chunk's elements, less what is asked, in their place.
+  /// out = f · p of x, less what is asked; x may be out.
   @inline(__always)
   static func writeChunk<L: Lanes, IsPlain: Choice>(
-    _: IsPlain.Type, _ elements: Elements<L>, _ length: Int, _ share: Share<L>, _ asked: UnsafePointer<L.Scalar>?,
-    hasOverflown: Bool
+    _: IsPlain.Type, _ x: UnsafePointer<L.Scalar>, _ out: UnsafeMutablePointer<L.Scalar>, _ length: Int,
+    _ share: Share<L>, _ asked: UnsafePointer<L.Scalar>?, hasOverflown: Bool
   ) {
     for (i, first, last) in vectors(L.self, 0, length) {
-      let x = elements.high(at: i, first, last)
-      let e = (IsPlain.isTrue ? share.plain(x) : share.scaled(x, L(0))).rounded()
+      let x: L = load(x + i, first, last, fill: -L.Scalar.infinity)
+      let e = (IsPlain.isTrue ? share.plain(x) : share.scaled(x)).rounded()
       // 0 times a number that has overflowed to inf is 0.
       let factor = hasOverflown ? L.pick(e, equalTo: L(0), L(0), share.factor) : share.factor
       var value = e * factor
       if let asked { value = e.fma(factor, L(0) - load(asked + i, first, last, fill: 0)) }
-      store(quiet(value), elements.high + i, first, last)
+      store(quiet(value), out + i, first, last)
     }
   }
 

@@ -58,24 +58,30 @@ extension Kernels {
   ) -> Asked where L.Eight == F64 {
     let logits = smxk_logits_of(job)
     let cols = Int(logits.pointee.cols)
+    let isDirect = isDirect(logits)
+    let c = smxk_low_of(scratch).assumingMemoryBound(to: Double.self)
+    let maximum = F64(state.maximum)
     var asked = Asked()
     var start = 0
     while start < cols {
       let length = Swift.min(chunkSize, cols &- start)
-      let elements = elements(L.self, length, scratch)
-      _ = gather(L.self, logits, row, elements, start, scratch)
-      let c = smxk_low_of(scratch).assumingMemoryBound(to: Double.self)
+      let gathered = elements(L.self, length, scratch)
+      if !isDirect { _ = gather(L.self, logits, row, gathered, start, scratch) }
+      let x = isDirect ? UnsafeRawPointer(row.pointee.x!) + start &* MemoryLayout<L.Scalar>.stride : UnsafeRawPointer(gathered.high)
       fillAsked(L.self, job, row, place, target, state, start, length, c)
       // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after chunk.
       var total = F64(0)
       var far = F64(0)
-      var i = 0
-      while i < length {
+      for (i, first, last) in vectors(L.self, 0, length) {
+        let x = Own<L>.load(x, i, first, last, fill: 0)
         let v = F64(at: c + i)
-        let distance = F64(state.maximum) - L(at: elements.high + i).eight
         total = total + v
-        far = far + F64.pick(v, equalTo: F64(0), v, v * distance)
-        i = i &+ 8
+        far = far + F64.pick(v, equalTo: F64(0), v, v * (maximum - x.eight))
+        if L.isSingle && last > 8 {
+          let v = F64(at: c + (i &+ 8))
+          total = total + v
+          far = far + F64.pick(v, equalTo: F64(0), v, v * (maximum - x.upperEight))
+        }
       }
       asked.total += lanesMet(total)
       asked.far += lanesMet(far)
@@ -99,25 +105,50 @@ extension Kernels {
     _ c: UnsafeMutablePointer<Double>
   ) {
     if let target {
-      for k in 0..<length { c[k] = 0 }
+      for (k, _, _) in vectors(F64.self, 0, length) { F64(0).store(at: c + k) }
       if target >= start && target < start &+ length { c[target &- start] = 1 }
     } else {
       let stride = Int(job.pointee.rows.inner![0].x)
-      let y = UnsafeRawPointer(place.pointee.x!) + start &* stride
-      for k in 0..<length { c[k] = readScalar(job.pointee.target_dtype, y + k &* stride) }
+      readNumbers(job.pointee.target_dtype, UnsafeRawPointer(place.pointee.x!) + start &* stride, stride, length, c)
     }
     let smoothing = job.pointee.smoothing
     if smoothing != 0 {
       let share = smoothing / Double(Swift.max(state.visible, 1))
-      let hides = row.pointee.mask != nil
-      for k in 0..<length {
-        let isHidden = hides && isHidden(smxk_logits_of(job), row, start &+ k)
-        c[k] = c[k] * (1 - smoothing) + (isHidden ? 0 : share)
+      if row.pointee.mask == nil {
+        for (k, _, _) in vectors(F64.self, 0, length) {
+          (F64(at: c + k) * F64(1 - smoothing) + F64(share)).store(at: c + k)
+        }
+      } else {
+        for k in 0..<length {
+          let isHidden = isHidden(smxk_logits_of(job), row, start &+ k)
+          c[k] = c[k] * (1 - smoothing) + (isHidden ? 0 : share)
+        }
       }
     }
-    if job.pointee.weights != nil {
-      for k in 0..<length { c[k] = c[k] == 0 ? 0 : c[k] * weight(job, start &+ k) }
-    }
+    if job.pointee.weights != nil { weigh(job, start, length, c) }
     for k in length..<(length &+ 7) & ~7 { c[k] = 0 }
+  }
+
+  /// c times the weights of the classes start ..< start + length; 0 stays 0.
+  @inline(never)
+  static func weigh(
+    _ job: UnsafePointer<smxk_cross_entropy>, _ start: Int, _ length: Int, _ c: UnsafeMutablePointer<Double>
+  ) {
+    let stride = Int(job.pointee.weights_stride)
+    var room = InlineArray<64, Double>(repeating: 0)
+    withUnsafeMutablePointer(to: &room) { room in
+      let weights = UnsafeMutableRawPointer(room).assumingMemoryBound(to: Double.self)
+      var first = 0
+      while first < length {
+        let count = Swift.min(64, length &- first)
+        let p = job.pointee.weights! + (start &+ first) &* stride
+        readNumbers(job.pointee.rows.dtype, UnsafeRawPointer(p), stride, count, weights)
+        for (k, _, _) in vectors(F64.self, 0, count) {
+          let v = F64(at: c + (first &+ k))
+          F64.pick(v, equalTo: F64(0), F64(0), v * F64(at: weights + k)).store(at: c + (first &+ k))
+        }
+        first = first &+ count
+      }
+    }
   }
 }

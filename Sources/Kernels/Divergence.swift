@@ -25,7 +25,7 @@ extension Kernels {
     var wantsScale: Bool { isTiny || isHuge }
     /// log of the total.
     var logTotal: Double {
-      isLogits || total == 1 ? 0 : total > 0 && total < .infinity ? logarithm(F64(total))[0] : .nan
+      isLogits || total == 1 ? 0 : total > 0 && total < .infinity ? logarithmByCall(F64(total))[0] : .nan
     }
   }
 
@@ -165,16 +165,9 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ distribution: Distribution,
     _ start: Int, _ length: Int, _ to: UnsafeMutablePointer<Double>, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
-    let own = UnsafeMutableRawPointer(to).assumingMemoryBound(to: L.Scalar.self)
-    _ = gather(L.self, job, row, Elements<L>(high: own, low: nil, from: 0, to: length), start, scratch)
-    // In the same memory, from the end.
-    if L.isSingle {
-      var k = length &- 1
-      while k >= 0 {
-        to[k] = Double(own[k])
-        k = k &- 1
-      }
-    }
+    // A row has one axis and no mask.
+    let stride = Int(job.pointee.inner![0].x)
+    readNumbers(job.pointee.dtype, UnsafeRawPointer(row.pointee.x!) + start &* stride, stride, length, to)
     if distribution.scale != 1 { for k in 0..<length { to[k] *= distribution.scale } }
     for k in length..<(length &+ 7) & ~7 { to[k] = distribution.isLogits ? -.infinity : 0 }
   }
@@ -182,11 +175,15 @@ extension Kernels {
   /// log of the probability, before it is divided by the total.
   @inline(__always)
   static func logarithm(_ x: F64, _ distribution: Distribution) -> F64 {
-    distribution.isLogits ? (x - F64(distribution.maximum)) - F64(distribution.relative) : logarithm(x)
+    distribution.isLogits ? (x - F64(distribution.maximum)) - F64(distribution.relative)
+      : I.hasFastPaths ? logarithm(x) : logarithmByCall(x)
   }
 
-  /// log of any number: -inf of 0, NaN below.
-  @inline(never)
+  /// Where fma is a call, a call of this is nothing.
+  @inline(never) static func logarithmByCall(_ x: F64) -> F64 { logarithm(x) }
+
+  /// log of any number, to about an ulp: -inf of 0, NaN below.
+  @inline(__always)
   static func logarithm(_ x: F64) -> F64 {
     let tiny = F64(0x1p-1000)
     let isTiny = F64.pick(x, lessThan: tiny, F64(1), F64(0))
@@ -196,8 +193,7 @@ extension Kernels {
     let w = F64.pick(F64(0), lessThan: inRange, inRange, F64(1))
     let scale = w.binaryScale()
     let k = scale.k - isTiny * F64(100)
-    let log = logOfFraction(SumOf<F64>(high: w * scale.factor - F64(1), low: F64(0)), exponent: k)
-    let value = log.high + log.low
+    let value = roundedLogOfFraction(w * scale.factor - F64(1), exponent: k)
     let ofZero = F64.pick(x, equalTo: F64(0), F64(-.infinity), value)
     // NaN too is not below 2^1020.
     let valid = F64.pick(x, lessThan: F64(0x1p1020), ofZero, F64(.nan))

@@ -140,28 +140,42 @@ extension Kernels {
       floor = (L(0) - zero) * L(L.ln2High)
     }
 
-    /// x + xLow - maximum as a pair, before the temperature. NaN in `low` where `high` is -inf.
-    @inline(__always) func difference(_ x: L, _ xLow: L) -> Difference<L> {
-      let a = x * before
+    /// x - maximum as a pair, both scaled by `before`.
+    @inline(__always) func difference(scaled a: L) -> Difference<L> {
       let first = a - maximum
       let part = first - a
-      let lost = (a - (first - part)) - (maximum + part)
+      return Difference(high: first, low: (a - (first - part)) - (maximum + part))
+    }
+
+    /// x - maximum as a pair, before the temperature, where nothing has a low part: what the other one makes of zeros.
+    @inline(__always) func difference(_ x: L) -> Difference<L> {
+      let d = difference(scaled: x * before)
+      return Difference(high: d.high * after, low: d.low * after)
+    }
+
+    /// x + xLow - maximum as a pair, before the temperature. NaN in `low` where `high` is -inf.
+    @inline(__always) func difference(_ x: L, _ xLow: L) -> Difference<L> {
+      let d = difference(scaled: x * before, xLow * before)
+      return Difference(high: d.high * after, low: d.low * after)
+    }
+
+    /// The same of numbers that are scaled already, and what becomes of it not yet.
+    @inline(__always) func difference(scaled a: L, _ b: L) -> Difference<L> {
+      let d = difference(scaled: a)
+      let first = d.high
       // With a bias the low parts may outweigh the high ones, ulp(x) being larger than any bias: their
       // difference is a pair too, and the whole is brought into order.
-      let b = xLow * before
       let second = b - maximumLow
       let partOfLow = second - b
       let lostOfLow = (b - (second - partOfLow)) - (maximumLow + partOfLow)
-      let rest = L.pick(first, equalTo: L(-L.Scalar.infinity), L(0), lost + second)
+      let rest = L.pick(first, equalTo: L(-L.Scalar.infinity), L(0), d.low + second)
       let high = first + rest
       let back = high - first
-      let low = ((first - (high - back)) + (rest - back)) + lostOfLow
-      return Difference(high: high * after, low: low * after)
+      return Difference(high: high, low: ((first - (high - back)) + (rest - back)) + lostOfLow)
     }
 
     /// The exponent (x - max)/T as y + low, not below the floor.
-    @inline(__always) func exponent(_ x: L, _ xLow: L) -> Difference<L> {
-      let d = difference(x, xLow)
+    @inline(__always) func exponent(_ d: Difference<L>) -> Difference<L> {
       let y = d.high * inverseHigh
       let rounding = d.high.fma(inverseHigh, L(0) - y)
       let low = rounding + d.high.fma(inverseLow, d.low * inverseHigh)
@@ -169,8 +183,20 @@ extension Kernels {
         high: L.max(floor, y), low: L.pick(y, lessThan: floor, L(0), low))
     }
 
-    @inline(__always) func callAsFunction(_ x: L, _ xLow: L) -> Exponential<L> {
-      let y = exponent(x, xLow)
+    @inline(__always) func callAsFunction(_ x: L) -> Exponential<L> { exponential(difference(x)) }
+    @inline(__always) func callAsFunction(_ x: L, _ xLow: L) -> Exponential<L> { exponential(difference(x, xLow)) }
+
+    @inline(__always) private func exponential(_ d: Difference<L>) -> Exponential<L> {
+      exponential(exponent: exponent(d))
+    }
+
+    /// The same at T = 1, where 1/T is the pair (1, 0) and every product with it the number itself.
+    @inline(__always) func atOne(_ d: Difference<L>) -> Exponential<L> {
+      let low = L.pick(d.high, lessThan: floor, L(0), d.low)
+      return exponential(exponent: Difference(high: L.max(floor, d.high), low: low))
+    }
+
+    @inline(__always) private func exponential(exponent y: Difference<L>) -> Exponential<L> {
       let t = y.high.fma(L(L.log2e), shift)
       let n = t - shift
       let r = n.fma(L(-L.ln2High), y.high) + n.fma(L(-L.ln2Low), y.low)
@@ -179,7 +205,7 @@ extension Kernels {
 
     /// The same value in three terms whose sum carries no rounding above 2^-27 (2^-56) of it.
     @inline(__always) func terms(_ x: L, _ xLow: L) -> (leading: L, linear: L, rest: L) {
-      let y = exponent(x, xLow)
+      let y = exponent(difference(x, xLow))
       let t = y.high.fma(L(L.log2e), shift)
       let n = t - shift
       let linear = n.fma(L(-L.ln2High), y.high)
@@ -190,8 +216,7 @@ extension Kernels {
     }
 
     /// log of the softmax: (x - max)/T - logSum, rounded once after the last product.
-    @inline(__always) func logProbability(_ x: L, _ xLow: L, logSum: L) -> L {
-      let d = difference(x, xLow)
+    @inline(__always) func logProbability(_ d: Difference<L>, logSum: L) -> L {
       let low = d.high.fma(inverseLow, d.low * inverseHigh) - logSum
       let value = d.high.fma(inverseHigh, low)
       let closed = L(-L.Scalar.infinity)

@@ -57,6 +57,21 @@ extension Kernels {
       }
     }
 
+    /// y·dy of float32's as they are, of float64's y times `lower` before; a sum that is not finite is ±inf or NaN.
+    @inline(__always) mutating func add(_ y: Widened<L>, times dy: Widened<L>, _ lower: L.Eight) {
+      // Order is part of the contract.
+      if L.isSingle {
+        first = Self.sum(first, y.lower, dy.lower)
+        second = Self.sum(second, y.upper, dy.upper)
+      } else {
+        let product = SumOf.product(y.lower * lower, dy.lower)
+        let sum = SumOf.exact(first, product.high)
+        let lost = product.low + sum.low
+        second = second + L.Eight.pick(lost - lost, equalTo: L.Eight(0), lost, L.Eight(0))
+        first = sum.high
+      }
+    }
+
     /// sum + y·dy of numbers that were float32: the product is exact, so that fma, a call on v2, changes nothing.
     @inline(__always) static func sum(_ sum: L.Eight, _ y: L.Eight, _ dy: L.Eight) -> L.Eight {
       I.hasFastPaths ? y.fma(dy, sum) : sum + y * dy

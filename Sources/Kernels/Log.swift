@@ -101,6 +101,28 @@ extension Kernels {
     SumOf.exact(w.high * factor - W(1), w.low * factor)
   }
 
+  /// log((1 + f)·2^k) as one number, within an ulp: f - f²/2 + s·(f²/2 + s²·(2/3 + 2/5·s² + …)), in which the leading term has no
+  /// error. One division.
+  @inline(__always)
+  static func roundedLogOfFraction<W: Wide>(_ f: W, exponent k: W) -> W {
+    let s = f / (f + W(2))
+    let z = s * s
+    let half = f * f * W(0.5)
+    let tail = s * (half + z * atanhTail(z)) + k * W(0x1.ef35793c7673p-45)
+    return k * W(0x1.62e42fefa38p-1) - ((half - tail) - f)
+  }
+
+  /// 2/3 + 2/5·z + … + 2/21·z⁹.
+  @inline(__always) static func atanhTail<W: Wide>(_ z: W) -> W {
+    var p = W(2.0 / 21)
+    var degree = 19.0
+    while degree >= 3 {
+      p = p.fma(z, W(2 / degree))
+      degree -= 2
+    }
+    return p
+  }
+
   /// log((1 + f)·2^k).
   @inline(__always)
   static func logOfFraction<W: Wide>(_ f: SumOf<W>, exponent k: W) -> SumOf<W> {
@@ -109,13 +131,7 @@ extension Kernels {
     let s0 = f.divided(by: SumOf(high: divisor.high, low: divisor.low + f.low))
     let s = SumOf.exact(larger: s0.high, s0.low)
     let z = s.high * s.high
-    var p = W(2.0 / 21)
-    var degree = 19.0
-    while degree >= 3 {
-      p = p.fma(z, W(2 / degree))
-      degree -= 2
-    }
-    let tail = p * z * s.high
+    let tail = atanhTail(z) * z * s.high
     let fraction = SumOf.exact(larger: s.high + s.high, (s.low + s.low) + tail)
     // ln2 as 0x1.62e42fefa38p-1, whose product with k is exact, and the rest.
     let sum = SumOf.exact(k * W(0x1.62e42fefa38p-1), fraction.high)

@@ -119,7 +119,11 @@ extension Kernels {
       row.pointee.found.high = sum.high
       row.pointee.found.low = sum.low
     default:
-      if row.pointee.found.high < partial.high { row.pointee.found.high = partial.high }
+      let isLarger = row.pointee.found.high < partial.high
+      if isLarger { row.pointee.found.high = partial.high }
+      // Of equal maxima the larger low part.
+      let isEqual = row.pointee.found.high == partial.high && row.pointee.found.low < partial.low
+      if isLarger || isEqual { row.pointee.found.low = partial.low }
     }
   }
 
@@ -130,15 +134,14 @@ extension Kernels {
   ) {
     let found = row.pointee.found
     switch row.pointee.stage {
-    case SMXK_MAXIMUM: chooseForm(L.self, job, row, maximum: found.high, visible: Int(found.count))
+    case SMXK_MAXIMUM:
+      if job.pointee.bias != nil { row.pointee.maximum_low = found.low }
+      chooseForm(L.self, job, row, maximum: found.high, visible: Int(found.count))
     case SMXK_FIND_NAN:
       if found.count >= Int64(SMXK_NAN) { setConstant(job, row, .nan) }
       else if found.count > 0 { writeInfinite(job, row, found.count) }
       else if row.pointee.form == SMXK_CONSTANT { setConstant(job, row, row.pointee.constant) }
-      else { row.pointee.stage = job.pointee.bias == nil ? SMXK_SUM : SMXK_MAXIMUM_LOW }
-    case SMXK_MAXIMUM_LOW:
-      row.pointee.maximum_low = found.high
-      row.pointee.stage = SMXK_SUM
+      else { row.pointee.stage = SMXK_SUM }
     case SMXK_SUM:
       let sum = Sum(high: found.high, low: found.low)
       if isGradient(job) { useGradientSum(L.self, row, sum) } else { useSum(L.self, job, row, sum) }
@@ -183,8 +186,7 @@ extension Kernels {
       && maximum.magnitude < Double(L.plainLimit)
     row.pointee.form = isPlain ? SMXK_PLAIN : form(L.self, temperature)
     let hidesNaN = row.pointee.form == SMXK_GREEDY || row.pointee.form == SMXK_UNIFORM
-    row.pointee.stage =
-      hidesNaN ? SMXK_FIND_NAN : job.pointee.bias == nil ? SMXK_SUM : SMXK_MAXIMUM_LOW
+    row.pointee.stage = hidesNaN ? SMXK_FIND_NAN : SMXK_SUM
   }
 
   /// Greedy, uniform or scaled. Where 1/T is no number of this type even after scaling, every difference is 0 or out

@@ -61,41 +61,6 @@ extension Kernels {
     row.pointee.factor = job.pointee.factor.map { readScalar(job.pointee.dtype, $0 + factor) } ?? 1
   }
 
-  // -- scalars of any dtype -----------------------------------------------------------------------
-
-  @inline(never)
-  static func readScalar(_ dtype: smx_dtype, _ p: UnsafeRawPointer) -> Double {
-    switch Int(dtype) {
-    case SMX_FLOAT64: return p.loadUnaligned(as: Double.self)
-    case SMX_FLOAT32: return Double(p.loadUnaligned(as: Float.self))
-    default:
-      var half = SIMD16<UInt16>(repeating: p.loadUnaligned(as: UInt16.self))
-      return withUnsafePointer(to: &half) {
-        let q = UnsafeRawPointer($0).assumingMemoryBound(to: UInt16.self)
-        return Double((Int(dtype) == SMX_FLOAT16 ? I.loadFloat16(q) : I.loadBFloat16(q))[0])
-      }
-    }
-  }
-
-  /// Rounds to the dtype; narrow types by way of float32.
-  @inline(never)
-  static func writeScalar(_ dtype: smx_dtype, _ p: UnsafeMutablePointer<CChar>, _ value: Double) {
-    let raw = UnsafeMutableRawPointer(p)
-    let value = value.isNaN ? Double.nan : value
-    switch Int(dtype) {
-    case SMX_FLOAT64: raw.storeBytes(of: value, as: Double.self)
-    case SMX_FLOAT32: raw.storeBytes(of: Float(value), as: Float.self)
-    default:
-      var half = SIMD16<UInt16>(repeating: 0)
-      let v = SIMD16<Float>(repeating: Float(value))
-      withUnsafeMutablePointer(to: &half) {
-        let q = UnsafeMutableRawPointer($0).assumingMemoryBound(to: UInt16.self)
-        Int(dtype) == SMX_FLOAT16 ? I.storeFloat16(v, q) : I.storeBFloat16(v, q)
-      }
-      raw.storeBytes(of: half[0], as: UInt16.self)
-    }
-  }
-
   // -- runs ------------------------------------------------------------------------------------------
 
   /// Byte offsets of one run's first element in each operand, and its length.
@@ -151,19 +116,19 @@ extension Kernels {
     while i < elements.to {
       let run = run(job, at: start &+ i, limit: elements.to &- i, index: index)
       let high = elements.high + i
-      read(L.self, job.pointee.dtype, UnsafeRawPointer(row.pointee.x!) + run.x, Int(last.x), high, run.length)
+      let x = UnsafeRawPointer(row.pointee.x!) + run.x
       if let bias = row.pointee.bias {
         let low = elements.low! + i
-        read(L.self, job.pointee.bias_dtype, UnsafeRawPointer(bias) + run.bias, Int(last.bias), low, run.length)
-        addExactly(L.self, high, low, run.length)
+        let bias = UnsafeRawPointer(bias) + run.bias
+        let a = place(L.self, job.pointee.dtype, x, Int(last.x), high, run.length)
+        let b = place(L.self, job.pointee.bias_dtype, bias, Int(last.bias), low, run.length)
+        addExactly(L.self, a, b, high, low, run.length)
+      } else {
+        read(L.self, job.pointee.dtype, x, Int(last.x), high, run.length)
       }
       if let weights = row.pointee.weights {
-        for j in 0..<run.length {
-          let p = UnsafeRawPointer(weights) + (run.weights &+ j &* Int(last.weights))
-          let weight = readScalar(job.pointee.dtype, p)
-          if weight == 0 { high[j] = -.infinity }
-          if weight.isNaN { high[j] = .nan }
-        }
+        let p = UnsafeRawPointer(weights) + run.weights
+        applyWeights(L.self, high, job.pointee.dtype, p, Int(last.weights), run.length)
       }
       visible &+= Int64(run.length)
       if let mask = row.pointee.mask {
@@ -232,82 +197,32 @@ extension Kernels {
     return hidden
   }
 
-  /// high + low becomes (rounded sum, what the rounding lost); low is 0 where the sum is not finite.
+  /// The numbers where they lie, or in `room` if not as L.Scalar one after the other.
+  @inline(__always)
+  static func place<L: Lanes>(
+    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int, _ room: UnsafeMutablePointer<L.Scalar>,
+    _ length: Int
+  ) -> UnsafePointer<L.Scalar> {
+    if isOwn(L.self, dtype) && stride == MemoryLayout<L.Scalar>.stride { return p.assumingMemoryBound(to: L.Scalar.self) }
+    read(L.self, dtype, p, stride, room, length)
+    return UnsafePointer(room)
+  }
+
+  /// (high, low) = the rounded sum of a and b, and what the rounding lost; low is 0 where the sum is not finite. Either may be
+  /// an operand.
   @inline(__always)
   static func addExactly<L: Lanes>(
-    _: L.Type, _ high: UnsafeMutablePointer<L.Scalar>, _ low: UnsafeMutablePointer<L.Scalar>,
-    _ length: Int
+    _: L.Type, _ a: UnsafePointer<L.Scalar>, _ b: UnsafePointer<L.Scalar>, _ high: UnsafeMutablePointer<L.Scalar>,
+    _ low: UnsafeMutablePointer<L.Scalar>, _ length: Int
   ) {
     for (j, first, last) in vectors(L.self, 0, length) {
-      let a: L = load(high + j, first, last, fill: 0)
-      let b: L = load(low + j, first, last, fill: 0)
+      let a: L = load(a + j, first, last, fill: 0)
+      let b: L = load(b + j, first, last, fill: 0)
       let sum = a + b
       let part = sum - a
       let lost = (a - (sum - part)) + (b - part)
       store(sum, high + j, first, last)
       store(L.pick(lost - lost, equalTo: L(0), lost, L(0)), low + j, first, last)
-    }
-  }
-
-  /// `length` numbers of a dtype, `stride` bytes apart, as L.Scalar.
-  @inline(__always)
-  static func read<L: Lanes>(
-    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int,
-    _ to: UnsafeMutablePointer<L.Scalar>, _ length: Int
-  ) {
-    if isOwn(L.self, dtype) {
-      var j = 0
-      while stride == MemoryLayout<L.Scalar>.stride && j &+ L.count <= length {
-        L(at: p.assumingMemoryBound(to: L.Scalar.self) + j).store(at: to + j)
-        j = j &+ L.count
-      }
-      while j < length {
-        to[j] = (p + j &* stride).loadUnaligned(as: L.Scalar.self)
-        j = j &+ 1
-      }
-      return
-    }
-    // Only float32 lanes hold narrow types.
-    if L.count != 16 { return }
-    let out = UnsafeMutableRawPointer(to).assumingMemoryBound(to: Float.self)
-    readNarrow(dtype, p, stride, length) { j, v, n in
-      for lane in 0..<n { out[j &+ lane] = v[lane] }
-    } whole: { j, v in
-      UnsafeMutableRawPointer(out + j).storeBytes(of: v, as: SIMD16<Float>.self)
-    }
-  }
-
-  /// Whether a dtype is the one that the lanes compute in.
-  @inline(__always) static func isOwn<L: Lanes>(_: L.Type, _ dtype: smx_dtype) -> Bool {
-    Int(dtype) == (L.count == 16 ? SMX_FLOAT32 : SMX_FLOAT64)
-  }
-
-  /// float16 or bfloat16, sixteen at a time: `whole` for full vectors, `part` for the rest.
-  @inline(__always)
-  static func readNarrow(
-    _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int, _ length: Int,
-    part: (Int, SIMD16<Float>, Int) -> Void, whole: (Int, SIMD16<Float>) -> Void
-  ) {
-    let isHalf = Int(dtype) == SMX_FLOAT16
-    var j = 0
-    if stride == 2 {
-      let q = p.assumingMemoryBound(to: UInt16.self)
-      while j &+ 16 <= length {
-        whole(j, isHalf ? I.loadFloat16(q + j) : I.loadBFloat16(q + j))
-        j = j &+ 16
-      }
-    }
-    while j < length {
-      let n = Swift.min(16, length &- j)
-      var bits = SIMD16<UInt16>(repeating: 0)
-      for lane in 0..<n {
-        bits[lane] = (p + (j &+ lane) &* stride).loadUnaligned(as: UInt16.self)
-      }
-      withUnsafePointer(to: &bits) {
-        let q = UnsafeRawPointer($0).assumingMemoryBound(to: UInt16.self)
-        part(j, isHalf ? I.loadFloat16(q) : I.loadBFloat16(q), n)
-      }
-      j = j &+ n
     }
   }
 
@@ -324,48 +239,6 @@ extension Kernels {
       write(L.self, job.pointee.dtype, UnsafeMutableRawPointer(row.pointee.out!) + run.out,
         Int(last.out), results + i, run.length)
       i = i &+ run.length
-    }
-  }
-
-  @inline(__always)
-  static func write<L: Lanes>(
-    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeMutableRawPointer, _ stride: Int,
-    _ from: UnsafePointer<L.Scalar>, _ length: Int
-  ) {
-    if isOwn(L.self, dtype) {
-      var j = 0
-      while stride == MemoryLayout<L.Scalar>.stride && j &+ L.count <= length {
-        L(at: from + j).store(at: p.assumingMemoryBound(to: L.Scalar.self) + j)
-        j = j &+ L.count
-      }
-      while j < length {
-        (p + j &* stride).storeBytes(of: from[j], as: L.Scalar.self)
-        j = j &+ 1
-      }
-      return
-    }
-    if L.count != 16 { return }
-    let floats = UnsafeRawPointer(from).assumingMemoryBound(to: Float.self)
-    let isHalf = Int(dtype) == SMX_FLOAT16
-    var j = 0
-    while j < length {
-      let n = Swift.min(16, length &- j)
-      let loaded = I.load(floats + j, from: 0, to: n, fill: 0)
-      let v = I.pick(loaded, equalTo: loaded, loaded, SIMD16<Float>(repeating: .nan))
-      if n == 16 && stride == 2 {
-        let q = (p + 2 &* j).assumingMemoryBound(to: UInt16.self)
-        isHalf ? I.storeFloat16(v, q) : I.storeBFloat16(v, q)
-      } else {
-        var bits = SIMD16<UInt16>(repeating: 0)
-        withUnsafeMutablePointer(to: &bits) {
-          let q = UnsafeMutableRawPointer($0).assumingMemoryBound(to: UInt16.self)
-          isHalf ? I.storeFloat16(v, q) : I.storeBFloat16(v, q)
-        }
-        for lane in 0..<n {
-          (p + (j &+ lane) &* stride).storeBytes(of: bits[lane], as: UInt16.self)
-        }
-      }
-      j = j &+ n
     }
   }
 }

@@ -1,7 +1,8 @@
 // logsumexp with weights: log |sum of b·exp(x)| and the sign of that sum, as SciPy has it.
 //
 // Weights have any sign and size, so the terms are not bounded by the first one and Fast2Sum does not
-// apply: each product is taken exactly and added in pairs of float64, element after element.
+// apply. Of float32 a lane is one float64, where the product of two float32 is exact; of float64 it is a pair, and so is each
+// product (Dot2 of Ogita, Rump, Oishi 2005), like the sums of the gradients.
 
 import CSupport
 
@@ -14,31 +15,94 @@ extension SumOf<Double> {
 }
 
 extension Kernels {
+  /// How many weights are read at a time.
+  private static var weightsAtOnce: Int { @inline(__always) get { 64 } }
+
   @inline(never)
   static func sumWeighted<L: Lanes>(
     _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
     _ start: Int
   ) -> Sum {
+    // There is no temperature beside weights.
     let scaled = scaledExp(L.self, row)
-    let scale = 1 / Double(L.unit)
-    let last = job.pointee.inner![Int(job.pointee.inner_count) &- 1]
-    var sum = Sum(high: 0, low: 0)
-    var i = elements.from
-    while i < elements.to {
-      let run = run(job, at: start &+ i, limit: elements.to &- i, index: nil)
-      for j in i..<i &+ run.length where elements.high[j] != -.infinity {
-        let x = L(elements.high[j])
-        let low = L(elements.low == nil ? 0 : elements.low![j])
-        let term = Double(scaled(x, low).rounded()[0]) * scale
-        let offset: Int = run.weights &+ (j &- i) &* Int(last.weights)
-        let p = UnsafeRawPointer(row.pointee.weights!) + offset
-        // Order is part of the contract.
-        let product = Sum.product(term, readScalar(job.pointee.dtype, p))
-        sum.addAny(product)
+    let lower = L.Eight(1 / Double(L.unit))
+    var terms = Terms<L>()
+    var room = InlineArray<64, Double>(repeating: 0)
+    withUnsafeMutablePointer(to: &room) { room in
+      let weights = UnsafeMutableRawPointer(room).assumingMemoryBound(to: Double.self)
+      var base = elements.from & ~(weightsAtOnce &- 1)
+      while base < elements.to {
+        let from = Swift.max(base, elements.from)
+        let to = Swift.min(base &+ weightsAtOnce, elements.to)
+        readWeights(job, row, start, from, to, weights + (from &- base))
+        for (i, first, last) in vectors(L.self, from, to) {
+          let x = elements.high(at: i, first, last)
+          let difference = I.hasFastPaths && elements.low == nil
+            ? scaled.difference(scaled: x) : scaled.difference(scaled: x, elements.low(at: i, first, last))
+          // Of a term that is not there the weight may be anything.
+          let weight = Widened<L>.pick(
+            Widened(x), equalTo: Widened(-Double.infinity), Widened(0), Widened(at: weights + (i &- base)))
+          terms.add(Widened(scaled.atOne(difference).rounded()), times: weight, lower)
+        }
+        base = base &+ weightsAtOnce
       }
+    }
+    let sum = terms.total()
+    if !sum.high.isFinite { return Sum(high: plainSum(terms), low: 0) }
+    let scale = L.isSingle ? 1 / Double(L.unit) : 1
+    return Sum(high: sum.high * scale, low: sum.low * scale)
+  }
+
+  /// The lanes one after the other: ±inf or NaN where the tree of pairs is not finite.
+  @inline(never)
+  private static func plainSum<L: Lanes>(_ terms: Terms<L>) -> Double {
+    var room = InlineArray<8, Double>(repeating: 0)
+    return withUnsafeMutablePointer(to: &room) {
+      let lanes = UnsafeMutableRawPointer($0).assumingMemoryBound(to: Double.self)
+      L.storeEight(L.isSingle ? terms.first + terms.second : terms.first, lanes)
+      var sum = 0.0
+      for lane in 0..<8 { sum += lanes[lane] }
+      return sum
+    }
+  }
+
+  /// The weights of elements from ..< to of the chunk at `start`.
+  @inline(never)
+  static func readWeights(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ start: Int, _ from: Int, _ to: Int,
+    _ weights: UnsafeMutablePointer<Double>
+  ) {
+    let stride = Int(job.pointee.inner![Int(job.pointee.inner_count) &- 1].weights)
+    var i = from
+    while i < to {
+      let run = run(job, at: start &+ i, limit: to &- i, index: nil)
+      let p = UnsafeRawPointer(row.pointee.weights!) + run.weights
+      readNumbers(job.pointee.dtype, p, stride, run.length, weights + (i &- from))
       i = i &+ run.length
     }
-    return sum
+  }
+
+  /// Elements whose weight is 0 are not there, a weight that is NaN is theirs.
+  @inline(never)
+  static func applyWeights<L: Lanes>(
+    _: L.Type, _ high: UnsafeMutablePointer<L.Scalar>, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int,
+    _ length: Int
+  ) {
+    var room = InlineArray<64, Double>(repeating: 0)
+    withUnsafeMutablePointer(to: &room) { room in
+      let weights = UnsafeMutableRawPointer(room).assumingMemoryBound(to: Double.self)
+      var base = 0
+      while base < length {
+        let count = Swift.min(weightsAtOnce, length &- base)
+        readNumbers(dtype, p + base &* stride, stride, count, weights)
+        for (i, first, last) in vectors(L.self, 0, count) {
+          let weight = Widened<L>(at: weights + i).lanes
+          let x = L.pick(weight, equalTo: L(0), L(-L.Scalar.infinity), load(high + (base &+ i), first, last, fill: 0))
+          store(L.pick(weight, equalTo: weight, x, weight), high + (base &+ i), first, last)
+        }
+        base = base &+ count
+      }
+    }
   }
 
   /// NaN among the elements and weights, and the signs of the weights at +inf, as kernels.h counts them.
@@ -47,21 +111,15 @@ extension Kernels {
     _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
     _ start: Int
   ) -> Int64 {
-    let last = job.pointee.inner![Int(job.pointee.inner_count) &- 1]
     var hasNaN = false
     var hasPositive = false
     var hasNegative = false
-    var i = elements.from
-    while i < elements.to {
-      let run = run(job, at: start &+ i, limit: elements.to &- i, index: nil)
-      for j in i..<i &+ run.length where elements.high[j] != -.infinity {
-        let offset: Int = run.weights &+ (j &- i) &* Int(last.weights)
-        let weight = readScalar(job.pointee.dtype, UnsafeRawPointer(row.pointee.weights!) + offset)
-        hasNaN = hasNaN || elements.high[j].isNaN || weight.isNaN
-        hasPositive = hasPositive || (elements.high[j] == .infinity && weight > 0)
-        hasNegative = hasNegative || (elements.high[j] == .infinity && weight < 0)
-      }
-      i = i &+ run.length
+    var weight = 0.0
+    for i in elements.from..<elements.to where elements.high[i] != -.infinity {
+      readWeights(job, row, start, i, i &+ 1, &weight)
+      hasNaN = hasNaN || elements.high[i].isNaN || weight.isNaN
+      hasPositive = hasPositive || (elements.high[i] == .infinity && weight > 0)
+      hasNegative = hasNegative || (elements.high[i] == .infinity && weight < 0)
     }
     return Int64(
       (hasNaN ? SMXK_NAN : 0) &+ (hasPositive ? SMXK_POSITIVE : 0)

@@ -318,17 +318,20 @@ private func directness(_ o: Operands, _ job: smxk_job) -> Int {
     && (inner.count == 1
       || (inner.x == size && (inner.out == size || job.operation == SMXK_LOGSUMEXP)
         && (inner.weights == size || !isGradient)))
-  guard o.mask == nil, o.bias == nil, o.weights == nil || isGradient else { return SMXK_DIRECT_NONE }
+  let isOutContiguous = size >= 4 && job.inner_count == 1 && (inner.count == 1 || inner.out == size)
+  let keepsTerms = isOutContiguous && job.operation == SMXK_SOFTMAX && o.factor == nil
+  let gathered = keepsTerms ? SMXK_DIRECT_OUT : SMXK_DIRECT_NONE
+  guard o.mask == nil, o.bias == nil, o.weights == nil || isGradient else { return gathered }
   let isPlain = o.structure == nil && o.temperature == nil && o.sign == nil && o.factor == nil
   if size < 4 { return isPlain && isContiguous ? SMXK_DIRECT_NARROW : SMXK_DIRECT_NONE }
   if !isContiguous {
     let last = job.outer[Int(job.outer_count) - 1]
     let isBesideRows = job.inner_count == 1 && last.count >= 8 && last.x == size && last.out == size
-    return isPlain && isBesideRows && !isGradient ? SMXK_DIRECT_COLUMNS : SMXK_DIRECT_NONE
+    return isPlain && isBesideRows && !isGradient ? SMXK_DIRECT_COLUMNS : gathered
   }
   var condition = o.structure
   while let c = condition {
-    if c.pointee.query_segments != nil || inner.place != job.key_place { return SMXK_DIRECT_NONE }
+    if c.pointee.query_segments != nil || inner.place != job.key_place { return gathered }
     condition = c.pointee.also
   }
   return isPlain ? SMXK_DIRECT_PLAIN : SMXK_DIRECT

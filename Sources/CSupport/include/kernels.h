@@ -29,13 +29,14 @@ typedef struct smxk_axis {
 /* Rows that the kernels may read and write in place: contiguous float32 or float64, no bias, no weights,
  * no mask but intervals of the row; plain when there is no temperature and no interval either. Narrow: as
  * plain, of float16 or bfloat16. Columns: as plain, but it is the last kept axis that is contiguous:
- * rows lie side by side. */
+ * rows lie side by side. Out: softmax of rows that are read some other way, whose results alone lie so. */
 enum {
   SMXK_DIRECT_NONE = 0,
   SMXK_DIRECT = 1,
   SMXK_DIRECT_PLAIN = 2,
   SMXK_DIRECT_COLUMNS = 3,
-  SMXK_DIRECT_NARROW = 4
+  SMXK_DIRECT_NARROW = 4,
+  SMXK_DIRECT_OUT = 5
 };
 
 typedef struct smxk_job {
@@ -70,7 +71,6 @@ typedef struct smxk_jacobian {
 typedef intptr_t smxk_stage; /* intptr_t: Swift sees enumerators as Int */
 enum {
   SMXK_MAXIMUM,        /* largest score */
-  SMXK_MAXIMUM_LOW,    /* largest low part among the scores equal to the maximum (bias only) */
   SMXK_FIND_NAN,       /* is there a NaN? a weight of either sign at +inf? */
   SMXK_SUM,            /* sum of the exponentials */
   SMXK_SECOND_MAXIMUM, /* largest score other than the maximum, less that */

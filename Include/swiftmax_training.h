@@ -237,9 +237,9 @@ smx_status smx_perplexity(const smx_tensor *logits, const smx_tensor *targets, c
  *           lie more than about 2^2000 apart, the smallest count as 0.
  * Accuracy  Computed in float64 from the operands as they are and rounded once: an error of about 2^-50 of the sum of the
  *           terms' magnitudes, which for near rows the divergence may be small against. Terms are p · log p and p · log q;
- *           of probabilities those of the numbers as given, over their sum P, and log P (log Q). Of logits x - max and
- *           log p are rounded besides, each by half an ulp of its own; p has that as a relative error, up to 2^-43 where
- *           it is smallest.
+ *           of probabilities those of the numbers as given, over their sum P, and log P (log Q). Of logits x - max is
+ *           rounded besides, by half an ulp of its own; p has that as a relative error, up to 2^-43 where it is
+ *           smallest.
  * Bits      The order is in docs/numerics.md. Threads: rows are shared. Memory: none is allocated.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _AXIS, _OVERLAP, _OVERFLOW, _ISA, _THREADS. */
 

@@ -31,12 +31,22 @@ extension Kernels {
     let low: UnsafeMutablePointer<L.Scalar>?
     let from: Int
     let to: Int
+    /// What is still to be added to `high` where neither has been gathered, or nil.
+    var bias: UnsafePointer<L.Scalar>? = nil
+
+    @inline(__always) var hasLow: Bool { low != nil || bias != nil }
 
     @inline(__always) func low(at i: Int, _ first: Int, _ last: Int) -> L {
       low == nil ? L(0) : load(low! + i, first, last, fill: 0)
     }
     @inline(__always) func high(at i: Int, _ first: Int, _ last: Int) -> L {
       load(high + i, first, last, fill: -L.Scalar.infinity)
+    }
+    /// Both.
+    @inline(__always) func pair(at i: Int, _ first: Int, _ last: Int) -> (high: L, low: L) {
+      let x = high(at: i, first, last)
+      guard let bias else { return (x, low(at: i, first, last)) }
+      return exactSum(x, load(bias + i, first, last, fill: 0))
     }
   }
 
@@ -54,16 +64,19 @@ extension Kernels {
       gradientChunk(L.self, job, row, from, to, start, length, scratch, &partial)
       return
     }
-    let isDirect = isDirect(job)
-    let high = isDirect
-      ? UnsafeMutableRawPointer(mutating: row.pointee.x!).assumingMemoryBound(to: L.Scalar.self) + start
-      : smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
-    let low = job.pointee.bias == nil
+    func own(_ p: UnsafePointer<CChar>?) -> UnsafeMutablePointer<L.Scalar> {
+      UnsafeMutableRawPointer(mutating: p!).assumingMemoryBound(to: L.Scalar.self) + start
+    }
+    let stage = row.pointee.stage
+    let addsBias = addsBiasInPlace(L.self, job, row)
+    let isDirect = isDirect(job) || addsBias
+    let high = isDirect ? own(row.pointee.x) : smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
+    let low = job.pointee.bias == nil || addsBias
       ? nil : smxk_low_of(scratch).assumingMemoryBound(to: L.Scalar.self)
-    let elements = Elements<L>(high: high, low: low, from: from, to: to)
+    let bias = addsBias ? UnsafePointer(own(row.pointee.bias)) : nil
+    let elements = Elements<L>(high: high, low: low, from: from, to: to, bias: bias)
 
     let resident = row.pointee.resident != 0
-    let stage = row.pointee.stage
     let isConstant = row.pointee.form == SMXK_CONSTANT && stage == SMXK_FINISH
     let isInPlace = isDirect || (stage == SMXK_FINISH && keepsTerms(job, row))
     if isDirect {
@@ -73,7 +86,7 @@ extension Kernels {
     }
     switch stage {
     case SMXK_MAXIMUM:
-      if low == nil {
+      if !elements.hasLow {
         partial.high = Double(maximum(Own<L>.self, high, from, to))
       } else {
         findMaximum(elements, &partial)
@@ -85,9 +98,7 @@ extension Kernels {
     case SMXK_SECOND_MAXIMUM: findSecond(row, elements, &partial)
     case SMXK_PRECISE_SUM: sumPrecisely(row, elements, &partial)
     default:
-      let out = isInPlace
-        ? UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self) + start
-        : high
+      let out = isInPlace ? own(UnsafePointer(row.pointee.out)) : high
       finish(job, row, elements, out, length, hasTerms: (isInPlace || resident) && termsTell(row))
       if job.pointee.factor != nil { applyFactor(job, row, elements, out, start, length, scratch) }
       if !isInPlace { scatter(L.self, job, row, high, start, length) }
@@ -119,6 +130,17 @@ extension Kernels {
   /// The term of a score in any of the forms.
   @inline(__always)
   static func term<L: Lanes>(
+    _ form: smxk_form, _ plain: PlainExp<L>, _ scaled: ScaledExp<L>, _ x: L, _ low: L
+  ) -> Exponential<L> {
+    I.hasFastPaths ? termInline(form, plain, scaled, x, low) : termApart(form, plain, scaled, x, low)
+  }
+  @inline(never)
+  private static func termApart<L: Lanes>(
+    _ form: smxk_form, _ plain: PlainExp<L>, _ scaled: ScaledExp<L>, _ x: L, _ low: L
+  ) -> Exponential<L> { termInline(form, plain, scaled, x, low) }
+
+  @inline(__always)
+  private static func termInline<L: Lanes>(
     _ form: smxk_form, _ plain: PlainExp<L>, _ scaled: ScaledExp<L>, _ x: L, _ low: L
   ) -> Exponential<L> {
     switch form {
@@ -171,7 +193,7 @@ extension Kernels {
           Own<L>.self, No.self, No.self, No.self, p, elements.from, elements.to, shift: exp.shift[0],
           floor: exp.floor[0], p, beside).sum
     } else if I.hasFastPaths && form == SMXK_SCALED {
-      total = elements.low == nil ? sumScaled(No.self, row, elements, terms)
+      total = !elements.hasLow ? sumScaled(No.self, row, elements, terms)
         : row.pointee.temperature == 1 ? sumScaled(Yes.self, row, elements, terms)
         : sumAny(row, elements, terms)
     } else {
@@ -209,9 +231,8 @@ extension Kernels {
     let scaled = scaledExp(L.self, row)
     var sum = Accumulator<L>()
     for (i, first, last) in vectors(L.self, elements.from, elements.to) {
-      let x = elements.high(at: i, first, last)
-      let term = IsBiased.isTrue
-        ? scaled.atOne(scaled.difference(scaled: x, elements.low(at: i, first, last))) : scaled(x)
+      let x = IsBiased.isTrue ? elements.pair(at: i, first, last) : (elements.high(at: i, first, last), L(0))
+      let term = IsBiased.isTrue ? scaled.atOne(scaled.difference(scaled: x.0, x.1)) : scaled(x.0)
       let e = term.rounded()
       if let terms { store(e, terms + i, first, last) }
       sum.add(term, rounded: e)
@@ -279,22 +300,6 @@ extension Kernels {
   }
 
   // -- other stages ---------------------------------------------------------------------------------
-
-  /// The largest score, and of those that are as large the largest low part.
-  @inline(never)
-  static func findMaximum<L: Lanes>(_ e: Elements<L>, _ partial: inout smxk_partial) {
-    var high = L(-.infinity)
-    var low = L(-.infinity)
-    for (i, first, last) in vectors(L.self, e.from, e.to) {
-      let x = e.high(at: i, first, last)
-      let ofX = e.low(at: i, first, last)
-      low = L.pick(high, lessThan: x, ofX, L.pick(high, equalTo: x, L.max(ofX, low), low))
-      high = L.max(x, high)
-    }
-    let largest = high.largest()
-    partial.high = Double(largest)
-    partial.low = Double(L.pick(high, equalTo: L(largest), low, L(-.infinity)).largest())
-  }
 
   @inline(__always)
   static func findNaN<L: Lanes>(_ e: Elements<L>) -> Int64 {

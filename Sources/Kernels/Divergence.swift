@@ -3,7 +3,9 @@
 //     entropy     = log P - (sum of p · log p) / P
 //     divergence  = (sum of p · (log p - log q)) / P - (log P - log Q),       P = sum of p, Q = sum of q
 //
-// Probabilities are divided by their sum, which for logits is 1, log p being (x - max) - relative. 0 · log 0 is 0.
+// Of logits p is exp(x - max), whose logarithm is there already, and P is 1 for each element that is the maximum and the
+// others' sum, so that log P has its digits where one element dominates. 0 · log 0 is 0. One pass over the row, and
+// of logits one before it for the maximum.
 
 import CSupport
 
@@ -13,7 +15,8 @@ extension Kernels {
     let isLogits: Bool
     var isSpecial = false
     var maximum = 0.0
-    var relative = 0.0
+    /// Of logits how many elements are the maximum, and the others' sum.
+    var ties = 0.0
     var total = 0.0
     /// A power of two that probabilities are multiplied by: their sums divide it out again.
     var scale = 1.0
@@ -23,9 +26,10 @@ extension Kernels {
     /// Whether the sum, or a number beyond what `logarithm` takes, may overflow; times 2^-60 neither does.
     var isHuge: Bool { !isLogits && total >= 0x1p1020 }
     var wantsScale: Bool { isTiny || isHuge }
-    /// log of the total.
+    var whole: Double { ties + total }
+    /// log of the whole.
     var logTotal: Double {
-      isLogits || total == 1 ? 0 : total > 0 && total < .infinity ? logarithmByCall(F64(total))[0] : .nan
+      isLogits ? log1p(Sum.exact(ties - 1, total)).high : total == 1 ? 0 : total > 0 && total < .infinity ? logarithmByCall(F64(total))[0] : .nan
     }
   }
 
@@ -50,9 +54,9 @@ extension Kernels {
     let ofP = smxk_p_of(job)
     let row = row(of: scratch)
     var q = Distribution(isLogits: job.pointee.q_is_logits != 0)
-    if hasQ { prepare(L.self, ofQ, index, other, scratch, &q) }
+    if hasQ { begin(L.self, ofQ, index, other, scratch, &q) }
     var p = Distribution(isLogits: job.pointee.p_is_logits != 0)
-    prepare(L.self, ofP, index, row, scratch, &p)
+    begin(L.self, ofP, index, row, scratch, &p)
     let cols = Int(ofP.pointee.cols)
     var sum = 0.0
     var isAgain = false
@@ -72,8 +76,9 @@ extension Kernels {
       if p.wantsScale { p.scale = p.isTiny ? 0x1p800 : 0x1p-60 }
       if q.wantsScale { q.scale = q.isTiny ? 0x1p800 : 0x1p-60 }
       (sum, p.total, q.total) = (0, 0, 0)
+      (p.ties, q.ties) = (0, 0)
     }
-    let normalised = p.isLogits ? sum : sum / p.total
+    let normalised = sum / p.whole
     let value = hasQ ? normalised - (p.logTotal - q.logTotal) : normalised + p.logTotal
     // Rounding may lead below 0, the values never do.
     let result = p.isSpecial || q.isSpecial ? .nan : value < 0 ? 0 : value
@@ -88,75 +93,50 @@ extension Kernels {
   ) -> Double {
     // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after chunk.
     var terms = F64(0)
-    var totalP = F64(0)
-    var totalQ = F64(0)
-    var i = 0
-    while i < length {
+    var (totalP, totalQ) = (F64(0), F64(0))
+    var (tiesP, tiesQ) = (F64(0), F64(0))
+    let (maximumP, maximumQ) = (F64(p.maximum), F64(q.maximum))
+    for (i, _, _) in vectors(F64.self, 0, length) {
       let x = F64(at: x + i)
       let log = logarithm(x, p)
       let probability = p.isLogits ? exponential(log) : x
-      totalP = totalP + probability
+      totalP = totalP + (p.isLogits ? F64.pick(x, equalTo: maximumP, F64(0), probability) : probability)
+      if p.isLogits { tiesP = tiesP + F64.pick(x, equalTo: maximumP, F64(1), F64(0)) }
       var distance = F64(0) - log
       if let y {
         let y = F64(at: y + i)
-        // Of a negative one the logarithm tells, but not where p is 0.
-        if !q.isLogits { totalQ = totalQ + F64.pick(y, lessThan: F64(0), F64(.nan), y) }
+        let logQ = logarithm(y, q)
+        if q.isLogits {
+          totalQ = totalQ + F64.pick(y, equalTo: maximumQ, F64(0), exponential(logQ))
+          tiesQ = tiesQ + F64.pick(y, equalTo: maximumQ, F64(1), F64(0))
+        } else {
+          // Of a negative one the logarithm tells, but not where p is 0.
+          totalQ = totalQ + F64.pick(y, lessThan: F64(0), F64(.nan), y)
+        }
         // Of -inf and -inf nothing is left, and p is 0 there.
-        distance = log - logarithm(y, q)
+        distance = log - logQ
       }
       terms = terms + F64.pick(probability, equalTo: F64(0), probability, probability * distance)
-      i = i &+ 8
     }
     p.total += lanesMet(totalP)
     q.total += lanesMet(totalQ)
+    p.ties += lanesMet(tiesP)
+    q.ties += lanesMet(tiesQ)
     return lanesMet(terms)
   }
 
-  /// Points at the row; of logits, finds maximum and sum.
+  /// Points at the row; of logits, finds the maximum.
   @inline(never)
-  static func prepare<L: Lanes>(
+  static func begin<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ index: Int, _ row: UnsafeMutablePointer<smxk_row>,
     _ scratch: UnsafeMutablePointer<smxk_scratch>, _ distribution: inout Distribution
   ) {
     beginRow(job, row, index)
     if !distribution.isLogits { return }
-    runStages(L.self, job, row, from: SMXK_MAXIMUM, scratch)
-    distribution.isSpecial = row.pointee.form == SMXK_CONSTANT
-    distribution.maximum = row.pointee.maximum
-    distribution.relative = row.pointee.log_sum
-    if L.isSingle && !distribution.isSpecial { findRelative(L.self, job, row, scratch, &distribution) }
-  }
-
-  /// log of the sum in float64, which that of a float32 row is not: 1 for each element that is the maximum, and the others'
-  /// exponentials.
-  @inline(never)
-  private static func findRelative<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ scratch: UnsafeMutablePointer<smxk_scratch>,
-    _ distribution: inout Distribution
-  ) {
-    let maximum = F64(distribution.maximum)
-    let x = smxk_high_of(scratch).assumingMemoryBound(to: Double.self)
-    let cols = Int(job.pointee.cols)
-    var others = 0.0
-    var ties = 0.0
-    var start = 0
-    while start < cols {
-      let length = Swift.min(chunkSize, cols &- start)
-      take(L.self, job, row, distribution, start, length, x, scratch)
-      var sum = F64(0)
-      var equal = F64(0)
-      var i = 0
-      while i < length {
-        let x = F64(at: x + i)
-        equal = equal + F64.pick(x, equalTo: maximum, F64(1), F64(0))
-        sum = sum + F64.pick(x, equalTo: maximum, F64(0), exponential(x - maximum))
-        i = i &+ 8
-      }
-      others += lanesMet(sum)
-      ties += lanesMet(equal)
-      start = start &+ length
-    }
-    distribution.relative = log1p(Sum.exact(ties - 1, others)).high
+    visitChunks(L.self, job, row, scratch)
+    distribution.maximum = row.pointee.found.high
+    // A NaN that this has passed over makes the sums NaN.
+    distribution.isSpecial = distribution.maximum.isInfinite
   }
 
   /// A chunk as float64; behind its end, of which nothing comes.
@@ -172,10 +152,10 @@ extension Kernels {
     for k in length..<(length &+ 7) & ~7 { to[k] = distribution.isLogits ? -.infinity : 0 }
   }
 
-  /// log of the probability, before it is divided by the total.
+  /// log of p, before it is divided by the whole.
   @inline(__always)
   static func logarithm(_ x: F64, _ distribution: Distribution) -> F64 {
-    distribution.isLogits ? (x - F64(distribution.maximum)) - F64(distribution.relative)
+    distribution.isLogits ? x - F64(distribution.maximum)
       : I.hasFastPaths ? logarithm(x) : logarithmByCall(x)
   }
 

@@ -91,6 +91,17 @@ extension Kernels {
     }
   }
 
+  /// The numbers where they lie, or in `room` if not as L.Scalar one after the other.
+  @inline(__always)
+  static func place<L: Lanes>(
+    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int, _ room: UnsafeMutablePointer<L.Scalar>,
+    _ length: Int
+  ) -> UnsafePointer<L.Scalar> {
+    if isOwn(L.self, dtype) && stride == MemoryLayout<L.Scalar>.stride { return p.assumingMemoryBound(to: L.Scalar.self) }
+    read(L.self, dtype, p, stride, room, length)
+    return UnsafePointer(room)
+  }
+
   /// Whether a dtype is the one that the lanes compute in.
   @inline(__always) static func isOwn<L: Lanes>(_: L.Type, _ dtype: smx_dtype) -> Bool {
     Int(dtype) == (L.count == 16 ? SMX_FLOAT32 : SMX_FLOAT64)

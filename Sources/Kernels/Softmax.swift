@@ -59,7 +59,7 @@ extension Kernels {
   ) {
     let row = row(of: scratch)
     beginRow(job, row, index)
-    row.pointee.resident = job.pointee.cols <= chunkSize ? 1 : 0
+    row.pointee.resident = job.pointee.cols <= chunkSize && !hasBiasBeside(L.self, job) ? 1 : 0
     while row.pointee.stage != SMXK_DONE {
       for chunk in chunks(job, row) {
         var partial = nothingFound

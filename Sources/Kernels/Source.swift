@@ -197,35 +197,6 @@ extension Kernels {
     return hidden
   }
 
-  /// The numbers where they lie, or in `room` if not as L.Scalar one after the other.
-  @inline(__always)
-  static func place<L: Lanes>(
-    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int, _ room: UnsafeMutablePointer<L.Scalar>,
-    _ length: Int
-  ) -> UnsafePointer<L.Scalar> {
-    if isOwn(L.self, dtype) && stride == MemoryLayout<L.Scalar>.stride { return p.assumingMemoryBound(to: L.Scalar.self) }
-    read(L.self, dtype, p, stride, room, length)
-    return UnsafePointer(room)
-  }
-
-  /// (high, low) = the rounded sum of a and b, and what the rounding lost; low is 0 where the sum is not finite. Either may be
-  /// an operand.
-  @inline(__always)
-  static func addExactly<L: Lanes>(
-    _: L.Type, _ a: UnsafePointer<L.Scalar>, _ b: UnsafePointer<L.Scalar>, _ high: UnsafeMutablePointer<L.Scalar>,
-    _ low: UnsafeMutablePointer<L.Scalar>, _ length: Int
-  ) {
-    for (j, first, last) in vectors(L.self, 0, length) {
-      let a: L = load(a + j, first, last, fill: 0)
-      let b: L = load(b + j, first, last, fill: 0)
-      let sum = a + b
-      let part = sum - a
-      let lost = (a - (sum - part)) + (b - part)
-      store(sum, high + j, first, last)
-      store(L.pick(lost - lost, equalTo: L(0), lost, L(0)), low + j, first, last)
-    }
-  }
-
   /// Writes the `length` results of the chunk that begins at `start`.
   @inline(never)
   static func scatter<L: Lanes>(

@@ -10,9 +10,11 @@ extension Tensor {
     var rest = index
     var offset: Int64 = 0
     var axis = rank - 1
+    // One division an axis, and none for the first: they are most of the time of what looks at every element.
     while axis >= 0 {
-      offset = offset &+ (rest % length(axis)) &* stride(axis)
-      rest /= length(axis)
+      let quotient = axis == 0 ? 0 : rest / length(axis)
+      offset = offset &+ (rest &- quotient &* length(axis)) &* stride(axis)
+      rest = quotient
       axis -= 1
     }
     return raw.pointee.data + Int(offset)
@@ -21,9 +23,13 @@ extension Tensor {
   /// The number at `index` of an int32 or int64 tensor.
   @inline(never) func integer(_ index: Int64) -> Int64 { smxk_integer(dtype, place(index)) }
 
+  /// The bytes from one element to the next along the last axis.
+  var step: Int { Int(stride(rank - 1)) }
+
   /// The number at `index` of a tensor of floats.
-  @inline(never) func number(_ index: Int64) -> Double {
-    let p = place(index)
+  func number(_ index: Int64) -> Double { number(at: place(index)) }
+
+  @inline(never) func number(at p: UnsafeRawPointer) -> Double {
     switch Int(dtype) {
     case SMX_FLOAT64: return p.loadUnaligned(as: Double.self)
     case SMX_FLOAT32: return Double(p.loadUnaligned(as: Float.self))

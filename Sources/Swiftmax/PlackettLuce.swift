@@ -77,9 +77,11 @@ private func run(_ rankings: Rankings, on machine: Machine) throws(Failure) {
 private func checkRow(
   _ share: Rankings, _ row: Int64, _ marks: UnsafeMutablePointer<Int64>, mark: Int64
 ) throws(Failure) {
+  guard share.places > 0 else { return }
+  let ranking = share.ranking.place(row * share.places)
+  let step = share.ranking.step
   for place in 0..<share.places {
-    let index = row * share.places + place
-    let item = share.ranking.integer(index)
+    let item = smxk_integer(share.ranking.dtype, ranking + Int(place) * step)
     let isItem = item >= 0 && item < share.items
     if isItem && marks[Int(item)] != mark {
       marks[Int(item)] = mark
@@ -87,7 +89,7 @@ private func checkRow(
     }
     throw failure(SMX_ERROR_VALUE) {
       $0.add("ranking")
-      share.ranking.add(index, to: &$0)
+      share.ranking.add(row * share.places + place, to: &$0)
       $0.add(" is ")
       $0.add(item)
       $0.add(isItem ? ", which has a place before it" : ", but scores of shape ")
@@ -105,15 +107,25 @@ private func score(_ share: UnsafePointer<Rankings>, _ row: Int64, worker: Int64
   let values = call.values(worker)
   let marks = call.marks(worker)
   let mark = call.out.count + row + 1
-  for place in 0..<call.places {
-    let item = call.ranking.integer(row * call.places + place)
-    marks[Int(item)] = mark
-    values[Int(call.items - 1 - place)] = call.scores.number(row * call.items + item)
-  }
-  var next = 0
-  for item in 0..<call.items where marks[Int(item)] != mark {
-    values[next] = call.scores.number(row * call.items + item)
-    next += 1
+  let places = Int(call.places)
+  let items = Int(call.items)
+  if items > 0 {
+    let scores = call.scores.place(row * call.items)
+    let step = call.scores.step
+    if places > 0 {
+      let ranking = call.ranking.place(row * call.places)
+      let rankingStep = call.ranking.step
+      for place in 0..<places {
+        let item = Int(smxk_integer(call.ranking.dtype, ranking + place * rankingStep))
+        marks[item] = mark
+        values[items - 1 - place] = call.scores.number(at: scores + item * step)
+      }
+    }
+    var next = 0
+    for item in 0..<items where marks[item] != mark {
+      values[next] = call.scores.number(at: scores + item * step)
+      next += 1
+    }
   }
   call.out.store(call.kernel(values, call.items, call.places), row)
 }

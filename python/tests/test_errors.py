@@ -126,6 +126,23 @@ def test_mask_arguments(make, kind, word):
         make()
 
 
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("axis", lambda v: smx.softmax(X, v)),
+        ("temperature", lambda v: smx.cross_entropy(X, [0, 1], temperature=v)),
+        ("reduction", lambda v: smx.cross_entropy(X, [0, 1], reduction=v)),
+        ("window", lambda v: smx.attention(X, X, X, window=v)),
+        ("bins", lambda v: smx.calibration_error(X, [0, 1], bins=v)),
+        ("left", lambda v: smx.Mask.window(v, 0)),
+    ],
+)
+def test_long_values_are_not_printed_in_full(name, call):
+    with pytest.raises((TypeError, ValueError), match=name) as caught:
+        call(np.full(500, 0.125))
+    assert len(str(caught.value)) < 200
+
+
 def test_too_many_conditions():
     mask = smx.Mask()
     for _ in range(65):

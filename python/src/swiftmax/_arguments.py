@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from swiftmax._mask import Mask, as_array, as_integers, integers, over_leading, side
+from swiftmax._mask import Mask, as_array, as_integers, integers, over_leading, shown, side
 
 _FLOATS = (np.float16, np.float32, np.float64)
 _TEXT = (str, bytes, bytearray)
@@ -165,7 +165,7 @@ def _sides(window):
     try:
         left, right = (0, 0) if window is None else window
     except (TypeError, ValueError) as error:
-        raise type(error)(f"window must be a pair (left, right), but is {window!r}") from None
+        raise type(error)(f"window must be a pair (left, right), but is {shown(window)}") from None
     return side(left, "the left side of window"), side(right, "the right side of window")
 
 
@@ -197,7 +197,7 @@ def as_integer(value, name):
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, but is {value!r}") from None
+        raise TypeError(f"{name} must be an integer, but is {shown(value)}") from None
 
 
 def as_number(value, name):
@@ -211,7 +211,7 @@ def as_number(value, name):
             raise ValueError(f"{name} is larger than a float can be") from None
         except (TypeError, ValueError):
             pass
-    raise TypeError(f"{name} must be a real number, but is {value!r}")
+    raise TypeError(f"{name} must be a real number, but is {shown(value)}")
 
 
 def as_int64(value, name):

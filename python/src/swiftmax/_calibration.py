@@ -6,6 +6,7 @@ import numpy as np
 
 from swiftmax import _core
 from swiftmax._arguments import as_int64, as_number
+from swiftmax._mask import shown
 
 
 class ReliabilityDiagram(NamedTuple):
@@ -194,7 +195,7 @@ def fit_temperature(logits, labels, *, bounds=(0.001, 1000.0), bins=15):
     try:
         lowest, highest = bounds
     except (TypeError, ValueError) as error:
-        raise type(error)(f"bounds must be a pair (lowest, highest), but is {bounds!r}") from None
+        raise type(error)(f"bounds must be a pair (lowest, highest), but is {shown(bounds)}") from None
     lowest = as_number(lowest, "the lowest of bounds")
     highest = as_number(highest, "the highest of bounds")
     if lowest > highest:

@@ -103,7 +103,7 @@ static int axis_number(PyObject *given, int32_t *axis) {
     if (PyErr_ExceptionMatches(PyExc_TypeError)) {
       PyErr_Clear();
       PyErr_Format(PyExc_TypeError,
-                   "axis must be an integer, a tuple of integers or None, but is %R", given);
+                   "axis must be an integer, a tuple of integers or None, but is %.80R", given);
     }
     return -1;
   }
@@ -112,7 +112,7 @@ static int axis_number(PyObject *given, int32_t *axis) {
   Py_DECREF(number);
   if (value == -1 && PyErr_Occurred()) return -1;
   if (overflow || value < INT32_MIN || value > INT32_MAX) {
-    PyErr_Format(PyExc_ValueError, "axis %R is out of range", given);
+    PyErr_Format(PyExc_ValueError, "axis %.80R is out of range", given);
     return -1;
   }
   *axis = (int32_t)value;
@@ -151,14 +151,14 @@ int smxpy_flag(PyObject *given, const char *name) {
   if (smxpy_is_absent(given)) return 0;
   /* Text, a list, a Mask: true or false to Python, but surely meant as something else. */
   if (!PyObject_HasAttrString(given, "__bool__")) {
-    PyErr_Format(PyExc_TypeError, "%s must be True or False, but is %R", name, given);
+    PyErr_Format(PyExc_TypeError, "%s must be True or False, but is %.80R", name, given);
     return -1;
   }
   int flag = PyObject_IsTrue(given);
   /* An array of several elements, most likely. */
   if (flag < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
     PyErr_Clear();
-    PyErr_Format(PyExc_ValueError, "%s must be True or False, but is %R", name, given);
+    PyErr_Format(PyExc_ValueError, "%s must be True or False, but is %.80R", name, given);
   }
   return flag;
 }
@@ -170,7 +170,7 @@ int smxpy_number(PyObject *given, const char *name, double *value) {
     /* Python's own sentences do not say which argument it was. */
     if (PyErr_ExceptionMatches(PyExc_TypeError)) {
       PyErr_Clear();
-      PyErr_Format(PyExc_TypeError, "%s must be a real number or None, but is %R", name, given);
+      PyErr_Format(PyExc_TypeError, "%s must be a real number or None, but is %.80R", name, given);
     } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
       PyErr_Clear();
       PyErr_Format(PyExc_ValueError, "%s is larger than a float can be", name);
@@ -187,7 +187,7 @@ int smxpy_choice(PyObject *given, const char *name, const char *first, const cha
     if (PyUnicode_CompareWithASCIIString(given, first) == 0) return 0;
     if (PyUnicode_CompareWithASCIIString(given, second) == 0) return 1;
   }
-  PyErr_Format(PyExc_ValueError, "%s must be '%s' or '%s', but is %R", name, first, second, given);
+  PyErr_Format(PyExc_ValueError, "%s must be '%s' or '%s', but is %.80R", name, first, second, given);
   return -1;
 }
 

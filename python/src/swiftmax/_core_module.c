@@ -14,7 +14,7 @@ static int thread_count(PyObject *given, long least, int32_t *count) {
   if (!number) {
     if (!PyErr_ExceptionMatches(PyExc_TypeError)) return -1;
     PyErr_Clear();
-    PyErr_Format(PyExc_TypeError, "n must be an integer, but is %R", given);
+    PyErr_Format(PyExc_TypeError, "n must be an integer, but is %.80R", given);
     return -1;
   }
   int overflow = 0;

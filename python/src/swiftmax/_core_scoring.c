@@ -237,7 +237,7 @@ static int take_bins(PyObject *given, int32_t *bins) {
   Py_DECREF(number);
   if (value == -1 && PyErr_Occurred()) return -1;
   if (overflow || value < 1 || value > 1 << 20) {
-    PyErr_Format(PyExc_ValueError, "bins must be from 1 to %d, but is %R", 1 << 20, given);
+    PyErr_Format(PyExc_ValueError, "bins must be from 1 to %d, but is %.80R", 1 << 20, given);
     return -1;
   }
   *bins = (int32_t)value;
@@ -249,7 +249,7 @@ static int take_positive(PyObject *given, const char *name, double *value) {
   int found = smxpy_number(given, name, value);
   if (found < 0) return -1;
   if (found && *value != 0) return 0;
-  PyErr_Format(PyExc_ValueError, "%s must be a positive number, but is %R", name, given);
+  PyErr_Format(PyExc_ValueError, "%s must be a positive number, but is %.80R", name, given);
   return -1;
 }
 

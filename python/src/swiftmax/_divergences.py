@@ -44,7 +44,8 @@ def entropy(p=None, *, logits=None, axis=-1):
     Computed in float64 and rounded once. The error is about 2**-50 of the sum of the magnitudes of
     the terms, which are ``p * log(p)`` of the numbers as given, over their sum, and the logarithm
     of that sum. Of logits, ``x - max(x)`` is rounded besides, by half an ulp of its own; p has
-    that as a relative error, up to 2**-43 where it is smallest. Of numbers in one row that lie more than about 2**2000 apart, the smallest count as 0.
+    that as a relative error, up to 2**-43 where it is smallest. Of numbers in one row that lie more
+    than about 2**2000 apart, the smallest count as 0.
 
     Rows are shared among threads (`set_num_threads`), and the GIL is released meanwhile. Layout,
     batch, threads and instruction set never change a bit of the result.

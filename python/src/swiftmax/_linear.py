@@ -8,6 +8,7 @@ import numpy as np
 
 from swiftmax import _core
 from swiftmax._arguments import as_float, as_int64, as_int64s, as_number
+from swiftmax._mask import shown
 
 _REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
 
@@ -141,7 +142,7 @@ def linear_cross_entropy(
     array([0.239545, 0.      ])
     """
     if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
-        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', but is {reduction!r}")
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', but is {shown(reduction)}")
     grad_scale = as_number(grad_scale, "grad_scale")
     hidden = as_float(hidden, "hidden")
     weight = _beside(weight, hidden, "weight")

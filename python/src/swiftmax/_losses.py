@@ -17,6 +17,7 @@ from swiftmax._arguments import (
     as_number,
     as_wide,
 )
+from swiftmax._mask import shown
 
 _REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
 
@@ -344,7 +345,7 @@ def _run(
     """(loss, lse, grad), None where one is not wanted; `function` is the place in the C module."""
     x = as_float(logits, "log_probs" if function == 1 else "logits")
     if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
-        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', but is {reduction!r}")
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', but is {shown(reduction)}")
     temperature = as_number(temperature, "temperature")
     # To the library 0 is the default.
     if not temperature > 0:

@@ -28,6 +28,12 @@ def as_integers(value, name):
     return array if array.size or isinstance(value, np.ndarray) else array.astype(np.int64)
 
 
+def shown(value):
+    """What a sentence prints of a value that is refused: of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def integers(value, name):
     """An int64 array of its own, so that a later change of `value` does not reach the mask."""
     array = as_integers(value, name)
@@ -35,7 +41,7 @@ def integers(value, name):
         worst = max(array.flat, key=abs)
         raise ValueError(f"{name} holds {worst}, which is more than an int64 can be")
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be an integer or an array of integers, but is {value!r}")
+        raise TypeError(f"{name} must be an integer or an array of integers, but is {shown(value)}")
     if array.dtype.kind == "u" and array.size and int(array.max()) > _LARGEST:
         raise ValueError(f"{name} holds {array.max()}, which is more than an int64 can be")
     array = array.astype(np.int64)
@@ -49,7 +55,7 @@ def side(value, name):
         return -1
     number = integers(value, name)
     if number.ndim or number < -1:
-        raise ValueError(f"{name} must be None, -1 (open) or a number of keys, but is {value!r}")
+        raise ValueError(f"{name} must be None, -1 (open) or a number of keys, but is {shown(value)}")
     return int(number)
 
 

@@ -195,7 +195,8 @@ def fit_temperature(logits, labels, *, bounds=(0.001, 1000.0), bins=15):
     try:
         lowest, highest = bounds
     except (TypeError, ValueError) as error:
-        raise type(error)(f"bounds must be a pair (lowest, highest), but is {shown(bounds)}") from None
+        sentence = f"bounds must be a pair (lowest, highest), but is {shown(bounds)}"
+        raise type(error)(sentence) from None
     lowest = as_number(lowest, "the lowest of bounds")
     highest = as_number(highest, "the highest of bounds")
     if lowest > highest:

@@ -55,7 +55,8 @@ def side(value, name):
         return -1
     number = integers(value, name)
     if number.ndim or number < -1:
-        raise ValueError(f"{name} must be None, -1 (open) or a number of keys, but is {shown(value)}")
+        sentence = f"{name} must be None, -1 (open) or a number of keys, but is {shown(value)}"
+        raise ValueError(sentence)
     return int(number)
 
 

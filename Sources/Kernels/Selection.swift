@@ -49,8 +49,8 @@ extension Kernels {
     return high
   }
 
-  /// A number that at least k elements of the row reach: of its first elements the k-th largest among the maxima of groups,
-  /// 64 of float32, 32 of float64. -inf for a larger k.
+  /// A number that at least k elements of the row reach: of its first elements the k-th largest among the maxima of 64
+  /// groups. -inf for a larger k.
   ///
   /// What reaches it is little more than k elements of a row of a few thousand. A list of any elements, 300 long, from which
   /// the largest are selected first took half of the time of top_k of such rows.
@@ -58,32 +58,39 @@ extension Kernels {
   public static func bound<L: SamplingLanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ k: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) -> Double {
-    let groups = 4 &* L.count
+    let groups = 64
     if k > groups { return -.infinity }
     let length = Swift.min(Int(job.pointee.cols), isDirect(job) ? 4 &* Int(SMXK_BLOCK) : Int(SMXK_BLOCK))
     let p = numbers(L.self, job, from: 0, to: length, scratch)
-    var a = L(-.infinity)
-    var (b, c, d) = (a, a, a)
-    var i = 0
-    while i &+ groups <= length {
-      a = L.max(L(at: p + i), a)
-      b = L.max(L(at: p + (i &+ L.count)), b)
-      c = L.max(L(at: p + (i &+ 2 &* L.count)), c)
-      d = L.max(L(at: p + (i &+ 3 &* L.count)), d)
-      i = i &+ groups
-    }
     let maxima = (UnsafeMutableRawPointer(smxk_high_of(scratch)) + Int(SMXK_NUMBERS_BYTES)).assumingMemoryBound(to: L.Scalar.self)
-    a.store(at: maxima)
-    b.store(at: maxima + L.count)
-    c.store(at: maxima + 2 &* L.count)
-    d.store(at: maxima + 3 &* L.count)
+    // Four vectors of groups; of float64 as many again, of the row's second half.
+    let step = 4 &* L.count
+    var group = 0
+    while group < groups {
+      let end = L.isSingle ? length : group == 0 ? length / 2 : length
+      var i = L.isSingle ? 0 : group == 0 ? 0 : length / 2
+      var a = L(-.infinity)
+      var (b, c, d) = (a, a, a)
+      while i &+ step <= end {
+        a = L.max(L(at: p + i), a)
+        b = L.max(L(at: p + (i &+ L.count)), b)
+        c = L.max(L(at: p + (i &+ 2 &* L.count)), c)
+        d = L.max(L(at: p + (i &+ 3 &* L.count)), d)
+        i = i &+ step
+      }
+      a.store(at: maxima + group)
+      b.store(at: maxima + (group &+ L.count))
+      c.store(at: maxima + (group &+ 2 &* L.count))
+      d.store(at: maxima + (group &+ 3 &* L.count))
+      group = group &+ step
+    }
     // The last of them, counted from the largest, that has less than k above it.
     var result = L.Scalar.infinity
     for group in 0..<groups {
       let candidate = maxima[group]
       let bound = L(candidate)
-      let above = (L.above(a, bound).nonzeroBitCount &+ L.above(b, bound).nonzeroBitCount)
-        &+ (L.above(c, bound).nonzeroBitCount &+ L.above(d, bound).nonzeroBitCount)
+      var above = 0
+      for (i, _, _) in vectors(L.self, 0, groups) { above = above &+ L.above(L(at: maxima + i), bound).nonzeroBitCount }
       if above < k && candidate < result { result = candidate }
     }
     return Double(result)

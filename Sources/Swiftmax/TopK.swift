@@ -93,25 +93,44 @@ private func rankRow(
   let isWide = choosesWide(call)
   let row = smxk_row_of(scratch)
   runStages(kernels, &job, scratch, number, isWide)
-  // Each result is that of a row of one element under this row's sum.
+  // The results are those of a row of the found elements under this row's sum, written a block at a time.
   let inner = job.inner[0]
-  let x = row.pointee.x
-  job.cols = 1
-  row.pointee.mask = nil
-  row.pointee.lower = 0
-  row.pointee.upper = 1
-  row.pointee.resident = 0
-  for i in 0..<k {
-    let index = (toIndices + i * stepIndices).loadUnaligned(as: Int64.self)
-    row.pointee.x = x! + Int(index < 0 ? 0 : index &* inner.x)
-    row.pointee.out = (to + i * step).assumingMemoryBound(to: CChar.self)
-    if index < 0 {
-      row.pointee.form = SMXK_CONSTANT
-      row.pointee.constant = isInvalid ? .nan : call.flag ? -.infinity : 0
+  let x = row.pointee.x!
+  let size = Int(itemSize(job.dtype))
+  var axis = inner
+  axis.x = Int64(size)
+  axis.out = Int64(step)
+  var elements = InlineArray<64, UInt64>(repeating: 0)
+  withUnsafeMutablePointer(to: &elements) { elements in
+    withUnsafePointer(to: &axis) { axis in
+      let block = UnsafeMutableRawPointer(elements)
+      job.inner = axis
+      row.pointee.mask = nil
+      row.pointee.lower = 0
+      row.pointee.resident = 0
+      var first = 0
+      while first < k {
+        // Places without an element, if any, are the last.
+        let isFound = first < found
+        let count = min(64, (isFound ? found : k) - first)
+        for i in 0..<count where isFound {
+          let index = (toIndices + (first + i) * stepIndices).loadUnaligned(as: Int64.self)
+          (block + i * size).copyMemory(from: x + Int(index &* inner.x), byteCount: size)
+        }
+        if !isFound {
+          row.pointee.form = SMXK_CONSTANT
+          row.pointee.constant = isInvalid ? .nan : call.flag ? -.infinity : 0
+        }
+        job.cols = Int64(count)
+        row.pointee.upper = Int64(count)
+        row.pointee.x = UnsafeRawPointer(block).assumingMemoryBound(to: CChar.self)
+        row.pointee.out = (to + first * step).assumingMemoryBound(to: CChar.self)
+        var partial = smxk_partial(high: 0, low: 0, count: 0)
+        let chunk = isWide ? kernels.pointee.chunk_f64 : kernels.pointee.chunk_f32
+        chunk(&job, row, 0, scratch, &partial)
+        first += count
+      }
     }
-    var partial = smxk_partial(high: 0, low: 0, count: 0)
-    let chunk = isWide ? kernels.pointee.chunk_f64 : kernels.pointee.chunk_f32
-    chunk(&job, row, 0, scratch, &partial)
   }
 }
 

@@ -1,6 +1,6 @@
-"""Gradients, losses and sampling against torch: `python -m bench.learning`, part of `make bench`.
+"""Gradients, losses, sampling, options: `python -m bench.learning`, part of `make bench`.
 
-Two threads, float32. Each contestant gets its best case: torch in eager mode with gradients by
+Against torch, two threads, float32. Each contestant gets its best case: torch in eager mode with gradients by
 autograd, or its own backward operator where it has one in public; swiftmax with out= and
 preallocated results. Limits: copies and reads of the same array, in turn with what they limit, and
 the machine's FMA peak, all in the same run.
@@ -12,50 +12,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from bench.limits import reader
+from bench.lines import Line
+from bench.options import options
 
 THREADS = 2
-
-
-@dataclass
-class Goal:
-    """What is asked of a line; `value` is asked for when all limits have been measured."""
-
-    text: str
-    value: Callable[[], float]
-    limit: float
-    is_least: bool
-
-    def __str__(self) -> str:
-        value = self.value()
-        is_met = value >= self.limit if self.is_least else value <= self.limit
-        verdict = "[green]met[/]" if is_met else "[bold red]missed[/]"
-        asked = f"at {'least' if self.is_least else 'most'} {self.limit:g}"
-        return f"{self.text} {value:.2f} ({asked}) {verdict}"
-
-
-@dataclass
-class Line:
-    """One workload: seconds by contestant, and what is asked of them."""
-
-    name: str
-    seconds: dict[str, float]
-    operations: float = 0.0
-    goals: list[Goal] = field(default_factory=list)
-
-    def at_most(self, text: str, limit: float, value: Callable[[], float]) -> None:
-        self.goals.append(Goal(text, value, limit, False))
-
-    def at_least(self, text: str, limit: float, value: Callable[[], float]) -> None:
-        self.goals.append(Goal(text, value, limit, True))
-
-    def times(self, peer: str, own: str = "swiftmax") -> Callable[[], float]:
-        return lambda: self.seconds[peer] / self.seconds[own]
-
-    def share(self, peer: str, own: str = "swiftmax") -> Callable[[], float]:
-        return lambda: self.seconds[own] / self.seconds[peer]
 
 
 def cross_entropy(race, np, smx, torch, limits) -> list[Line]:
@@ -268,6 +230,7 @@ PARTS = {
     "attention": attention,
     "linear": linear,
     "sampling": sampling,
+    "options": options,
 }
 
 
@@ -290,7 +253,7 @@ def show(console, lines: list[Line], limits) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.learning", description=__doc__)
     parser.add_argument("--only", choices=PARTS, help="one part")
-    options = parser.parse_args()
+    arguments = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "SWIFTMAX_NUM_THREADS"):
         os.environ[variable] = str(THREADS)
@@ -312,14 +275,14 @@ def main() -> None:
     can_measure = machine.build()
     lines = []
     for name, part in PARTS.items():
-        if options.only in (None, name):
+        if arguments.only in (None, name):
             if can_measure:
                 for _ in range(3):
                     limits.include(machine.run(THREADS))
             lines += part(race, np, smx, torch, limits)
     console = Console(width=None if sys.stdout.isatty() else 190)
     show(console, lines, limits)
-    if torch and options.only is None:
+    if torch and arguments.only is None:
         for name, own, peer in errors(np, smx, torch):
             verdict = "met" if own <= peer else "missed"
             console.print(f"C8 {name}: {own:.3g}, torch {peer:.3g}: {verdict}", highlight=False)

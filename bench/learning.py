@@ -1,9 +1,9 @@
 """Gradients, losses, sampling, options: `python -m bench.learning`, part of `make bench`.
 
-Against torch, two threads, float32. Each contestant gets its best case: torch in eager mode with gradients by
-autograd, or its own backward operator where it has one in public; swiftmax with out= and
-preallocated results. Limits: copies and reads of the same array, in turn with what they limit, and
-the machine's FMA peak, all in the same run.
+Against torch, two threads, float32. Each contestant gets its best case: torch in eager mode with
+gradients by autograd, or its own backward operator where it has one in public; swiftmax with out=
+and preallocated results. Limits: copies and reads of the same array, in turn with what they limit,
+and the machine's FMA peak, all in the same run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Softmax with its options, soft targets, divergences and rankings, against torch and SciPy.
 
 Part of `python -m bench.learning`. Nothing is asked of these lines; a peer has the fewest calls in
-which it can say the same.
+which it can say the same, and room for what is as large as x where its calls take out=.
 """
 
 from __future__ import annotations
@@ -66,28 +66,51 @@ def _torch(torch, x, b, y, mask, classes, ranking) -> dict[str, Callable]:
     places, visible = torch.from_numpy(ranking), torch.from_numpy(mask)
     labels = torch.from_numpy(classes)
     logits = torch.from_numpy(x.copy()).requires_grad_()
+    room, more = torch.empty_like(a), torch.empty_like(a)
+    closed = torch.tensor(-torch.inf)
 
     def backward():
         logits.grad = None
         function.cross_entropy(logits, targets).backward()
 
+    def softmax_of_room():
+        return torch.softmax(room, -1, out=more)
+
+    def masked():
+        torch.where(visible, a, closed, out=room)
+        return softmax_of_room()
+
+    def biased():
+        torch.add(a, bias, out=room)
+        return softmax_of_room()
+
+    def warm():
+        torch.div(a, 0.7, out=room)
+        return softmax_of_room()
+
+    def weighted():
+        torch.log(bias, out=room)
+        return torch.logsumexp(room.add_(a), -1)
+
     def entropy():
-        log_p = torch.log_softmax(a, -1)
-        return -(log_p.exp() * log_p).sum(-1)
+        torch.log_softmax(a, -1, out=room)
+        return -torch.exp(room, out=more).mul_(room).sum(-1)
 
     def divergence():
-        q, p = torch.log_softmax(bias, -1), torch.log_softmax(a, -1)
-        return function.kl_div(q, p, reduction="none", log_target=True).sum(-1)
+        torch.log_softmax(a, -1, out=room)
+        torch.log_softmax(bias, -1, out=more)
+        torch.sub(room, more, out=more)
+        return more.mul_(room.exp_()).sum(-1)
 
     def rank():
-        scores = a.gather(-1, places)
-        return (scores - torch.logcumsumexp(scores.flip(-1), -1).flip(-1)).sum(-1)
+        torch.gather(a, -1, places, out=room)
+        return (room - torch.logcumsumexp(room.flip(-1), -1).flip(-1)).sum(-1)
 
     return {
-        "softmax, mask": lambda: torch.softmax(a.masked_fill(~visible, -torch.inf), -1),
-        "softmax, bias": lambda: torch.softmax(a + bias, -1),
-        "softmax, temperature": lambda: torch.softmax(a / 0.7, -1),
-        "logsumexp, weights": lambda: torch.logsumexp(a + bias.log(), -1),
+        "softmax, mask": masked,
+        "softmax, bias": biased,
+        "softmax, temperature": warm,
+        "logsumexp, weights": weighted,
         "cross-entropy, label smoothing": lambda: function.cross_entropy(
             a, labels, label_smoothing=0.1
         ),
@@ -95,7 +118,9 @@ def _torch(torch, x, b, y, mask, classes, ranking) -> dict[str, Callable]:
         "the same and gradient": backward,
         "entropy of logits": entropy,
         "kl_divergence of logits": divergence,
-        "kl_divergence": lambda: function.kl_div(targets.log(), targets, reduction="none").sum(-1),
+        "kl_divergence": lambda: function.kl_div(
+            torch.log(targets, out=room), targets, reduction="none"
+        ).sum(-1),
         "top_k, k = 50": lambda: torch.topk(a, 50),
         "plackett_luce_log_prob": rank,
     }

@@ -125,13 +125,13 @@ extension Kernels {
         }
       }
     }
-    if job.pointee.weights != nil { weigh(job, start, length, c) }
+    if job.pointee.weights != nil { applyWeights(job, start, length, c) }
     for k in length..<(length &+ 7) & ~7 { c[k] = 0 }
   }
 
   /// c times the weights of the classes start ..< start + length; 0 stays 0.
   @inline(never)
-  static func weigh(
+  static func applyWeights(
     _ job: UnsafePointer<smxk_cross_entropy>, _ start: Int, _ length: Int, _ c: UnsafeMutablePointer<Double>
   ) {
     let stride = Int(job.pointee.weights_stride)
@@ -140,7 +140,7 @@ extension Kernels {
       let weights = UnsafeMutableRawPointer(room).assumingMemoryBound(to: Double.self)
       var first = 0
       while first < length {
-        let count = Swift.min(64, length &- first)
+        let count = Swift.min(weightsAtOnce, length &- first)
         let p = job.pointee.weights! + (start &+ first) &* stride
         readNumbers(job.pointee.rows.dtype, UnsafeRawPointer(p), stride, count, weights)
         for (k, _, _) in vectors(F64.self, 0, count) {

@@ -3,6 +3,9 @@
 import CSupport
 
 extension Kernels {
+  /// How many of a row's weights are read at a time.
+  static var weightsAtOnce: Int { @inline(__always) get { 64 } }
+
   @inline(never)
   static func readScalar(_ dtype: smx_dtype, _ p: UnsafeRawPointer) -> Double {
     switch Int(dtype) {
@@ -36,6 +39,23 @@ extension Kernels {
     }
   }
 
+  /// `length` numbers of L.Scalar from places so many bytes apart to others.
+  @inline(__always)
+  private static func move<L: Lanes>(
+    _: L.Type, _ from: UnsafeRawPointer, _ fromStride: Int, _ to: UnsafeMutableRawPointer, _ toStride: Int, _ length: Int
+  ) {
+    let size = MemoryLayout<L.Scalar>.stride
+    var j = 0
+    while fromStride == size && toStride == size && j &+ L.count <= length {
+      Own<L>.store(Own<L>.load(from, j), to, j)
+      j = j &+ L.count
+    }
+    while j < length {
+      (to + j &* toStride).storeBytes(of: (from + j &* fromStride).loadUnaligned(as: L.Scalar.self), as: L.Scalar.self)
+      j = j &+ 1
+    }
+  }
+
   /// `length` numbers of a dtype, `stride` bytes apart, as L.Scalar.
   @inline(__always)
   static func read<L: Lanes>(
@@ -43,15 +63,7 @@ extension Kernels {
     _ to: UnsafeMutablePointer<L.Scalar>, _ length: Int
   ) {
     if isOwn(L.self, dtype) {
-      var j = 0
-      while stride == MemoryLayout<L.Scalar>.stride && j &+ L.count <= length {
-        L(at: p.assumingMemoryBound(to: L.Scalar.self) + j).store(at: to + j)
-        j = j &+ L.count
-      }
-      while j < length {
-        to[j] = (p + j &* stride).loadUnaligned(as: L.Scalar.self)
-        j = j &+ 1
-      }
+      move(L.self, p, stride, UnsafeMutableRawPointer(to), MemoryLayout<L.Scalar>.stride, length)
       return
     }
     // Only float32 lanes hold narrow types.
@@ -143,15 +155,7 @@ extension Kernels {
     _ from: UnsafePointer<L.Scalar>, _ length: Int
   ) {
     if isOwn(L.self, dtype) {
-      var j = 0
-      while stride == MemoryLayout<L.Scalar>.stride && j &+ L.count <= length {
-        L(at: from + j).store(at: p.assumingMemoryBound(to: L.Scalar.self) + j)
-        j = j &+ L.count
-      }
-      while j < length {
-        (p + j &* stride).storeBytes(of: from[j], as: L.Scalar.self)
-        j = j &+ 1
-      }
+      move(L.self, UnsafeRawPointer(from), MemoryLayout<L.Scalar>.stride, p, stride, length)
       return
     }
     if L.count != 16 { return }

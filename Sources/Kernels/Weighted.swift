@@ -15,9 +15,6 @@ extension SumOf<Double> {
 }
 
 extension Kernels {
-  /// How many weights are read at a time.
-  private static var weightsAtOnce: Int { @inline(__always) get { 64 } }
-
   @inline(never)
   static func sumWeighted<L: Lanes>(
     _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,

@@ -8,6 +8,7 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <errno.h>
 #include <immintrin.h>
 #include <pthread.h>
 #include <sys/syscall.h>
@@ -28,7 +29,9 @@ static void ask(void) {
   if ((low & 0x60000) != 0x60000) return;
   const unsigned bf16 = 1u << 22, tile = 1u << 24;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (bf16 | tile)) != (bf16 | tile)) return;
+  const int saved = errno;
   is_ready = syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+  errno = saved;
 }
 
 int32_t smxk_amx_is_ready(void) {

@@ -1,10 +1,10 @@
 /* How many threads a call may use: settings first, then the CPUs this process is allowed. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,58 +21,74 @@ static int32_t clamp(long count) {
   return count < 1 ? 1 : count > SMXK_MAX_THREADS ? SMXK_MAX_THREADS : (int32_t)count;
 }
 
-/* quota / period rounded up, from a file of the form "quota period" or two files of cgroup v1. */
+/* The beginning of a file as text; 0 if there is none. Allocates nothing. */
+static int read_text(const char *path, char *text, size_t size) {
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  size_t length = 0;
+  ssize_t count;
+  while (length < size - 1 && (count = read(file, text + length, size - 1 - length)) > 0) length += (size_t)count;
+  close(file);
+  text[length] = 0;
+  return length > 0;
+}
+
+/* quota / period rounded up, from a file of the form "quota period" or two files of cgroup v1; 0 for none. */
 static long cpus_of_quota(const char *quota_file, const char *period_file) {
   char text[64];
-  long quota = -1, period = 100000;
-  FILE *file = fopen(quota_file, "re");
-  if (!file) return 0;
-  if (fgets(text, sizeof text, file) && strncmp(text, "max", 3) != 0) {
-    sscanf(text, "%ld %ld", &quota, &period);
-  }
-  fclose(file);
-  if (period_file && (file = fopen(period_file, "re"))) {
-    if (fgets(text, sizeof text, file)) sscanf(text, "%ld", &period);
-    fclose(file);
+  char *end;
+  long period = 100000;
+  if (!read_text(quota_file, text, sizeof text)) return 0;
+  long quota = strtol(text, &end, 10);
+  if (end == text) return 0; /* "max" */
+  if (!period_file) {
+    period = strtol(end, NULL, 10);
+  } else if (read_text(period_file, text, sizeof text)) {
+    period = strtol(text, NULL, 10);
   }
   return quota > 0 && period > 0 ? (quota + period - 1) / period : 0;
 }
 
 /* The tightest quota of this process's cgroup and its ancestors; 0 for none. */
 static long cpus_of_cgroup(void) {
-  char line[512], path[640];
+  static const char root[] = "/sys/fs/cgroup", leaf[] = "/cpu.max";
+  char groups[4096], path[sizeof groups + sizeof root + sizeof leaf];
   long least = cpus_of_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
                              "/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  FILE *file = fopen("/proc/self/cgroup", "re");
-  if (!file) return least;
-  while (fgets(line, sizeof line, file)) {
-    if (strncmp(line, "0::", 3) != 0) continue;
-    line[strcspn(line, "\n")] = 0;
-    char *group = line + 3;
-    for (;;) {
-      snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", strcmp(group, "/") ? group : "");
-      long count = cpus_of_quota(path, NULL);
-      if (count && (!least || count < least)) least = count;
-      char *slash = strrchr(group, '/');
-      if (!slash) break;
-      *slash = 0;
-    }
+  if (!read_text("/proc/self/cgroup", groups, sizeof groups)) return least;
+  char *group = groups;
+  while (strncmp(group, "0::", 3) != 0) {
+    group = strchr(group, '\n');
+    if (!group++) return least;
   }
-  fclose(file);
-  return least;
+  group += 3;
+  group[strcspn(group, "\n")] = 0;
+  if (strcmp(group, "/") == 0) *group = 0;
+  for (;;) {
+    strcpy(path, root);
+    strcat(path, group);
+    strcat(path, leaf);
+    long count = cpus_of_quota(path, NULL);
+    if (count && (!least || count < least)) least = count;
+    char *slash = strrchr(group, '/');
+    if (!slash) return least;
+    *slash = 0;
+  }
 }
 
 static long cpus_allowed(void) {
   cpu_set_t set;
-  /* A system of more CPUs than the set has room for refuses; then all that are online. */
-  long count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
+  /* Of the process's first thread, whoever asks. A system of more CPUs than the set has room for refuses; then all that
+   * are online. */
+  long count = sched_getaffinity(getpid(), sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
   if (count < 1) count = 1;
   long quota = cpus_of_cgroup();
   return quota && quota < count ? quota : count;
 }
 
 static void find_default(void) {
-  int saved = errno;
+  int saved = errno, cancellable;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
   const char *own = getenv("SWIFTMAX_NUM_THREADS");
   const char *omp = getenv("OMP_NUM_THREADS");
   char *end;
@@ -86,6 +102,7 @@ static void find_default(void) {
   } else {
     default_count = clamp(cpus_allowed());
   }
+  pthread_setcancelstate(cancellable, NULL);
   errno = saved;
 }
 

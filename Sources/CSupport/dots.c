@@ -10,14 +10,24 @@
 #include <cpuid.h>
 #include <immintrin.h>
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 #define DOT __attribute__((target("avx512f,avx512bf16")))
 
-int32_t smxk_dots_are_fast(void) {
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int are_fast;
+
+/* Once: in a virtual machine CPUID takes tens of microseconds. */
+static void ask(void) {
   unsigned a, b, c, d;
   const int is_intel = __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx;
-  return !is_intel && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5) != 0;
+  are_fast = !is_intel && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5) != 0;
+}
+
+int32_t smxk_dots_are_fast(void) {
+  pthread_once(&once, ask);
+  return are_fast;
 }
 
 /* ROWS × 16·VECTORS results in registers: each pair of the left numbers is spread over a register and multiplies VECTORS others.

@@ -7,7 +7,9 @@
  * another so closely that the workers, once woken, are still awake for the next.
  * fork: the prepare handler waits for the call under way, then ends and joins the workers, so that
  * neither side ever holds a lock or a count that belongs to a thread it does not have. Both sides
- * start workers anew when they next need them. A thread that cannot be created is done without. */
+ * start workers anew when they next need them. A fork inside a task, or in a signal handler that interrupts a
+ * call, leaves them to the parent, whose call is under way; the child begins without. A thread that cannot be
+ * created is done without. A call is no place to cancel its thread. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -34,7 +36,10 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_t workers[SMXK_MAX_THREADS];
 static uint32_t started_at[SMXK_MAX_THREADS]; /* the ticket before each worker's first call */
 static int worker_count; /* under region */
-static _Thread_local int inside;
+/* Of this thread: calls run alone, for one is under way. HOLDING: and it has the region. ENTERING is also the way out: a signal
+ * handler that forks between the two finds one or the other, never a region held that is not said. */
+enum { OUTSIDE, ENTERING, HOLDING };
+static _Thread_local volatile sig_atomic_t inside;
 static atomic_int asleep; /* workers that only a broadcast reaches */
 static atomic_int stop;
 static atomic_llong last_small; /* when the last small call began */
@@ -99,7 +104,7 @@ static int enter_call(int self, uint32_t *seen) {
 static void *work(void *argument) {
   int self = (int)(intptr_t)argument;
   uint32_t seen = started_at[self];
-  inside = 1;
+  inside = HOLDING;
   smxk_enter_mode();
   for (;;) {
     int spins = 0;
@@ -152,13 +157,15 @@ static void stop_workers(void) {
   if (worker_count == 0) return;
   atomic_store(&stop, 1);
   publish(0, 0);
+  int cancellable;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
   for (int i = 0; i < worker_count; i++) pthread_join(workers[i], NULL);
+  pthread_setcancelstate(cancellable, NULL);
   atomic_store(&stop, 0);
   worker_count = 0;
 }
 
 static void before_fork(void) {
-  /* A task that forks holds the region itself; its child has no use for the pool's threads. */
   if (inside) return;
   pthread_mutex_lock(&region);
   stop_workers();
@@ -168,10 +175,25 @@ static void after_fork(void) {
   if (!inside) pthread_mutex_unlock(&region);
 }
 
+/* A fork amid a call: the child has none of the workers, nor what they hold. */
+static void after_fork_in_child(void) {
+  if (!inside) {
+    pthread_mutex_unlock(&region);
+    return;
+  }
+  if (inside == ENTERING) pthread_mutex_init(&region, NULL);
+  pthread_mutex_init(&lock, NULL);
+  pthread_cond_init(&wake, NULL);
+  pthread_cond_init(&done, NULL);
+  atomic_store(&asleep, 0);
+  atomic_fetch_and(&gate, ~GATE_INSIDE);
+  worker_count = 0;
+}
+
 /* Without them no worker is started: a fork would leave the child with locks that nobody opens. */
 static int has_handlers; /* under once */
 static void install_handlers(void) {
-  has_handlers = pthread_atfork(before_fork, after_fork, after_fork) == 0;
+  has_handlers = pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0;
 }
 
 /* Under region: starts workers until there are `wanted`, or as many as the system gives. */
@@ -219,56 +241,32 @@ static int small_call_is_close(void) {
 void smxk_parallel(int32_t threads, int64_t count, int32_t is_small, smxk_task task, void *context) {
   if (threads > count) threads = (int32_t)count;
   if (threads <= 1 || inside || (is_small && !small_call_is_close()) ||
-      pthread_once(&once, install_handlers) != 0 || !has_handlers ||
-      pthread_mutex_trylock(&region) != 0) {
+      pthread_once(&once, install_handlers) != 0 || !has_handlers) {
     run_alone(count, task, context);
     return;
   }
-  int saved = errno;
-  start_workers(threads - 1);
-  int helpers = worker_count < threads - 1 ? worker_count : threads - 1;
-  if (helpers == 0) {
+  int saved = errno, cancellable;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
+  inside = ENTERING;
+  int helpers = 0;
+  if (pthread_mutex_trylock(&region) == 0) {
+    inside = HOLDING;
+    start_workers(threads - 1);
+    helpers = worker_count < threads - 1 ? worker_count : threads - 1;
+    if (helpers > 0) {
+      call.task = task;
+      call.context = context;
+      call.count = count;
+      atomic_store_explicit(&call.next, 0, memory_order_relaxed);
+      publish(helpers, GATE_OPEN);
+      run_tasks(task, context, count, 0);
+      close_call();
+    }
+    inside = ENTERING;
     pthread_mutex_unlock(&region);
-    errno = saved;
-    run_alone(count, task, context);
-    return;
   }
-  call.task = task;
-  call.context = context;
-  call.count = count;
-  atomic_store_explicit(&call.next, 0, memory_order_relaxed);
-  publish(helpers, GATE_OPEN);
-
-  inside = 1;
-  run_tasks(task, context, count, 0);
-  inside = 0;
-  close_call();
-
-  pthread_mutex_unlock(&region);
+  inside = OUTSIDE;
+  pthread_setcancelstate(cancellable, NULL);
   errno = saved;
-}
-
-void smxk_with_partials(void (*body)(void *, smxk_partial *), void *context) {
-  smxk_partial partials[SMXK_WAVE];
-  body(context, partials);
-}
-
-void smxk_with_row(void (*body)(void *, smxk_row *), void *context) {
-  smxk_row row;
-  body(context, &row);
-}
-
-void smxk_with_plan(void (*body)(void *, smxk_plan *), void *context) {
-  smxk_plan plan;
-  body(context, &plan);
-}
-
-void smxk_with_attention_plan(void (*body)(void *, smxk_attention_plan *), void *context) {
-  smxk_attention_plan plan = {0};
-  body(context, &plan);
-}
-
-void smxk_with_attention_vjp_plan(void (*body)(void *, smxk_attention_vjp_plan *), void *context) {
-  smxk_attention_vjp_plan plan = {0};
-  body(context, &plan);
+  if (helpers == 0) run_alone(count, task, context);
 }

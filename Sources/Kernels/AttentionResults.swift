@@ -22,12 +22,12 @@ extension Kernels {
         self.sees = L.pick(before, equalTo: none, L.pick(sum, equalTo: L(0), L(0), sees), sees)
         let most = L(L.scoreLimit)
         let sink = L.pick(given - given, equalTo: L(0), L.max(L(0) - most, L(0) - L.max(L(0) - given, L(0) - most)), given)
-        // As in `rebase`: a sink far above all scores, or where there are none, is the base itself.
+        // As in `rebase`: a large sink far above all scores, or where there are none, is the base itself.
         let limit = L.pick(baseBefore, equalTo: L(0), L(L.baseLimit), L(L.Scalar(baseReach)))
         let above = sink - baseBefore
         let distance = L.pick(before, equalTo: none, L.max(L(0) - above, above), above)
         let isOld = L.pick(distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
-        base = L.pick(isOld, equalTo: L(1), baseBefore, sink)
+        base = L.pick(isOld, equalTo: L(1), baseBefore, Kernels.base(for: sink))
         let own = L.pick(isOld, equalTo: L(1), before, moved(before, from: baseBefore, to: base))
         let score = sink - base
         exponent = L.max((score * L(L.log2e)).floor(), own)

@@ -106,6 +106,8 @@ extension Kernels {
     let bias = bench.numbers(job.pointee.rooms.bias)
     if hasBias { loadTurned(tile, job.pointee.bias, job.pointee.bias_dtype, bias, first, last) }
     findPlaces(tile, first, hasSlopes: hasSlopes)
+    // Distances are counted from the block's first key, though the tile begin behind it: beyond 2^24 they are rounded.
+    let inBlock = first & (Int(SMXK_KEY_BLOCK) &- 1)
     let closed = L(-L.Scalar.infinity)
     let limit = L(L.scoreLimit)
     let minusLimit = L(-L.scoreLimit)
@@ -123,7 +125,7 @@ extension Kernels {
         if cap > 0 { s = L(cap) * (s / L(cap)).tanh() }
         if hasBias { s = s + L(at: bias + place) }
         if hasSlopes {
-          let d = distance - number
+          let d = distance - L(L.Scalar(inBlock &+ key))
           s = slope.fma(L.max(L(0) - d, d), s)
         }
         // What is finite stays within the limit; -inf and +inf stay what they are.
@@ -154,7 +156,7 @@ extension Kernels {
       tile.state(SMXK_TO)[lane] = near(Int(tile.places(SMXK_LAST)[lane]))
       if hasSlopes {
         let place = Int(tile.places(SMXK_PLACE)[lane]) &+ offset(bench, head: Int(tile.places(SMXK_HEAD)[lane]))
-        tile.state(SMXK_DISTANCE)[lane] = L.Scalar(place &- first)
+        tile.state(SMXK_DISTANCE)[lane] = L.Scalar(place &- (first & ~(Int(SMXK_KEY_BLOCK) &- 1)))
       }
     }
   }

@@ -8,18 +8,24 @@
 //
 // For weights that are rounded to bfloat16 (AttentionFast.swift) N is log2(e) · largest score itself: the largest
 // weight is then 1 and has no rounding, where it would have up to 2^-8 of itself. Moving N then rounds, by 2^-24.
-
-// A score of 2^20 (2^40) or more is too large for that: its product with log2(e) is rounded to a multiple of more than
+//
+// A score of 2^20 (2^40) or more is too large for the formula above: its product with log2(e) is rounded to a multiple of more than
 // the fraction that d must keep. Such a row is counted from a base, the block's largest score then: s - base takes
 // the place of s. What was summed before keeps its part: its exponent, counted from the new base, is then no whole number,
 // and moving N rounds once. From a base other than 0 scores must not stray far either (`baseReach`): they would be
-// as coarse as it.
+// as coarse as it. The base behind it is 0 again if their size allows that, so that keys hidden by a bias of -1e9 cost
+// those behind them nothing.
 
 import CSupport
 
 extension Kernels {
   /// How far above a base that is not 0 a block's largest score may lie without becoming the base.
   static var baseReach: Double { @inline(__always) get { 0x1p10 } }
+
+  /// Where a largest score is counted from that the base before does not reach.
+  @inline(__always) static func base<L: TileLanes>(for largest: L) -> L {
+    L.pick(L.max(L(0) - largest, largest), lessThan: L(L.baseLimit), L(0), largest)
+  }
 
   /// An exponent counted from another base, which is above all that was summed.
   @inline(__always) static func moved<L: TileLanes>(_ exponent: L, from before: L, to base: L) -> L {
@@ -43,7 +49,7 @@ extension Kernels {
       // Where nothing has been summed yet, a base may also lie below.
       let distance = L.pick(exponent, equalTo: none, L.max(L(0) - above, above), above)
       let isOld = L.pick(distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
-      let base = L.pick(isOld, equalTo: L(1), before, largest)
+      let base = L.pick(isOld, equalTo: L(1), before, base(for: largest))
       base.store(at: tile.state(SMXK_BASE) + lane)
       L.pick(isOld, equalTo: L(1), exponent, moved(exponent, from: before, to: base))
         .store(at: tile.state(SMXK_EXPONENT) + lane)

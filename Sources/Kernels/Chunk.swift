@@ -1,8 +1,8 @@
 // One stage over one chunk of a row, from wherever its elements lie.
 //
-// Contiguous float32 and float64 rows are read and written where they are. Everything else (narrow
-// types, strides, masks, biases) is first gathered into scratch as one or two vectors' worth of plain
-// numbers, so that every layout runs through the same passes and gives the same bits.
+// Contiguous float32 and float64 rows are read and written where they are, a bias beside them too (Biased.swift). Everything
+// else (narrow types, strides, masks) is first gathered into scratch as plain numbers, with a bias as pairs, so that every
+// layout runs through the same passes and gives the same bits. Terms of softmax wait in out where that is contiguous.
 
 import CSupport
 
@@ -42,7 +42,7 @@ extension Kernels {
     @inline(__always) func high(at i: Int, _ first: Int, _ last: Int) -> L {
       load(high + i, first, last, fill: -L.Scalar.infinity)
     }
-    /// Both.
+    /// Both. `low` is NaN where the sum of an x and a bias is not finite.
     @inline(__always) func pair(at i: Int, _ first: Int, _ last: Int) -> (high: L, low: L) {
       let x = high(at: i, first, last)
       guard let bias else { return (x, low(at: i, first, last)) }
@@ -108,7 +108,7 @@ extension Kernels {
   /// Whether the terms of a row that is gathered wait in out, and need not be found again.
   @inline(__always)
   static func keepsTerms(_ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>) -> Bool {
-    job.pointee.direct == SMXK_DIRECT_OUT && termsTell(row)
+    job.pointee.direct == SMXK_DIRECT_OUT && job.pointee.operation == SMXK_SOFTMAX && termsTell(row)
   }
 
   // -- stages over gathered or contiguous elements --------------------------------------------------
@@ -122,7 +122,12 @@ extension Kernels {
       temperature: row.pointee.temperature, raise: L.Scalar(raise))
   }
 
-  /// Whether a term tells its element (Divisor), so that it may take that one's place.
+  @inline(__always) static func plainExp<L: Lanes>(_: L.Type, _ row: UnsafePointer<smxk_row>) -> PlainExp<L> {
+    let isPlain = row.pointee.form == SMXK_PLAIN || row.pointee.form == SMXK_BIASED
+    return PlainExp<L>(maximum: L(isPlain ? L.Scalar(row.pointee.maximum) : 0))
+  }
+
+  /// Whether a term tells its element (Divisor, `sumBiased`), so that it may take that one's place.
   @inline(__always) static func termsTell(_ row: UnsafePointer<smxk_row>) -> Bool {
     row.pointee.form != SMXK_PLAIN || row.pointee.maximum.magnitude >= leastTellingMaximum
   }
@@ -144,7 +149,7 @@ extension Kernels {
     _ form: smxk_form, _ plain: PlainExp<L>, _ scaled: ScaledExp<L>, _ x: L, _ low: L
   ) -> Exponential<L> {
     switch form {
-    case SMXK_PLAIN: return plain(x)
+    case SMXK_PLAIN, SMXK_BIASED: return plain(x, form == SMXK_PLAIN ? nil : low)
     case SMXK_SCALED: return scaled(x, low)
     default: return Exponential(scale: unit(form, scaled, x, low), quotient: L(0), scaledRest: L(0))
     }
@@ -181,6 +186,8 @@ extension Kernels {
     var total: Sum
     if job.pointee.weights != nil {
       total = sumWeighted(job, row, elements, start)
+    } else if I.hasFastPaths && form == SMXK_BIASED {
+      total = sumBiased(row, elements, terms)
     } else if I.hasFastPaths && form == SMXK_PLAIN {
       let exp = PlainExp<L>(maximum: L(L.Scalar(row.pointee.maximum)))
       let p = elements.high
@@ -192,10 +199,8 @@ extension Kernels {
         : sumPlain(
           Own<L>.self, No.self, No.self, No.self, p, elements.from, elements.to, shift: exp.shift[0],
           floor: exp.floor[0], p, beside).sum
-    } else if I.hasFastPaths && form == SMXK_SCALED {
-      total = !elements.hasLow ? sumScaled(No.self, row, elements, terms)
-        : row.pointee.temperature == 1 ? sumScaled(Yes.self, row, elements, terms)
-        : sumAny(row, elements, terms)
+    } else if I.hasFastPaths && form == SMXK_SCALED && elements.low == nil {
+      total = sumScaled(row, elements, terms)
     } else {
       total = sumAny(row, elements, terms)
     }
@@ -209,30 +214,34 @@ extension Kernels {
     _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>, _ terms: UnsafeMutablePointer<L.Scalar>?
   ) -> Sum {
     let form = row.pointee.form
-    if I.hasFastPaths && form == SMXK_PLAIN { return Sum(high: 0, low: 0) }
-    let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
+    // These have loops of their own: their code is left out here.
+    if I.hasFastPaths && (form == SMXK_PLAIN || form == SMXK_BIASED) { return Sum(high: 0, low: 0) }
+    let marks = form == SMXK_BIASED
+    let maximum = L(L.Scalar(row.pointee.maximum))
+    let maximumLow = L(L.Scalar(row.pointee.maximum_low))
+    let plain = plainExp(L.self, row)
     let scaled = scaledExp(L.self, row)
     var sum = Accumulator<L>()
     for (i, first, last) in vectors(L.self, elements.from, elements.to) {
       let x = elements.high(at: i, first, last)
-      let term = term(form, plain, scaled, x, elements.low(at: i, first, last))
+      let low = elements.low(at: i, first, last)
+      let term = term(form, plain, scaled, x, low)
       let e = term.rounded()
-      if let terms { store(e, terms + i, first, last) }
+      if let terms { store(marks ? mark(e, of: x, low, maximum, maximumLow) : e, terms + i, first, last) }
       sum.add(term, rounded: e)
     }
     return sum.total()
   }
 
-  /// The same of scaled terms, of a biased row at temperature 1 or of one without a bias.
+  /// The same of scaled terms without a bias.
   @inline(__always)
-  static func sumScaled<L: Lanes, IsBiased: Choice>(
-    _: IsBiased.Type, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>, _ terms: UnsafeMutablePointer<L.Scalar>?
+  static func sumScaled<L: Lanes>(
+    _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>, _ terms: UnsafeMutablePointer<L.Scalar>?
   ) -> Sum {
     let scaled = scaledExp(L.self, row)
     var sum = Accumulator<L>()
     for (i, first, last) in vectors(L.self, elements.from, elements.to) {
-      let x = IsBiased.isTrue ? elements.pair(at: i, first, last) : (elements.high(at: i, first, last), L(0))
-      let term = IsBiased.isTrue ? scaled.atOne(scaled.difference(scaled: x.0, x.1)) : scaled(x.0)
+      let term = scaled(elements.high(at: i, first, last))
       let e = term.rounded()
       if let terms { store(e, terms + i, first, last) }
       sum.add(term, rounded: e)
@@ -257,12 +266,17 @@ extension Kernels {
     }
     let isSoftmax = job.pointee.operation == SMXK_SOFTMAX
     let sum = Sum(high: row.pointee.sum_high, low: row.pointee.sum_low)
-    let divisor = Divisor(sum, top(L.self, row), element: L(L.Scalar(row.pointee.maximum)))
+    let top = top(L.self, row)
+    let divisor = Divisor(sum, top, element: L(L.Scalar(row.pointee.maximum)))
     let hidden: L.Scalar = isSoftmax ? 0 : -.infinity
     let maximum = L(L.Scalar(row.pointee.maximum))
     let logSum = L(L.Scalar(row.pointee.log_sum))
-    if isSoftmax && hasTerms {
+    if isSoftmax && hasTerms && form == SMXK_BIASED {
+      divideMarked(out + from, to &- from, top, divisor)
+    } else if isSoftmax && hasTerms {
       divide(Own<L>.self, No.self, out + from, of: nil, out + from, to &- from, divisor, streams: false)
+    } else if !isSoftmax && form == SMXK_BIASED {
+      subtractBiased(row, elements, out)
     } else if I.hasFastPaths && !isSoftmax && form == SMXK_PLAIN {
       subtract(Own<L>.self, No.self, elements.high + from, out + from, to &- from, maximum: maximum, logSum: logSum, streams: false)
     } else if I.hasFastPaths && !isSoftmax && form == SMXK_SCALED && elements.low == nil {
@@ -272,8 +286,9 @@ extension Kernels {
         store(scaled.logProbability(d, logSum: logSum), out + i, first, last)
       }
     } else {
-      let plain = PlainExp<L>(maximum: L(form == SMXK_PLAIN ? L.Scalar(row.pointee.maximum) : 0))
+      let plain = plainExp(L.self, row)
       let scaled = scaledExp(L.self, row)
+      let maximumLow = L(L.Scalar(row.pointee.maximum_low))
       for (i, first, last) in vectors(L.self, from, to) {
         let x = elements.high(at: i, first, last)
         let low = elements.low(at: i, first, last)
@@ -282,8 +297,13 @@ extension Kernels {
           continue
         }
         let e = term(form, plain, scaled, x, low).rounded()
-        let quotient = form == SMXK_PLAIN ? divisor.quotientOrTop(e, of: x) : divisor.quotientOrTop(e)
-        store(quotient, out + i, first, last)
+        switch form {
+        case SMXK_PLAIN: store(divisor.quotientOrTop(e, of: x), out + i, first, last)
+        case SMXK_BIASED:
+          let other = divisor.quotient(e)
+          store(L.pick(low, equalTo: maximumLow, divisor.quotientOrTop(e, of: x), other), out + i, first, last)
+        default: store(divisor.quotientOrTop(e), out + i, first, last)
+        }
       }
     }
     fill(L.self, out, 0, from, hidden)

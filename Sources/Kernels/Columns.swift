@@ -14,7 +14,7 @@
 import CSupport
 
 extension Kernels {
-  /// A block at work. Its numbers lie in scratch's `low`, which the stages leave alone, the partial sums in
+  /// A block at work. Its numbers lie in scratch's `low`, which the stages need only for a bias, the partial sums in
   /// `high`.
   struct ColumnBlock<L: Lanes> {
     let x: UnsafeRawPointer

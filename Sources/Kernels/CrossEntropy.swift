@@ -64,7 +64,7 @@ extension Kernels {
   struct RowState {
     enum Kind {
       case finite
-      /// So far, but its logarithm is rough.
+      /// As finite, but that the logarithm of its sum wants the precise sum (`isRough`).
       case rough
       /// No element is visible.
       case empty

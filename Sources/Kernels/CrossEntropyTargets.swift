@@ -125,13 +125,13 @@ extension Kernels {
         }
       }
     }
-    if job.pointee.weights != nil { applyWeights(job, start, length, c) }
+    if job.pointee.weights != nil { scaleAsked(job, start, length, c) }
     for k in length..<(length &+ 7) & ~7 { c[k] = 0 }
   }
 
   /// c times the weights of the classes start ..< start + length; 0 stays 0.
   @inline(never)
-  static func applyWeights(
+  static func scaleAsked(
     _ job: UnsafePointer<smxk_cross_entropy>, _ start: Int, _ length: Int, _ c: UnsafeMutablePointer<Double>
   ) {
     let stride = Int(job.pointee.weights_stride)

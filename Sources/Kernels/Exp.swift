@@ -74,11 +74,21 @@ extension Kernels {
       return PlainExp<Pair<Pair<L>>>(shift: four(shift), floor: four(floor))
     }
 
-    @inline(__always) func callAsFunction(_ x: L) -> Exponential<L> {
+    @inline(__always) func callAsFunction(_ x: L) -> Exponential<L> { self(x, nil) }
+
+    /// Of x, or of x + low, a number and what its rounding lost: at most 2^-9, so that |r| stays in the polynomial's interval.
+    @inline(__always) func callAsFunction(_ x: L, _ low: L?) -> Exponential<L> {
       let y = L.max(floor, x)  // keeps NaN
       let t = y.fma(L(L.log2e), shift)
       let n = t - shift
-      let r = n.fma(L(-L.ln2Low), n.fma(L(-L.ln2High), y))
+      let first = n.fma(L(-L.ln2High), y)
+      var r: L
+      if let low {
+        // What lies below the floor may have any low part.
+        r = first + n.fma(L(-L.ln2Low), L.pick(x, lessThan: floor, L(0), low))
+      } else {
+        r = n.fma(L(-L.ln2Low), first)
+      }
       return Exponential(rest: r, scale: t.shiftedIntoExponent())
     }
   }
@@ -93,8 +103,8 @@ extension Kernels {
   struct ScaledExp<L: Lanes> {
     let maximum: L
     let maximumLow: L
-    /// Scales the scores before the difference, where that could overflow though x/T does not: 1/4 from
-    /// T = 1 on, and 2^-40 for temperatures so large that 1/T would be subnormal.
+    /// Scales the scores before the difference, where that could overflow though x/T does not: 1/4 above
+    /// T = 1, and 2^-40 for temperatures so large that 1/T would be subnormal.
     let before: L
     /// Scales the difference: 2^headroom where 1/T would overflow.
     let after: L

@@ -13,7 +13,7 @@
 import CSupport
 
 extension Kernels {
-  /// Up to L.count rows, in scratch's `low`, which the stages leave alone.
+  /// Up to L.count rows, in scratch's `low`, which the stages need only for a bias.
   struct FewElements<L: Lanes> {
     typealias W = Widened<L>
 
@@ -182,7 +182,7 @@ extension Kernels {
     Int(job.pointee.dtype) == SMX_FLOAT64 ? 8 : Int(job.pointee.dtype) == SMX_FLOAT32 ? 4 : 2
   }
 
-  /// Whether so do their results.
+  /// Whether the results of such rows lie side by side, too.
   @inline(__always) static func hasFewResults(_ job: UnsafePointer<smxk_job>) -> Bool {
     let results = job.pointee.operation == SMXK_LOGSUMEXP ? 1 : Int(job.pointee.cols)
     return Int(job.pointee.outer!.pointee.out) == results &* itemSize(job)

@@ -165,7 +165,7 @@ extension Kernels {
   // -- stages --------------------------------------------------------------------------------------
 
   @inline(__always) static func isGradient(_ job: UnsafePointer<smxk_job>) -> Bool {
-    job.pointee.operation >= SMXK_SOFTMAX_VJP
+    job.pointee.operation == SMXK_SOFTMAX_VJP || job.pointee.operation == SMXK_LOG_SOFTMAX_VJP
   }
 
   /// After the sum. At T = 0 the largest elements share equally and at T = inf all do, wherever x is: no gradient.

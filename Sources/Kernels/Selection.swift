@@ -178,7 +178,7 @@ extension Kernels {
     for (i, first, last) in vectors(L.self, 0, count) {
       let x: L = load(p + i, first, last, fill: 0)
       let kept = L.pick(bound, lessThan: x, x, hidden)
-      store(L.pick(x, equalTo: x, kept, x), results + i, first, last)
+      store(L.pick(x, equalTo: x, kept, L(quietNaN(L.self))), results + i, first, last)
     }
     scatter(L.self, job, row(of: scratch), results, from, count)
   }

@@ -182,9 +182,9 @@ extension Kernels {
     }
     let temperature = row.pointee.temperature
     let isPlain =
-      temperature == 1 && job.pointee.bias == nil && job.pointee.weights == nil
-      && maximum.magnitude < Double(L.plainLimit)
-    row.pointee.form = isPlain ? SMXK_PLAIN : form(L.self, temperature)
+      temperature == 1 && job.pointee.weights == nil && maximum.magnitude < Double(L.plainLimit)
+    let plain = job.pointee.bias == nil ? SMXK_PLAIN : SMXK_BIASED
+    row.pointee.form = isPlain ? plain : form(L.self, temperature)
     let hidesNaN = row.pointee.form == SMXK_GREEDY || row.pointee.form == SMXK_UNIFORM
     row.pointee.stage = hidesNaN ? SMXK_FIND_NAN : SMXK_SUM
   }
@@ -230,7 +230,10 @@ extension Kernels {
 
   @inline(__always)
   static func top<L: Lanes>(_: L.Type, _ row: UnsafePointer<smxk_row>) -> Top<L> {
-    row.pointee.form == SMXK_PLAIN ? Top<L>(plain: L(L.Scalar(row.pointee.maximum))) : Top<L>()
+    let form = row.pointee.form
+    if form != SMXK_PLAIN && form != SMXK_BIASED { return Top<L>() }
+    let low = form == SMXK_BIASED ? L(L.Scalar(row.pointee.maximum_low)) : nil
+    return Top<L>(plain: L(L.Scalar(row.pointee.maximum)), low: low)
   }
 
   /// The distance of the second maximum, negative and a quarter of it, sets the scale of the sum without the maximum.

@@ -9,7 +9,7 @@ import CSupport
 extension Kernels {
   @inline(__always) static func quietNaN<L: Lanes>(_: L.Type) -> L.Scalar { L.Scalar.nan }
 
-  /// 2^k, 0 below the normal range.
+  /// 2^k for k up to 1023, 0 below the normal range.
   @inline(__always) static func powerOfTwo(_ k: Int) -> Double {
     k < -1022 ? 0 : Double(bitPattern: UInt64(bitPattern: Int64(k &+ 1023)) &<< 52)
   }
@@ -128,7 +128,7 @@ extension Kernels {
       }
       if let weights = row.pointee.weights {
         let p = UnsafeRawPointer(weights) + run.weights
-        applyWeights(L.self, high, job.pointee.dtype, p, Int(last.weights), run.length)
+        hideWeightless(L.self, high, job.pointee.dtype, p, Int(last.weights), run.length)
       }
       visible &+= Int64(run.length)
       if let mask = row.pointee.mask {

@@ -15,14 +15,22 @@ extension Kernels {
     /// 2^headroom times the term, as it is stored.
     let rounded: L
 
-    /// Of the plain form.
-    @inline(__always) init(plain maximum: L) {
+    /// Of the plain form; of a pair, if there is a low part.
+    @inline(__always) init(plain maximum: L, low: L? = nil) {
       let n = maximum.fma(L(L.log2e), L(L.roundingShift)) - L(L.roundingShift)
       let first = n.fma(L(-L.ln2High), maximum)
-      let r = n.fma(L(-L.ln2Low), first)
+      var r: L
+      var ofRest: L
+      if let low {
+        let small = n.fma(L(-L.ln2Low), low)
+        r = first + small
+        ofRest = (first - r) + small
+      } else {
+        r = n.fma(L(-L.ln2Low), first)
+        ofRest = n.fma(L(-L.ln2Low), first - r)
+      }
       let tail = r.expTail()
       let q = tail.fma(r, L(1))
-      let ofRest = n.fma(L(-L.ln2Low), first - r)
       let ofQuotient = tail.fma(r, L(1) - q)
       quotient = q
       rest = r

@@ -81,7 +81,7 @@ extension Kernels {
 
   /// Elements whose weight is 0 are not there, a weight that is NaN is theirs.
   @inline(never)
-  static func applyWeights<L: Lanes>(
+  static func hideWeightless<L: Lanes>(
     _: L.Type, _ high: UnsafeMutablePointer<L.Scalar>, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int,
     _ length: Int
   ) {
@@ -115,8 +115,10 @@ extension Kernels {
     for i in elements.from..<elements.to where elements.high[i] != -.infinity {
       readWeights(job, row, start, i, i &+ 1, &weight)
       hasNaN = hasNaN || elements.high[i].isNaN || weight.isNaN
-      hasPositive = hasPositive || (elements.high[i] == .infinity && weight > 0)
-      hasNegative = hasNegative || (elements.high[i] == .infinity && weight < 0)
+      // An infinite weight makes any term infinite.
+      let isInfinite = elements.high[i] == .infinity || weight.isInfinite
+      hasPositive = hasPositive || (isInfinite && weight > 0)
+      hasNegative = hasNegative || (isInfinite && weight < 0)
     }
     return Int64(
       (hasNaN ? SMXK_NAN : 0) &+ (hasPositive ? SMXK_POSITIVE : 0)

@@ -23,8 +23,7 @@ struct AdditiveTensors {
   // -- checks -------------------------------------------------------------------------------------------
 
   func check(_ tensors: AttentionTensors) throws(Failure) {
-    let all: InlineArray<3, Tensor> = [queryMatrix, keyMatrix, vector]
-    for i in 0..<3 { try all[i].require(dtype: tensors.query.dtype) }
+    for i in 0..<3 { try matrices[i].require(dtype: tensors.query.dtype) }
     try checkMatrix(queryMatrix, tensors.query, heads: tensors.heads, " must be (A, Dq) or (Hq, A, Dq) for ")
     try checkMatrix(keyMatrix, tensors.key, heads: tensors.keyHeads, " must be (A, Dk) or (Hkv, A, Dk) for ")
     let width = queryMatrix.length(queryMatrix.rank - 2)
@@ -37,11 +36,12 @@ struct AdditiveTensors {
     if vector.rank == 2 && vector.length(0) != tensors.heads {
       throw disagree(vector, tensors.query, " must be (A) or (Hq, A) for ")
     }
-    let outputs: InlineArray<3, Tensor?> = [tensors.out, tensors.lse, tensors.weights]
     for o in 0..<3 {
-      for i in 0..<3 { try outputs[o]?.requireDistinct(from: all[i], orSame: false) }
+      for i in 0..<3 { try tensors.outputs[o]?.requireDistinct(from: matrices[i], orSame: false) }
     }
   }
+
+  var matrices: InlineArray<3, Tensor> { [queryMatrix, keyMatrix, vector] }
 
   private func checkMatrix(
     _ matrix: Tensor, _ rows: Tensor, heads: Int64, _ why: StaticString

@@ -67,7 +67,8 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
     return
   }
   if isIdle { return }
-  let own = try workspace(needed, call.options)
+  let own = try workspace(needed, call.options, tensors)
+  if let additive = call.additive { for i in 0..<3 { try requireApart(additive.matrices[i], call.options.workspace, needed) } }
   defer { smxk_release(own) }
   if needed > 0 {
     let room = (own ?? call.options.workspace)!.assumingMemoryBound(to: CChar.self)
@@ -97,7 +98,10 @@ private struct AttentionShare {
 }
 
 /// Memory of the call's own; nil where the caller's is used, or none.
-func workspace(_ needed: Int, _ options: smx_attention_options) throws(Failure) -> UnsafeMutableRawPointer? {
+func workspace(
+  _ needed: Int, _ options: smx_attention_options, _ tensors: AttentionTensors
+) throws(Failure) -> UnsafeMutableRawPointer? {
+  if needed == 0 { return nil }
   if let given = options.workspace {
     if UInt(bitPattern: options.workspace_size) < UInt(needed) {
       throw failure(SMX_ERROR_VALUE) {
@@ -111,9 +115,10 @@ func workspace(_ needed: Int, _ options: smx_attention_options) throws(Failure) 
     if Int(bitPattern: given) % 64 != 0 {
       throw failure(SMX_ERROR_VALUE, "workspace must be aligned to 64 bytes, but is not")
     }
+    for i in 0..<12 { try requireApart(tensors.inputs[i], given, needed) }
+    for o in 0..<3 { try requireApart(tensors.outputs[o], given, needed) }
     return nil
   }
-  if needed == 0 { return nil }
   guard let own = smxk_allocate(needed) else {
     throw failure(SMX_ERROR_MEMORY) {
       $0.add("no memory for a workspace of ")
@@ -122,6 +127,22 @@ func workspace(_ needed: Int, _ options: smx_attention_options) throws(Failure) 
     }
   }
   return own
+}
+
+/// Refuses a tensor that reaches into the caller's workspace.
+func requireApart(_ tensor: Tensor?, _ workspace: UnsafeMutableRawPointer?, _ bytes: Int) throws(Failure) {
+  guard let tensor, let workspace else { return }
+  let start = Int(bitPattern: workspace)
+  let own = tensor.extent()
+  guard own.lower < start + bytes, start < own.upper else { return }
+  throw failure(SMX_ERROR_OVERLAP) {
+    $0.add("workspace of ")
+    $0.add(Int64(bytes))
+    $0.add(" bytes overlaps ")
+    $0.add(tensor.name)
+    $0.add(" of shape ")
+    $0.add(shapeOf: tensor.raw)
+  }
 }
 
 @implementation @_cdecl("smx_attention")

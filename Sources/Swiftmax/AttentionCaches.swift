@@ -40,14 +40,7 @@ extension AttentionTensors {
   }
 
   private func checkStarts(_ starts: Tensor, like other: Tensor, rows: Int64) throws(Failure) {
-    if Int(starts.dtype) != SMX_INT32 && Int(starts.dtype) != SMX_INT64 {
-      throw failure(SMX_ERROR_DTYPE) {
-        $0.add(starts.name)
-        $0.add(" has dtype ")
-        $0.add(dtypeName(starts.dtype))
-        $0.add(", but must have int32 or int64")
-      }
-    }
+    try starts.requireIntegers()
     if starts.rank != 1 || starts.count == 0 {
       throw failure(SMX_ERROR_SHAPE) {
         $0.add(starts.name)

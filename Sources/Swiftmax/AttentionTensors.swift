@@ -143,7 +143,7 @@ struct AttentionTensors {
   /// Checks all operands against one another; nothing has been written when it fails.
   func check(_ plan: UnsafeMutablePointer<smxk_attention_plan>, _ options: smx_attention_options) throws(Failure) {
     try checkNumbers(options)
-    try requireFloat(query)
+    try query.requireFloats()
     if query.rank < 2 || query.rank > 4 {
       throw failure(SMX_ERROR_SHAPE) {
         $0.add("query must have 2, 3 or 4 axes, but has shape ")
@@ -331,13 +331,14 @@ struct AttentionTensors {
     }
   }
 
+  // Inline: an array of Swift's own would allocate, and trap where there is no memory.
+  var inputs: InlineArray<12, Tensor?> {
+    [query, key, value, mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts, keyStarts]
+  }
+  var outputs: InlineArray<3, Tensor?> { [out, lse, weights] }
+
   /// Not of a gradient, where `out` and `lse` are inputs.
   func checkOutputs(_ structure: UnsafePointer<smx_mask>?) throws(Failure) {
-    // Inline: an array of Swift's own would allocate, and trap where there is no memory.
-    let inputs: InlineArray<12, Tensor?> = [
-      query, key, value, mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts, keyStarts,
-    ]
-    let outputs: InlineArray<3, Tensor?> = [out, lse, weights]
     for o in 0..<3 {
       guard let output = outputs[o] else { continue }
       try output.requireOwnPlaces()

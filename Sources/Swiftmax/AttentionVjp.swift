@@ -41,7 +41,6 @@ private struct Gradients {
       dOut, forward.query, forward.key, forward.value, forward.out, lse, forward.mask, forward.bias, forward.slopes,
       forward.sinks,
     ]
-    let outputs: InlineArray<5, Tensor?> = [query, key, value, bias, sinks]
     for o in 0..<5 {
       guard let output = outputs[o] else { continue }
       try output.requireOwnPlaces()
@@ -51,9 +50,10 @@ private struct Gradients {
     }
   }
 
+  var outputs: InlineArray<5, Tensor?> { [query, key, value, bias, sinks] }
+
   /// What gradients are where there is no score.
   func clear() throws(Failure) {
-    let outputs: InlineArray<5, Tensor?> = [query, key, value, bias, sinks]
     for o in 0..<5 {
       guard let output = outputs[o] else { continue }
       try forEach(output) { (p) throws(Failure) in
@@ -155,7 +155,9 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
     size.pointee = needed
     return
   }
-  let own = try workspace(needed, call.options)
+  let own = try workspace(needed, call.options, forward)
+  for o in 0..<5 { try requireApart(call.gradients.outputs[o], call.options.workspace, needed) }
+  try requireApart(call.gradients.dOut, call.options.workspace, needed)
   defer { smxk_release(own) }
   if !hasScores {
     try call.gradients.clear()

@@ -43,7 +43,7 @@ struct Decoding {
     self.machine = machine
     self.x = try Tensor(x, "logits")
     self.out = try Tensor(out, outName)
-    try requireFloat(self.x)
+    try self.x.requireFloats()
     if self.x.rank == 0 { throw Swiftmax.failure(SMX_ERROR_SHAPE, "logits must have an axis of choices, but has shape ()") }
   }
 
@@ -198,7 +198,7 @@ func number(_ dtype: smx_dtype, _ p: UnsafeRawPointer) -> Double {
   Int(dtype) == SMX_FLOAT32 ? Double(p.loadUnaligned(as: Float.self)) : p.loadUnaligned(as: Double.self)
 }
 
-/// Elements of one task, and those below which a call stays on its thread, as in Run.swift.
+/// Elements of one task; a smaller call is a small one (`smxk_parallel`).
 let decodingTask: Int64 = 32768
 let decodingThreshold: Int64 = 65536
 

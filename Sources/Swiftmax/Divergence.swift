@@ -35,7 +35,7 @@ private func divergence(
   _ p: Tensor, _ q: Tensor?, _ out: Tensor, _ given: UnsafePointer<smx_divergence_options>?, _ machine: Machine
 ) throws(Failure) {
   let options = try read(given, or: smx_divergence_options())
-  try requireFloat(p)
+  try p.requireFloats()
   let axis = try classAxis(options.axis, of: p)
   if let q {
     try q.require(dtype: p.dtype)

@@ -52,7 +52,7 @@ private func requireMatrices(_ out: Tensor, of p: Tensor, _ isReduced: UnsafePoi
   if !fits { throw disagree(out, p, " must have the kept axes and twice the length of a row of ") }
 }
 
-/// Elements below which a call stays on its thread, and of one task.
+/// Elements of one task. Fewer than four tasks are a small call (`smxk_parallel`).
 private let taskElements: Int64 = 16384
 
 private struct Share {

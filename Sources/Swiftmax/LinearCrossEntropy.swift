@@ -28,18 +28,12 @@ private struct LinearOperands {
   var isWide: Bool { Int(hidden.dtype) == SMX_FLOAT64 }
 
   func check(_ options: smx_linear_cross_entropy_options) throws(Failure) {
-    try requireFloat(hidden)
+    try hidden.requireFloats()
     try requireRank(hidden, 2, "hidden must have 2 axes, tokens and columns, but has shape ")
     try requireRank(weight, 2, "weight must have 2 axes, classes and columns, but has shape ")
     try weight.require(dtype: hidden.dtype)
     if weight.length(1) != columns { throw disagree(weight, hidden, " must have the columns of ") }
-    if Int(targets.dtype) != SMX_INT32 && Int(targets.dtype) != SMX_INT64 {
-      throw failure(SMX_ERROR_DTYPE) {
-        $0.add("targets has dtype ")
-        $0.add(dtypeName(targets.dtype))
-        $0.add(", but must have int32 or int64")
-      }
-    }
+    try targets.requireIntegers()
     let single = smx_dtype(isWide ? SMX_FLOAT64 : SMX_FLOAT32)
     try requireRow(targets, tokens, of: hidden, " must have one number for each token of ")
     try loss.require(dtype: single)

@@ -35,7 +35,7 @@ struct LossOperands {
     scale = try Tensor.optional(options.grad_scale, "grad_scale")
     lse = try Tensor.optional(options.lse, "lse")
     grad = try Tensor.optional(options.grad, "grad")
-    try requireFloat(self.logits)
+    try self.logits.requireFloats()
     axis = try classAxis(options.axis, of: self.logits)
     ignoreIndex = options.has_ignore_index != 0 ? options.ignore_index : -100
     temperature = options.temperature == 0 ? 1 : options.temperature
@@ -70,7 +70,9 @@ struct LossOperands {
     if !(options.label_smoothing >= 0 && options.label_smoothing <= 1) {
       throw failure(SMX_ERROR_VALUE, "label_smoothing must be a number from 0 to 1", got: options.label_smoothing)
     }
-    if !options.z_loss.isFinite { throw failure(SMX_ERROR_VALUE, "z_loss must be a finite number", got: options.z_loss) }
+    if !(options.z_loss >= 0 && options.z_loss.isFinite) {
+      throw failure(SMX_ERROR_VALUE, "z_loss must be 0 or more and finite", got: options.z_loss)
+    }
   }
 
   private func checkTensors() throws(Failure) {

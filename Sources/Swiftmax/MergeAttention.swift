@@ -104,7 +104,7 @@ private func checkPlaces(_ outputs: InlineArray<2, Tensor?>, _ inputs: InlineArr
   }
 }
 
-/// Elements below which a call stays on its thread, and of one task.
+/// Elements of one task. Fewer than four tasks are a small call (`smxk_parallel`).
 private let taskElements: Int64 = 16384
 
 private struct Share {

@@ -174,7 +174,7 @@ func checkPlaces(_ o: Operands, mayBeInput: Bool) throws(Failure) {
 /// Checks all that is read, and the dtype of out.
 func checkInputs(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) throws(Failure) {
   let x = o.x
-  try requireFloat(x)
+  try x.requireFloats()
   try o.out.require(dtype: x.dtype)
   if let mask = o.mask {
     try mask.require(dtype: smx_dtype(SMX_BOOL))
@@ -201,7 +201,7 @@ func checkInputs(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) th
 }
 
 /// Whether an operation takes y and dy.
-func isGradient(_ operation: Int) -> Bool { operation >= SMXK_SOFTMAX_VJP }
+func isGradient(_ operation: Int) -> Bool { operation == SMXK_SOFTMAX_VJP || operation == SMXK_LOG_SOFTMAX_VJP }
 
 func requireSameShape(_ out: Tensor, _ x: Tensor) throws(Failure) {
   var fits = out.rank == x.rank
@@ -319,8 +319,8 @@ private func directness(_ o: Operands, _ job: smxk_job) -> Int {
       || (inner.x == size && (inner.out == size || job.operation == SMXK_LOGSUMEXP)
         && (inner.weights == size || !isGradient)))
   let isOutContiguous = size >= 4 && job.inner_count == 1 && (inner.count == 1 || inner.out == size)
-  let keepsTerms = isOutContiguous && job.operation == SMXK_SOFTMAX && o.factor == nil
-  let gathered = keepsTerms ? SMXK_DIRECT_OUT : SMXK_DIRECT_NONE
+  let isOfRows = job.operation == SMXK_SOFTMAX || job.operation == SMXK_LOG_SOFTMAX
+  let gathered = isOfRows && isOutContiguous && o.factor == nil ? SMXK_DIRECT_OUT : SMXK_DIRECT_NONE
   guard o.mask == nil, o.bias == nil, o.weights == nil || isGradient else { return gathered }
   let isPlain = o.structure == nil && o.temperature == nil && o.sign == nil && o.factor == nil
   if size < 4 { return isPlain && isContiguous ? SMXK_DIRECT_NARROW : SMXK_DIRECT_NONE }

@@ -59,9 +59,9 @@ func run(_ job: inout smxk_job, on machine: Machine) {
   var share = Share(
     job: job, rows: isWide ? machine.kernels.pointee.rows_f64 : machine.kernels.pointee.rows_f32,
     // Rows side by side are worked on up to 512 at a time, a few blocks one after the other; a small job is cut in
-    // as many tasks as threads.
+    // as many tasks as threads, of 64 rows or more.
     rowsPerTask: isColumns
-      ? min(max(1, 4 * taskElements / max(job.cols, 1) / 512) * 512, (job.rows / Int64(threads) + 63) / 64 * 64)
+      ? min(max(1, 4 * taskElements / max(job.cols, 1) / 512) * 512, max(64, (job.rows / Int64(threads) + 63) / 64 * 64))
       : max(1, min(taskElements, elements / Int64(threads)) / max(job.cols, 1)))
   share.rowsPerTask = max(
     share.rowsPerTask, threads == 1 && !isColumns ? job.rows : min(rowsInSequence, job.rows / (4 * Int64(threads))))

@@ -59,14 +59,7 @@ private func integers(
   _ raw: UnsafePointer<smx_tensor>?, _ name: StaticString, _ x: Tensor, last: Int64? = nil
 ) throws(Failure) -> Tensor? {
   guard let tensor = try Tensor.optional(raw, name) else { return nil }
-  if Int(tensor.dtype) != SMX_INT32 && Int(tensor.dtype) != SMX_INT64 {
-    throw failure(SMX_ERROR_DTYPE) {
-      $0.add(name)
-      $0.add(" has dtype ")
-      $0.add(dtypeName(tensor.dtype))
-      $0.add(", but must have int32 or int64")
-    }
-  }
+  try tensor.requireIntegers()
   let leading = last == nil ? tensor.rank : tensor.rank - 1
   var fits = leading >= 0 && leading <= x.rank - 2
   if fits {

@@ -161,14 +161,15 @@ struct Tensor {
     if count == 0 { return (0, 0, false) }
     var lower: Int64 = 0
     var upper = itemSize(dtype)
+    var bytes = upper
     for axis in 0..<rank {
       let reach = stride(axis) &* (length(axis) - 1)
       if reach < 0 { lower = lower &+ reach } else { upper = upper &+ reach }
+      // Along a broadcast axis elements are the same ones.
+      if stride(axis) != 0 { bytes = bytes &* length(axis) }
     }
     let base = Int64(Int(bitPattern: raw.pointee.data))
-    return (
-      Int(base &+ lower), Int(base &+ upper), upper &- lower == count &* itemSize(dtype)
-    )
+    return (Int(base &+ lower), Int(base &+ upper), upper &- lower == bytes)
   }
 
   /// Whether both lie in the same places element for element.
@@ -181,13 +182,15 @@ struct Tensor {
     return true
   }
 
-  /// Refuses an output that shares memory with an input other than by being the same tensor. Views that
-  /// interleave without touching are let through; that they do not touch is the caller's promise.
+  /// Refuses an output that shares memory with an input other than by being the same tensor: their first elements are
+  /// one, or one lies within the other's range and elements fill a range. Views that interleave are let through;
+  /// that they do not touch is the caller's promise.
   func requireDistinct(from input: Tensor?, orSame: Bool = true) throws(Failure) {
     guard let input, !(orSame && isSame(as: input)) else { return }
     let own = extent()
     let other = input.extent()
-    guard own.lower < other.upper, other.lower < own.upper, own.isDense || other.isDense
+    guard own.lower < other.upper, other.lower < own.upper,
+      own.isDense || other.isDense || raw.pointee.data == input.raw.pointee.data
     else { return }
     throw failure(SMX_ERROR_OVERLAP) {
       $0.add(name)
@@ -214,29 +217,62 @@ struct Tensor {
     }
   }
 
-  /// Refuses an output in which two elements share a place.
+  /// Refuses an output in which two elements share a place, along one axis or two.
   func requireOwnPlaces() throws(Failure) {
-    for axis in 0..<rank where length(axis) > 1 && stride(axis) == 0 && count > 0 {
-      throw failure(SMX_ERROR_OVERLAP) {
-        $0.add(name)
-        $0.add(" has stride 0 along axis ")
-        $0.add(Int64(axis))
-        $0.add(" of length ")
-        $0.add(length(axis))
-        $0.add(": its elements share one place")
+    if count == 0 { return }
+    for axis in 0..<rank where length(axis) > 1 {
+      let step = stride(axis).magnitude
+      if step == 0 {
+        throw failure(SMX_ERROR_OVERLAP) {
+          $0.add(name)
+          $0.add(" has stride 0 along axis ")
+          $0.add(Int64(axis))
+          $0.add(" of length ")
+          $0.add(length(axis))
+          $0.add(": its elements share one place")
+        }
+      }
+      if step < itemSize(dtype) { throw sharedPlaces(axis, axis) }
+      for other in 0..<axis where length(other) > 1 {
+        let (large, small) = stride(other).magnitude < step ? (axis, other) : (other, axis)
+        if meets(large, small) { throw sharedPlaces(other, axis) }
       }
     }
   }
-}
 
-/// Refuses what has no float dtype.
-func requireFloat(_ x: Tensor) throws(Failure) {
-  if isFloat(x.dtype) { return }
-  throw failure(SMX_ERROR_DTYPE) {
-    $0.add(x.name)
-    $0.add(" has dtype ")
-    $0.add(dtypeName(x.dtype))
-    $0.add(", but must have float16, bfloat16, float32 or float64")
+  /// Whether some steps along one axis lead to where steps along another do, whose stride is no larger. Of strides that meet
+  /// after a million steps only, it is not told.
+  private func meets(_ large: Int, _ small: Int) -> Bool {
+    let size = Int64(itemSize(dtype))
+    let step = Int64(stride(small).magnitude)
+    let most = length(small) - 1
+    var reach = Int64(stride(large).magnitude)
+    var count: Int64 = 1
+    while count < min(length(large), 1 << 20) && reach &- size < most &* step {
+      let below = min(reach / step, most)
+      if reach &- below &* step < size || (below < most && (below + 1) &* step &- reach < size) { return true }
+      reach = reach &+ Int64(stride(large).magnitude)
+      count += 1
+    }
+    return false
+  }
+
+  private func sharedPlaces(_ first: Int, _ second: Int) -> Failure {
+    failure(SMX_ERROR_OVERLAP) {
+      $0.add(name)
+      $0.add(" of shape ")
+      $0.add(shapeOf: raw)
+      $0.add(" has elements that share a place: stride ")
+      $0.add(stride(first))
+      $0.add(" along axis ")
+      $0.add(Int64(first))
+      if first != second {
+        $0.add(", ")
+        $0.add(stride(second))
+        $0.add(" along axis ")
+        $0.add(Int64(second))
+      }
+    }
   }
 }
 

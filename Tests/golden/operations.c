@@ -1,4 +1,5 @@
 /* The golden check of the other operations: every case, plainly and in its variations, against one set of bits. */
+#include "mode.h"
 #include "operations.h"
 
 #include <stdlib.h>
@@ -106,18 +107,23 @@ static int is_same(const operation_run *a, const operation_run *b, int i) {
          memcmp(a->of[i].result.data, b->of[i].result.data, (size_t)bytes_of(&a->of[i].result)) == 0;
 }
 
-static void check_variation(const operation_case *c, const operation_run *plain, int variation, int threads, tally *t) {
+/* Inputs are made in the mode, too: they are whole numbers times powers of two, which no mode rounds. */
+static void check_variation(const operation_case *c, const operation_run *plain, int variation, int threads, int mode,
+                            tally *t) {
+  uint64_t before = enter_odd_mode(mode);
   operation_run run = run_case(c, variation, threads);
-  if (run.failed || run.count != plain->count) {
-    printf("FAILED %s, variation %d, %d threads: other results than the plain call\n", c->name, variation, threads);
+  int changed = leave_odd_mode(before, mode);
+  if (run.failed || run.count != plain->count || changed) {
+    printf("FAILED %s, variation %d, %d threads, mode %d: %s\n", c->name, variation, threads, mode,
+           changed ? "it is another one afterwards" : "other results than the plain call");
     t->failed++;
   }
   for (int i = 0; i < run.count && i < plain->count; i++) {
     if (is_same(plain, &run, i)) {
       t->passed++;
     } else {
-      printf("FAILED %s.%s, variation %d, %d threads: differs from the plain call\n", c->name, plain->of[i].name,
-             variation, threads);
+      printf("FAILED %s.%s, variation %d, %d threads, mode %d: differs from the plain call\n", c->name,
+             plain->of[i].name, variation, threads, mode);
       t->failed++;
     }
   }
@@ -172,7 +178,9 @@ int check_operations(const char *folder, effort effort) {
       for (int variation = 0; variation < (effort == BRIEF ? 0 : c->variations); variation++)
         for (int k = 0; k < 4; k++)
           if (variation + k > 0 && (effort == FULL || turn++ % 4 == 0))
-            check_variation(c, &plain, variation, threads[k], &t);
+            check_variation(c, &plain, variation, threads[k], 0, &t);
+      for (int mode = 1; mode <= (effort == BRIEF ? 0 : 2); mode++)
+        check_variation(c, &plain, 0, threads[mode], mode, &t);
       free_run(&plain);
     }
   }

@@ -29,7 +29,8 @@ typedef struct smxk_axis {
 /* Rows that the kernels may read and write in place: contiguous float32 or float64, no bias, no weights,
  * no mask but intervals of the row; plain when there is no temperature and no interval either. Narrow: as
  * plain, of float16 or bfloat16. Columns: as plain, but it is the last kept axis that is contiguous:
- * rows lie side by side. Out: softmax of rows that are read some other way, whose results alone lie so. */
+ * rows lie side by side. Out: softmax or log_softmax of rows that are read some other way, whose results
+ * alone lie so. */
 enum {
   SMXK_DIRECT_NONE = 0,
   SMXK_DIRECT = 1,
@@ -87,6 +88,7 @@ enum { SMXK_NEGATIVE = 1, SMXK_POSITIVE = 1 << 20, SMXK_NAN = (intptr_t)1 << 40 
 typedef intptr_t smxk_form; /* intptr_t: Swift sees enumerators as Int */
 enum {
   SMXK_PLAIN,    /* Exp.swift, plain form */
+  SMXK_BIASED,   /* the same of x + bias, pairs of numbers */
   SMXK_SCALED,   /* Exp.swift, scaled form */
   SMXK_GREEDY,   /* temperature 0: 1 where the score is the maximum */
   SMXK_UNIFORM,  /* temperature inf: 1 where the score is above -inf */

@@ -124,9 +124,10 @@ SMXK_INLINE smxk_f64x8 smxk_rest_f64(smxk_f64x8 v) {
 #endif
 }
 
-/* p · 2^n, rounded once where the result is subnormal, for p from 1/2 to 2 and whole n up to 62 (958), d being n
- * before it was rounded; 0 where d is below -151 (-1076), whatever p and n then are; NaN where d is. Without the instruction the power comes in two factors, each a normal number,
- * and both are 0 before they could underflow: some CPUs take a detour of 150 cycles where a product does. */
+/* p · 2^n, rounded once where the result is subnormal, for p from 1/2 to 2 (with the instruction any) and whole n up to
+ * 62 (958), d being n before it was rounded; 0 where d is below -151 (-1076), whatever p and n then are; NaN where d is.
+ * Without the instruction the power comes in two factors, each a normal number, and both are 0 before they could underflow:
+ * some CPUs take a detour of 150 cycles where a product does. */
 SMXK_INLINE smxk_f32x16 smxk_scaled_f32(smxk_f32x16 p, smxk_f32x16 n, smxk_f32x16 d) {
 #if defined(__AVX512F__)
   (void)d;

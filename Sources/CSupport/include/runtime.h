@@ -27,7 +27,7 @@ enum { SMXK_MAX_THREADS = 256 };
 void smxk_parallel(int32_t threads, int64_t count, int32_t is_small, smxk_task _Nonnull task,
                    void *_Nonnull context);
 
-/* Calls body with room for `SMXK_WAVE` partial results. */
+/* Room on the stack (rooms.c). Calls body with room for `SMXK_WAVE` partial results. */
 enum { SMXK_WAVE = 1024 };
 void smxk_with_partials(void (*_Nonnull body)(void *_Nonnull context, smxk_partial *_Nonnull),
                         void *_Nonnull context);
@@ -73,7 +73,7 @@ static inline smxk_attention_vjp *_Nonnull smxk_vjp_job_of(smxk_attention_vjp_pl
 void smxk_with_attention_vjp_plan(
     void (*_Nonnull body)(void *_Nonnull context, smxk_attention_vjp_plan *_Nonnull), void *_Nonnull context);
 
-/* Bytes of a thread's scratch that an attention call may use, aligned to a cache line. */
+/* Bytes of a thread's scratch that a call may use for itself, aligned to a cache line. */
 enum { SMXK_SCRATCH_BYTES = 2 * SMXK_CHUNK * sizeof(double) };
 
 /* Memory aligned to a cache line; NULL where there is none. */

@@ -13,6 +13,7 @@ from swiftmax._mask import Mask, as_array, as_integers, integers, over_leading, 
 
 _FLOATS = (np.float16, np.float32, np.float64)
 _TEXT = (str, bytes, bytearray)
+_MOST_CONDITIONS = 64  # of a list of smx_mask
 
 
 def _is_bfloat16(dtype):
@@ -43,11 +44,29 @@ def as_float(value, name):
     )
 
 
+def cast(array, dtype):
+    """An array in another dtype. What that cannot hold, such as -1e300, becomes inf or 0."""
+    if array.dtype == dtype:
+        return array
+    # Along a broadcast axis one number is cast, not each.
+    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)
+    with np.errstate(all="ignore"):
+        return np.broadcast_to(array[once].astype(dtype), array.shape)
+
+
 def as_wide(value, name, is_wide):
     """An array in the precision of its sum with x: float64 for float64, float32 for the rest."""
-    # Such as -1e300, meant as minus infinity, becomes just that.
-    with np.errstate(over="ignore"):
-        return as_float(value, name).astype(np.float64 if is_wide else np.float32, copy=False)
+    return cast(as_float(value, name), np.float64 if is_wide else np.float32)
+
+
+def is_float_array(value):
+    """Whether it is an array that is read as it is, or refused for its dtype; nothing to cast."""
+    return isinstance(value, np.ndarray) and value.dtype.kind not in "biuO"
+
+
+def beside(given, other, name):
+    """An array of floats as it is; of anything else one in the dtype of `other`."""
+    return given if is_float_array(given) else cast(as_float(given, name), other.dtype)
 
 
 def as_bias(value, is_wide):
@@ -60,7 +79,7 @@ def as_bias(value, is_wide):
 
 def as_weights(b, x):
     """b in the dtype of x, and x broadcast against it (a view) where b has the larger shape."""
-    weights = as_float(b, "b").astype(x.dtype, copy=False)
+    weights = cast(as_float(b, "b"), x.dtype)
     shape = joint_shape(weights, "b", x, "x")
     return weights, x if shape == x.shape else np.broadcast_to(x, shape)
 
@@ -93,7 +112,8 @@ def as_mask(mask, x):
 def _mask_parts(mask, shape, of):
     """The parts of mask= over an array of this shape, which messages call `of`."""
     if isinstance(mask, Mask):
-        return mask._parts(shape, of)
+        array, conditions = mask._parts(shape, of)
+        return array, _few(conditions)
     array = _as_array(mask, "mask")
     if array.dtype.kind != "b":
         help_with_it = (
@@ -106,6 +126,16 @@ def _mask_parts(mask, shape, of):
             f"swiftmax.Mask; {help_with_it}"
         )
     return array, ()
+
+
+def _few(conditions):
+    """As many as the library takes."""
+    if len(conditions) > _MOST_CONDITIONS:
+        raise ValueError(
+            f"mask joins {len(conditions)} conditions with those of other arguments, but "
+            f"{_MOST_CONDITIONS} are the most"
+        )
+    return conditions
 
 
 def as_boolean_mask(mask):
@@ -157,7 +187,7 @@ def as_structure(shape, mask, causal, query_offset, window, key_lengths, query_l
         *segments,
     )
     # In front: ALiBi takes the first offset that the library finds.
-    return array, (own, *conditions)
+    return array, _few((own, *conditions))
 
 
 def _sides(window):
@@ -212,6 +242,16 @@ def as_number(value, name):
         except (TypeError, ValueError):
             pass
     raise TypeError(f"{name} must be a real number, but is {shown(value)}")
+
+
+def as_flag(value, name):
+    """A Python bool of what has a truth value and is no text."""
+    if isinstance(value, _TEXT):
+        raise TypeError(f"{name} must be True or False, but is {shown(value)}")
+    try:
+        return bool(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be True or False, but is {shown(value)}") from None
 
 
 def as_int64(value, name):

@@ -98,7 +98,10 @@ def attention_vjp(
         d_query = scale * d_score @ key
         d_key   = scale * d_score.T @ query
 
-    A query that sees no key has gradient 0. A weight of exactly 0 adds nothing. A NaN makes NaN
+    A query that sees no key has gradient 0. A weight of exactly 0 adds nothing. Weights come from
+    scores less `lse`, so they are as coarse as that is: where a row's scores all are large, 1e4 in
+    float32 or more, its gradients have few digits, and a row that a bias of -1e9 hides whole has
+    none that are right. A mask, or -inf, hides a row exactly. A NaN makes NaN
     what depends on it and nothing else. An `lse` that is more than about 43 below one of its row's
     scores is not that of these arguments: the gradients of that row, and what sums over it, are
     NaN.

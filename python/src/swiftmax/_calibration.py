@@ -1,11 +1,12 @@
 """Is a classifier as often right as it claims to be, and the temperature that makes it so."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from swiftmax import _core
-from swiftmax._arguments import as_int64, as_number
+from swiftmax._arguments import as_flag, as_int64, as_number
 from swiftmax._mask import shown
 
 
@@ -125,6 +126,7 @@ def calibration_error(
     >>> round(error, 6)
     0.3
     """
+    return_diagram = as_flag(return_diagram, "return_diagram")
     temperature, bins = as_number(temperature, "temperature"), as_int64(bins, "bins")
     found = _core._calibration_error(logits, labels, temperature, bins, from_probabilities)
     return (found[0], ReliabilityDiagram(*found[4:])) if return_diagram else found[0]
@@ -199,6 +201,9 @@ def fit_temperature(logits, labels, *, bounds=(0.001, 1000.0), bins=15):
         raise type(error)(sentence) from None
     lowest = as_number(lowest, "the lowest of bounds")
     highest = as_number(highest, "the highest of bounds")
+    for bound, name in ((lowest, "lowest"), (highest, "highest")):
+        if not 0 < bound < math.inf:
+            raise ValueError(f"the {name} of bounds must be a positive number, but is {bound}")
     if lowest > highest:
         raise ValueError(f"the lowest of bounds, {lowest}, is more than the highest, {highest}")
     temperature, bound, iterations, before, after = _core._fit_temperature(

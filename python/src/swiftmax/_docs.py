@@ -18,7 +18,7 @@ _MASK_AND_BIAS = """mask : array_like of bool or Mask, optional
         Added to `x`, broadcast without being copied; the sum is formed without rounding it to the
         dtype. In another dtype than that of `x` it is cast first, for float64 to float64, else to
         float32. -inf excludes an element, and a row that a bias leaves with -inf alone counts as
-        fully masked."""
+        fully masked. A sum beyond the range of float32 (float64) counts as infinite."""
 
 NOTES = """float16 and bfloat16 are computed in float32 and rounded once at the end.
     Subnormal numbers are kept, whatever mode the calling thread is in. Large arrays are shared
@@ -34,9 +34,9 @@ ERRORS = """ValueError
 
 _SOFTMAX_PARAMETERS = f"""{_X}
     temperature : float or array_like, default 1.0
-        ``x + bias`` is divided by it, after the shift, so that nothing overflows. An array has one
-        number for each row: the shape of `x` without the axes of a row, or with length 1 there,
-        broadcast. 0 gives the limit: the largest elements share equally; inf is uniform over the
+        ``x + bias`` is divided by it, after the shift, so that the quotient never overflows. An
+        array has one number for each row: the shape of `x` without the axes of a row, or with
+        length 1 there, broadcast. 0 gives the limit: the largest elements share equally; inf is uniform over the
         elements that are neither masked nor -inf. Negative or NaN is an error.
     {_MASK_AND_BIAS}
     out : ndarray, optional

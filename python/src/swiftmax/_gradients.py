@@ -3,24 +3,8 @@
 The functions here have the signatures and the texts; _core_gradients.c has the calls.
 """
 
-import numpy as np
-
 from swiftmax import _core
-from swiftmax._arguments import _as_array, as_float
-
-
-def _is_float_array(value):
-    return isinstance(value, np.ndarray) and value.dtype.kind not in "biuO"
-
-
-def _beside(given, y, name):
-    """An array of floats as it is; of anything else one in the dtype of y."""
-    if _is_float_array(given):
-        return given
-    array = _as_array(given, name)
-    if isinstance(given, np.generic) and _is_float_array(array):
-        return array
-    return as_float(array, name).astype(y.dtype)
+from swiftmax._arguments import as_flag, as_float, beside, is_float_array
 
 
 def softmax_vjp(y, dy, axis=-1, *, temperature=1.0, mask=None, out=None):
@@ -70,8 +54,9 @@ def softmax_vjp(y, dy, axis=-1, *, temperature=1.0, mask=None, out=None):
     Within three units of 2**-24 (2**-53) of each result in float32 (float64), but for 2**-44
     (2**-88) times ``y * sum(abs(y * dy))``, the error of the sum: float32 adds the products in
     float64, where they are exact, and float64 adds them as pairs of numbers, so that cancellation
-    in ``dy - sum`` does not show it. A temperature costs one unit. A NaN or an
-    infinity in a visible `y` or `dy` makes every visible element of its row NaN. A bias of
+    in ``dy - sum`` does not show it. A temperature costs one unit; in float64 it divides last, and
+    a product that is subnormal before has lost digits by then. A NaN or an infinity in a visible
+    `y` or `dy`, or in the sum, makes every visible element of its row NaN. A bias of
     `softmax` shows in `y` and is not needed. Layout, batch, threads and instruction set never
     change a bit of the result.
 
@@ -87,9 +72,9 @@ def softmax_vjp(y, dy, axis=-1, *, temperature=1.0, mask=None, out=None):
     >>> smx.softmax_vjp([0.5, 0.25, 0.25], [3, 3, 3])
     array([0., 0., 0.])
     """
-    if not _is_float_array(y) or not _is_float_array(dy):
+    if not is_float_array(y) or not is_float_array(dy):
         y = as_float(y, "y")
-        dy = _beside(dy, y, "dy")
+        dy = beside(dy, y, "dy")
     return _core._softmax_vjp(y, dy, axis, temperature, mask, out)
 
 
@@ -142,9 +127,9 @@ def softmax_jvp(y, dx, axis=-1, *, temperature=1.0, mask=None, out=None):
     >>> ((smx.softmax(x + h * dx) - smx.softmax(x - h * dx)) / (2 * h)).round(6)
     array([ 0.162803, -0.184836,  0.022033])
     """
-    if not _is_float_array(y) or not _is_float_array(dx):
+    if not is_float_array(y) or not is_float_array(dx):
         y = as_float(y, "y")
-        dx = _beside(dx, y, "dx")
+        dx = beside(dx, y, "dx")
     return _core._softmax_jvp(y, dx, axis, temperature, mask, out)
 
 
@@ -188,8 +173,9 @@ def log_softmax_vjp(y, dy, axis=-1, *, temperature=1.0, mask=None, out=None):
     ``exp(y) * abs(sum(dy))``, but for 2**-44 (2**-88) times ``exp(y) * sum(abs(dy))``. This holds
     where ``exp(y)`` is a normal number, `y` above about -87 (-708); below, ``exp(y)`` is rounded
     to a multiple of 2**-149 (2**-1074), and the sum multiplies that error. A NaN or an
-    infinity in a visible `dy` makes every visible element of its row NaN; a NaN in `y`, or a `y`
-    above 32, which is no logarithm of a probability, that element alone.
+    infinity in a visible `dy`, or a sum of float64 that overflows, makes every visible element of
+    its row NaN; a NaN in `y`, or a `y` above 32, which is no logarithm of a probability, that
+    element alone.
 
     Examples
     --------
@@ -199,9 +185,9 @@ def log_softmax_vjp(y, dy, axis=-1, *, temperature=1.0, mask=None, out=None):
     >>> smx.log_softmax_vjp(smx.log_softmax([2.0, 1.0, 0.0]), [0, -1, 0]).round(6)
     array([ 0.665241, -0.755272,  0.090031])
     """
-    if not _is_float_array(y) or not _is_float_array(dy):
+    if not is_float_array(y) or not is_float_array(dy):
         y = as_float(y, "y")
-        dy = _beside(dy, y, "dy")
+        dy = beside(dy, y, "dy")
     return _core._log_softmax_vjp(y, dy, axis, temperature, mask, out)
 
 
@@ -253,14 +239,14 @@ def logsumexp_vjp(x, dy, axis=-1, *, mask=None, bias=None, keepdims=False, out=N
     array([[0.665241, 0.244728, 0.090031],
            [1.      , 1.      , 0.      ]])
     """
-    if not _is_float_array(x) or not _is_float_array(dy):
+    if not is_float_array(x) or not is_float_array(dy):
         x = as_float(x, "x")
-        dy = _beside(dy, x, "dy")
+        dy = beside(dy, x, "dy")
+    keepdims = as_flag(keepdims, "keepdims")
     rows = x.ndim if axis is None else len(axis) if isinstance(axis, (tuple, list)) else 1
-    if rows and (dy.ndim == x.ndim > 0) != bool(keepdims):
+    if rows and (dy.ndim == x.ndim > 0) != keepdims:
         raise ValueError(
-            f"dy of shape {dy.shape} does not fit x of shape {x.shape} with "
-            f"keepdims={bool(keepdims)}"
+            f"dy of shape {dy.shape} does not fit x of shape {x.shape} with keepdims={keepdims}"
         )
     return _core._logsumexp_vjp(x, dy, axis, bias, mask, out)
 
@@ -303,8 +289,9 @@ def softmax_jacobian(p, axis=-1, *, temperature=1.0, mask=None, out=None):
 
     Notes
     -----
-    Each entry is within three units of 2**-24 (2**-53) of itself in float32 (float64). A NaN in
-    `p` makes NaN of its line and its column.
+    Each entry is within three units of 2**-24 (2**-53) of itself in float32 (float64), but where
+    float64 has a subnormal product before a temperature divides it. A NaN in `p` makes NaN of its
+    line and its column.
 
     Examples
     --------

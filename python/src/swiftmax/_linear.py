@@ -7,17 +7,10 @@ import math
 import numpy as np
 
 from swiftmax import _core
-from swiftmax._arguments import as_float, as_int64, as_int64s, as_number
+from swiftmax._arguments import as_flag, as_float, as_int64, as_int64s, as_number, beside
 from swiftmax._mask import shown
 
 _REDUCTIONS = {"mean": 0, "sum": 1, "none": 2}
-
-
-def _beside(value, hidden, name):
-    """An array of floats as it is; of anything else one in the dtype of hidden."""
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "biuO":
-        return as_float(value, name)
-    return as_float(value, name).astype(hidden.dtype)
 
 
 def linear_cross_entropy(
@@ -108,9 +101,9 @@ def linear_cross_entropy(
 
     Logits are taken to be below 2**20 in magnitude, or -inf. A target that is shut out has loss
     inf. A NaN makes NaN what depends on it: in a hidden state that token's results and what sums
-    over tokens, in `weight` or `bias` everything but ignored tokens. A logit is a sum of chains of
-    128 products, in the precision of float32 (float64 for float64). A token's loss, lse and
-    d_hidden have the same bits alone and in any batch; threads, strides and the instruction set
+    over tokens, in `weight` or `bias` everything but ignored tokens. Gradients are 0 throughout
+    where `grad_scale` is. A logit is a sum of chains of 128 products, in the precision of float32
+    (float64 for float64). A token's loss, lse and d_hidden have the same bits alone and in any batch; threads, strides and the instruction set
     never change a bit of any result.
 
     The idea is of Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", 2024.
@@ -144,10 +137,12 @@ def linear_cross_entropy(
     if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', but is {shown(reduction)}")
     grad_scale = as_number(grad_scale, "grad_scale")
+    return_lse = as_flag(return_lse, "return_lse")
+    return_grad = as_flag(return_grad, "return_grad")
     hidden = as_float(hidden, "hidden")
-    weight = _beside(weight, hidden, "weight")
+    weight = as_float(beside(weight, hidden, "weight"), "weight")
     if bias is not None:
-        bias = _beside(bias, hidden, "bias")
+        bias = as_float(beside(bias, hidden, "bias"), "bias")
     targets = as_int64s(targets, "targets")
     leading = hidden.shape[:-1]
     if hidden.ndim == 0:

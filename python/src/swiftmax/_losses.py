@@ -11,6 +11,7 @@ from swiftmax._arguments import (
     _as_array,
     as_axis,
     as_boolean_mask,
+    as_flag,
     as_float,
     as_int64,
     as_int64s,
@@ -55,7 +56,7 @@ def cross_entropy(
     axis : int, default -1
         The axis of the classes.
     temperature : float, default 1.0
-        From 2**-126 to 2**126.
+        One number for all rows, from 2**-126 to 2**126.
     weight : array_like, shape (K,), optional
         Weight of each class. With classes as targets the mean is divided by the sum of the rows'
         weights, with probabilities by the number of rows, as torch does.
@@ -65,13 +66,14 @@ def cross_entropy(
         From 0 to 1: the target becomes ``(1 - e) * y + e / K``; K counts the classes that `mask`
         leaves.
     z_loss : float, default 0.0
-        ``z_loss * lse**2`` is added to the loss of each row that counts, not weighted.
+        0 or more: ``z_loss * lse**2`` is added to the loss of each row that counts, not weighted.
     reduction : {"mean", "sum", "none"}, default "mean"
         "mean" is over the rows that are not ignored, weighted as `weight` says; "none" returns the
         loss of each row.
     mask : array_like of bool, optional
         True where a class takes part, broadcast to `logits`. A masked class has probability 0 and
-        gradient 0 and is not read; a row whose target is masked has loss inf.
+        gradient 0, and its logit is not read; a row whose target is masked has loss inf, as one
+        with a probability above 0 there.
     grad_scale : array_like, optional
         Factor of the gradient, such as the gradient of what follows: one number, or one for each
         row.
@@ -114,8 +116,9 @@ def cross_entropy(
     from the exact value in float32 and float64 (3 in float64 with weights or a temperature),
     however small it is and whatever offset the logits share. lse is within 1 ulp of the larger of
     ``abs(lse)`` and ``abs(max(logits)) / temperature`` (2 with a temperature, and in float64). The
-    gradient is within 4 ulp (6 in float64) of each of its two terms, the share of the class and its
-    target, and at a row's one class of their difference. With smoothing or probabilities as targets
+    gradient is within 4 ulp (in float64 9, and 13 where the exponentials' sum is above
+    ``exp(8 + max(logits))``) of each of its two terms, the share of the class and its target, and
+    at a row's one class of their difference. With smoothing or probabilities as targets
     the sums over the classes add K * 2**-53 of their terms.
 
     A NaN, +inf or nothing but -inf among a row's logits gives NaN; a target of logit -inf gives
@@ -143,6 +146,8 @@ def cross_entropy(
     >>> print(smx.cross_entropy(np.float32([[30, 0, 0]]), [0]))
     1.8715246e-13
     """
+    return_lse = as_flag(return_lse, "return_lse")
+    return_grad = as_flag(return_grad, "return_grad")
     if out is not None and not return_grad:
         raise ValueError("out receives the gradient, so it needs return_grad=True")
     loss, lse, grad = _run(
@@ -366,6 +371,6 @@ def _run(
         as_boolean_mask(mask),
         None if grad_scale is None else as_wide(grad_scale, "grad_scale", wide),
         out,
-        bool(return_lse),
-        bool(return_grad),
+        return_lse,
+        return_grad,
     )

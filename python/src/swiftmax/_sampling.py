@@ -3,12 +3,13 @@
 The functions make arrays of their arguments; shapes, values and filters are the library's business.
 """
 
+import math
 import os
 
 import numpy as np
 
 from swiftmax import _core
-from swiftmax._arguments import as_boolean_mask, as_float, as_integer
+from swiftmax._arguments import as_boolean_mask, as_flag, as_float, as_integer
 from swiftmax._mask import integers
 
 
@@ -138,10 +139,14 @@ def sample(
     >>> bool(smx.sample(logits[1], seed=1, counter=1) == smx.sample(logits, seed=1)[1])
     True
     """
+    return_log_probs = as_flag(return_log_probs, "return_log_probs")
     logits = as_float(logits, "logits")
     shape = logits.shape[:-1]
     if size is not None:
-        shape += (_number(size, "size", 0, np.iinfo(np.int64).max),)
+        size = _number(size, "size", 0, np.iinfo(np.int64).max)
+        if size * math.prod(shape) > np.iinfo(np.int64).max // 8:
+            raise ValueError(f"size is {size}: tokens are more than memory can hold")
+        shape += (size,)
     tokens = np.empty(shape, np.int64)
     log_probs = np.empty(shape, np.float64) if return_log_probs else None
     _core._sample(
@@ -283,7 +288,12 @@ def top_k(logits, k, *, temperature=1.0, mask=None, log=False):
     probabilities = np.empty(shape, logits.dtype)
     indices = np.empty(shape, np.int64)
     _core._top_k(
-        logits, probabilities, indices, _temperature(temperature), as_boolean_mask(mask), bool(log)
+        logits,
+        probabilities,
+        indices,
+        _temperature(temperature),
+        as_boolean_mask(mask),
+        as_flag(log, "log"),
     )
     return probabilities, indices
 
@@ -359,6 +369,6 @@ def gumbel_softmax(
         _integers(counter, "counter"),
         _integers(draw, "draw"),
         _seed(seed),
-        bool(hard),
+        as_flag(hard, "hard"),
     )
     return out

@@ -155,6 +155,17 @@ static void check_workspace(smx_dtype dtype) {
                SMX_ERROR_VALUE, WORDS("workspace", "64"), "attention");
   }
   options.workspace = room;
+  for (int k = QUERY; k <= LSE; k++) {
+    if (k > VALUE && k < OUT) continue;
+    void *own = tensors[k].data;
+    /* It begins within the workspace, or ends there. */
+    for (int i = 0; i < 2; i++) {
+      tensors[k].data = i ? room + need - 8 : room;
+      expect_one(PLACE, smx_attention(given[0], given[1], given[2], given[3], &options),
+                 SMX_ERROR_OVERLAP, WORDS("workspace", "overlaps", names[k]), "attention");
+    }
+    tensors[k].data = own;
+  }
   CHECK(smx_attention(given[0], given[1], given[2], given[3], &options) == SMX_OK, "%s",
         smx_last_error());
 }

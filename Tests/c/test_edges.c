@@ -108,6 +108,19 @@ static void check_overlap(void) {
   smx_tensor x = plain(f, SMX_FLOAT32, 1, SHAPE(3)), bias = plain(g, SMX_FLOAT32, 1, SHAPE(3));
   softmax = (smx_softmax_options){.size = sizeof softmax, .bias = &bias};
   EXPECT(smx_softmax(&x, &bias, &softmax), SMX_ERROR_OVERLAP, "bias");
+  /* A row of the padded results, broadcast; the same matrix, turned; results one over another. */
+  smx_tensor row = tensor(both + 4, SMX_FLOAT32, 2, SHAPE(4, 5), SHAPE(0, 4));
+  smx_tensor padded = tensor(both, SMX_FLOAT32, 2, SHAPE(4, 5), SHAPE(32, 4));
+  EXPECT(smx_softmax(&row, &padded, NULL), SMX_ERROR_OVERLAP, "overlaps x");
+  smx_tensor matrix = tensor(both, SMX_FLOAT32, 2, SHAPE(4, 4), SHAPE(32, 8));
+  smx_tensor turned = tensor(both, SMX_FLOAT32, 2, SHAPE(4, 4), SHAPE(8, 32));
+  EXPECT(smx_softmax(&matrix, &turned, NULL), SMX_ERROR_OVERLAP, "overlaps x");
+  smx_tensor square = plain(f, SMX_FLOAT32, 2, SHAPE(4, 4)), over = tensor(both, SMX_FLOAT32, 2, SHAPE(4, 4), SHAPE(16, 2));
+  EXPECT(smx_softmax(&square, &over, NULL), SMX_ERROR_OVERLAP, "share a place: stride 2 along axis 1");
+  over.strides = SHAPE(8, 12);
+  EXPECT(smx_softmax(&square, &over, NULL), SMX_ERROR_OVERLAP, "share a place: stride 8 along axis 0, 12 along axis 1");
+  over.strides = SHAPE(12, 40);
+  EXPECT(smx_softmax(&square, &over, NULL), SMX_OK, NULL);
 }
 
 /* What float32 cannot hold is no scale and no softcap of it; the least and the largest that it can are. */

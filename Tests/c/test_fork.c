@@ -1,7 +1,10 @@
-/* fork: before and after the pool has threads, in a loop, nested, and while other threads compute.
- * Parent and child keep computing, on threads of their own, with the same bits. */
+/* fork: before and after the pool has threads, in a loop, nested, while other threads compute, and in a signal
+ * handler amid a call. Parent and child keep computing, on threads of their own, with the same bits. And threads
+ * that are cancelled while they compute. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -64,9 +67,48 @@ static void *fork_often(void *argument) {
   return NULL;
 }
 
+static atomic_int handled, failed_children;
+
+/* In the child a call on any number of threads is run by this one. */
+static void fork_in_handler(int signal) {
+  (void)signal;
+  static float out[64];
+  pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    _exit(smx_softmax_f32(x, out, 1, 64) != SMX_OK || smx_softmax_f32(x, want[0], ROWS, COLS) != SMX_OK);
+  }
+  int status = -1;
+  while (waitpid(child, &status, 0) != child) continue;
+  failed_children += !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  handled++;
+}
+
+/* Calls whose workers are started anew after each fork: the signal that waits meanwhile comes amid the call. */
+static void check_fork_in_handlers(void) {
+  struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART}, before;
+  struct itimerval often = {{0, 3000}, {0, 3000}}, never = {{0, 0}, {0, 0}};
+  sigaction(SIGVTALRM, &action, &before);
+  setitimer(ITIMER_VIRTUAL, &often, NULL);
+  int wrong = 0;
+  for (int i = 0; i < 100000 && handled < loops(); i++) wrong += compute(3);
+  setitimer(ITIMER_VIRTUAL, &never, NULL);
+  sigaction(SIGVTALRM, &before, NULL);
+  CHECK(handled >= loops() && wrong == 0 && failed_children == 0, "%d forks, %d wrong, %d children failed",
+        (int)handled, wrong, (int)failed_children);
+}
+
+static void *call_until_cancelled(void *argument) {
+  while (wrong_calls == 0) {
+    wrong_calls += compute((int)(intptr_t)argument);
+    pthread_testcancel();
+  }
+  return NULL;
+}
+
 int main(void) {
   uint64_t random = 11;
-  alarm(60);
+  alarm(is_light() ? 180 : 60);
   for (int i = 0; i < ROWS * COLS; i++) x[i] = (float)random_between(&random, -9, 9);
 
   DESCRIBE("the child is the first to call");
@@ -102,5 +144,20 @@ int main(void) {
   for (int i = 0; i < CALLERS; i++) pthread_join(callers[i], NULL);
   CHECK(wrong_calls == 0, "%d wrong", (int)wrong_calls);
   CHECK(compute(4) == 0, "the parent afterwards");
+
+  DESCRIBE("fork in a signal handler");
+  check_fork_in_handlers();
+
+  DESCRIBE("threads are cancelled while they compute");
+  for (int i = 0; i < loops() / 4; i++) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, call_until_cancelled, (void *)3);
+    usleep((useconds_t)(500 + 37 * i % 1000));
+    pthread_cancel(thread);
+    pthread_join(thread, NULL);
+    child = fork_child();
+    if (child == 0) _exit(compute(2));
+    CHECK(wait_for(child) == 0 && compute(3) == 0 && wrong_calls == 0, "after thread %d", i);
+  }
   return finish("test_fork");
 }

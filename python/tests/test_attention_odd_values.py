@@ -63,3 +63,36 @@ def test_prefill_part_and_past(dtype, seed, heads, lengths, sizes, scale, causal
     for name, a, b, c in zip(("out", "lse"), whole, part, past, strict=True):
         assert_same_bits(b, a[:, :, few], f"{name} of queries {few}")
         assert_same_bits(c, b, f"{name} with {cut} past keys")
+
+
+@pytest.mark.parametrize("offset", [2**24, 2**25 - 3, 2**30, 2**40 + 1], ids=str)
+def test_distances_beyond_the_precision_of_float32(offset):
+    """The window's edge, and with it the first key of a tile, is another one for each query."""
+    query, key, value = (sample((1, 1, n, 8), seed=offset % 97 + n) for n in (20, 300, 300))
+    options = {"alibi_slopes": np.float32([2.0**-20]), "window": (4, -1)}
+    whole = smx.attention(query, key, value, query_offset=offset - offset // 2, **options)
+    assert np.isfinite(whole).all()
+    options["window"] = (offset - 4, -1)
+    whole = smx.attention(query, key, value, query_offset=offset, **options)
+    for i in range(20):
+        part = query[:, :, i : i + 1]
+        alone = smx.attention(part, key, value, query_offset=offset + i, **options)
+        assert_same_bits(alone, whole[:, :, i : i + 1], f"query {i}")
+
+
+@pytest.mark.parametrize("hidden", [-1e5, -1e9, -3e38, -np.inf], ids=str)
+@pytest.mark.parametrize("low", [0.0, -500.0, -1000.0], ids=str)
+def test_keys_behind_hidden_ones_keep_their_digits(hidden, low):
+    """A block hidden by a bias, one far below the rest, then the rest, of scores about 0."""
+    rng = np.random.default_rng(5)
+    scores = rng.standard_normal(200).astype(np.float32)
+    value = rng.standard_normal((200, 4)).astype(np.float32)
+    bias = np.zeros((1, 200), np.float32)
+    bias[:, :64], bias[:, 64:128] = hidden, low
+    one = np.ones((1, 1), np.float32)
+    out, lse = smx.attention(one, scores[:, None], value, scale=1.0, bias=bias, return_lse=True)
+    exact = scores.astype(np.float64) + bias[0]
+    weights = np.exp(exact - exact.max())
+    expected = weights @ value.astype(np.float64) / weights.sum()
+    np.testing.assert_allclose(out[0], expected, rtol=0, atol=2.0**-22)
+    np.testing.assert_allclose(lse[0], np.log(weights.sum()) + exact.max(), rtol=2.0**-22)

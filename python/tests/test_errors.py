@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -65,6 +66,80 @@ def flattened():
         for function in functions:
             label = f"{function.__name__} {' '.join(words) or kind.__name__}"
             yield pytest.param(function, args, keywords, kind, words, id=label)
+
+
+ONE = np.zeros((1, 2))
+FLAGS = [
+    ("return_lse", lambda **flag: smx.cross_entropy(ONE, [0], **flag)),
+    ("return_grad", lambda **flag: smx.cross_entropy(ONE, [0], **flag)),
+    ("return_lse", lambda **flag: smx.linear_cross_entropy(ONE, ONE, [0], **flag)),
+    ("return_grad", lambda **flag: smx.linear_cross_entropy(ONE, ONE, [0], **flag)),
+    ("return_log_probs", lambda **flag: smx.sample(ONE, seed=1, **flag)),
+    ("log", lambda **flag: smx.top_k(ONE, 1, **flag)),
+    ("hard", lambda **flag: smx.gumbel_softmax(ONE, seed=1, **flag)),
+    ("keepdims", lambda **flag: smx.logsumexp_vjp(ONE, [0.0], **flag)),
+    ("keepdims", lambda **flag: smx.logsumexp(ONE, **flag)),
+    ("return_diagram", lambda **flag: smx.calibration_error(ONE, [0], **flag)),
+    ("return_lse", lambda **flag: smx.attention(ONE, ONE, ONE, **flag)),
+]
+
+
+@pytest.mark.parametrize("value, kind", [("no", TypeError), (np.zeros(2), ValueError)])
+@pytest.mark.parametrize("name, call", FLAGS)
+def test_flags(name, call, value, kind):
+    with pytest.raises(kind, match=f"^{name} must be True or False, but is "):
+        call(**{name: value})
+
+
+STRANGE_STRIDES = [((4, 4), (4, 4)), ((4, 4), (16, 1)), ((5, 3), (8, 12)), ((2, 3, 4), (4, 8, -8))]
+
+
+@pytest.mark.parametrize("shape, strides", STRANGE_STRIDES, ids=str)
+def test_out_that_overlaps_itself(elementwise, shape, strides):
+    memory = np.full(400, 7, np.float32)
+    out = np.lib.stride_tricks.as_strided(memory[200:], shape, strides)
+    with pytest.raises(ValueError, match=r"^out of shape .* share a place"):
+        elementwise(np.zeros(shape, np.float32), out=out)
+    assert (memory == 7).all()
+
+
+@pytest.mark.parametrize("strides", [(8, 12), (4, 12), (12, -4), (100, 40), (24, 8)], ids=str)
+def test_out_of_strange_strides_that_does_not(elementwise, strides):
+    memory = np.zeros(400, np.float32)
+    shape = (2, 3) if strides == (4, 12) else (3, 2)
+    out = np.lib.stride_tricks.as_strided(memory[200:], shape, strides)
+    x = np.arange(6, dtype=np.float32).reshape(shape)
+    assert elementwise(x, out=out).tobytes() == elementwise(x).tobytes()
+
+
+def test_numbers_out_of_range():
+    with pytest.raises(ValueError, match="z_loss must be 0 or more and finite"):
+        smx.cross_entropy(X, [0, 0], z_loss=-1)
+    with pytest.raises(ValueError, match="the lowest of bounds must be a positive number"):
+        smx.fit_temperature(X, [0, 0], bounds=(0, 1))
+    with pytest.raises(ValueError, match="size is 4611686018427387904"):
+        smx.sample(X, size=2**62, seed=1)
+
+
+def test_casts_are_silent():
+    """What float32 cannot hold is infinite or 0 there, whatever NumPy is told to raise."""
+    x = np.zeros(2, np.float32)
+    with np.errstate(all="raise"):
+        assert smx.logsumexp(x, b=1e300) == np.inf
+        assert smx.softmax(x, bias=[-1e300, 1e-300]).tolist() == [0, 1]
+        assert np.isnan(smx.softmax_vjp(x + 1, [1e300, 0])).all()
+        assert smx.logsumexp_vjp(np.float32([[0, 0]]), np.float64(2), axis=None).dtype == np.float32
+
+
+def test_a_broadcast_bias_of_another_dtype_stays_one_number():
+    n = 4096
+    bias = np.broadcast_to(np.float64(-1), (n, n))
+    query = np.zeros((n, 1), np.float32)
+    tracemalloc.start()
+    smx.attention(query, query, query, bias=bias, window=(1, 0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("function, args, keywords, kind, words", list(flattened()))

@@ -26,6 +26,16 @@ def test_same_bits_for_every_number_of_threads(function, shape):
             assert_same_bits(function(x), expected, f"seed 1, {n} threads")
 
 
+@pytest.mark.parametrize("shape", [(1000, 8), (1000, 15), (2, 600, 9)], ids=str)
+def test_more_threads_than_rows_side_by_side(function, shape):
+    x = sample(shape, seed=4)
+    with smx.num_threads(1):
+        expected = function(x, axis=-2)
+    for n in 9, 16, 17, 256:
+        with smx.num_threads(n):
+            assert_same_bits(function(x, axis=-2), expected, f"seed 4, {n} threads")
+
+
 @pytest.mark.parametrize("n", [40_000, 65_537, 1 << 20])
 def test_same_bits_of_long_float64_rows(function, n):
     """Terms of very different size: partial sums whose high parts are 0 once met."""

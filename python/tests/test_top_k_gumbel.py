@@ -112,6 +112,17 @@ def test_gumbel_softmax_special_rows():
         assert np.isnan(y[:2]).all() and (y[2] == 0).all() and y[3].tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("dtype, word", [(np.float32, 0xFFC01234), (np.float64, 0xFFF8 << 48 | 5)])
+@pytest.mark.parametrize("hard", [False, True])
+def test_gumbel_softmax_has_one_nan(dtype, word, hard):
+    """The positive quiet one, whatever the sign and the payload of the NaN among the logits."""
+    x = np.zeros((1, 5), dtype)
+    unsigned = np.uint32 if dtype is np.float32 else np.uint64
+    x.view(unsigned)[0, 2] = word
+    y = smx.gumbel_softmax(x, hard=hard, seed=1)
+    assert (y.view(unsigned) == np.array(np.nan, dtype).view(unsigned)).all()
+
+
 def test_gumbel_softmax_rows_do_not_depend_on_the_batch():
     x = normal((5, 2000), 6)
     for hard in False, True:

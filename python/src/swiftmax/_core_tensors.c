@@ -306,6 +306,9 @@ static smx_status run_aside(smxpy_run run, const void *call, const smxpy_operand
   return status;
 }
 
+/* Whether the library's last error is about out alone: its sentence tells. */
+static int overlaps_itself(void) { return strstr(smx_last_error(), "elements that share a place") != NULL; }
+
 int smxpy_execute(smxpy_run run, const void *call, const smxpy_operand *out,
                   const smxpy_operand *const *inputs, int count) {
   smx_status status = SMX_ERROR_OVERLAP;
@@ -315,7 +318,8 @@ int smxpy_execute(smxpy_run run, const void *call, const smxpy_operand *out,
   int may_run_aside = has_own_places(out);
   if (!overlap || !may_run_aside) status = run(call, &out->tensor);
   /* The library looks at address ranges alone; it may refuse what only lies close together. */
-  if (status == SMX_ERROR_OVERLAP && may_run_aside) status = run_aside(run, call, out);
+  if (status == SMX_ERROR_OVERLAP && may_run_aside && (overlap || !overlaps_itself()))
+    status = run_aside(run, call, out);
   if (status > 0) smxpy_raise(status);
   return status == SMX_OK ? 0 : -1;
 }

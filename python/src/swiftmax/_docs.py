@@ -36,8 +36,8 @@ _SOFTMAX_PARAMETERS = f"""{_X}
     temperature : float or array_like, default 1.0
         ``x + bias`` is divided by it, after the shift, so that the quotient never overflows. An
         array has one number for each row: the shape of `x` without the axes of a row, or with
-        length 1 there, broadcast. 0 gives the limit: the largest elements share equally; inf is uniform over the
-        elements that are neither masked nor -inf. Negative or NaN is an error.
+        length 1 there, broadcast. 0 gives the limit: the largest elements share equally; inf is
+        uniform over the elements that are neither masked nor -inf. Negative or NaN is an error.
     {_MASK_AND_BIAS}
     out : ndarray, optional
         Where the result goes: shape and dtype of `x`, any strides. May be `x` itself; if it

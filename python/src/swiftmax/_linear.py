@@ -103,8 +103,8 @@ def linear_cross_entropy(
     inf. A NaN makes NaN what depends on it: in a hidden state that token's results and what sums
     over tokens, in `weight` or `bias` everything but ignored tokens. Gradients are 0 throughout
     where `grad_scale` is. A logit is a sum of chains of 128 products, in the precision of float32
-    (float64 for float64). A token's loss, lse and d_hidden have the same bits alone and in any batch; threads, strides and the instruction set
-    never change a bit of any result.
+    (float64 for float64). A token's loss, lse and d_hidden have the same bits alone and in any
+    batch; threads, strides and the instruction set never change a bit of any result.
 
     The idea is of Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", 2024.
 

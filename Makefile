@@ -47,11 +47,14 @@ $(LIBRARY): $(SOURCES)
 	ln -sf $(SONAME) build/libswiftmax.so
 	@$(CHECK) >/dev/null || { rm -f $(LIBRARY); exit 1; }
 
-install: build  ## install library, header, pkg-config and CMake files under PREFIX (and DESTDIR)
+install: build  ## install library, headers, Swift's module map, pkg-config and CMake files under PREFIX (and DESTDIR)
 	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/swiftmax" "$(DESTDIR)$(PREFIX)/include"
 	install -m 755 $(LIBRARY) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
 	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/libswiftmax.so"
 	install -m 644 Include/*.h "$(DESTDIR)$(PREFIX)/include/"
+	@# Where Swift and clang look for a module of that name beside those of others.
+	install -d "$(DESTDIR)$(PREFIX)/include/CSwiftmax"
+	sed -e 's|header "|header "../|' Include/module.modulemap > "$(DESTDIR)$(PREFIX)/include/CSwiftmax/module.modulemap"
 	for file in swiftmax.pc swiftmaxConfig.cmake swiftmaxConfigVersion.cmake; do \
 	  case $$file in *.pc) to=pkgconfig;; *) to=cmake/swiftmax;; esac; \
 	  sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@VERSION@|$(VERSION)|g' packaging/$$file.in \
@@ -128,7 +131,8 @@ bench: $(VENV)/package  ## measure against SciPy, torch, JAX, onnxruntime and Op
 	$(VPYTHON) -m bench
 	$(VPYTHON) -m bench.learning
 
-accuracy: $(VENV)/package  ## largest error in ulp over lengths and spreads, peers beside it
+accuracy: $(VENV)/package  ## largest error in ulp over lengths and spreads, peers beside it (PEERS=0: without)
+	@test "$(PEERS)" = 0 || $(VPYTHON) -m pip install -q --disable-pip-version-check -r requirements/bench.txt
 	$(VPYTHON) -m bench.accuracy
 
 exhaustive: build  ## exp and tanh over every float32 of their domains (long)

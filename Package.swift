@@ -7,7 +7,7 @@
 import PackageDescription
 
 /// The instruction sets, oldest first: the linker keeps the first of two equal weak symbols.
-/// A new row here, a folder Sources/Kernels<name> and a line in Sources/CSupport/dispatch.c add one.
+/// docs/adding.md has what a new row needs besides.
 struct InstructionSet {
   let name: String
   let march: String

@@ -10,11 +10,13 @@
  *             language, and in whatever floating-point mode the calling thread is. NaN results are the
  *             positive quiet NaN. docs/numerics.md has the written order of every sum.
  *   Mode      Subnormals are kept and rounding is to nearest, whatever MXCSR or FPCR say at the call;
- *             the caller's mode is restored.
+ *             the caller's mode is restored. Exception flags may be raised, no exception is.
  *   Threads   Every function may be called from many threads at once on disjoint outputs. A call may
  *             use several threads of its own (see Threads below). Calls are safe before and after
- *             fork(), in the parent and in the child.
- *   Memory    No call of the softmax family allocates. It needs about 100 KB of stack.
+ *             fork(), in the parent and in the child. After a fork in a signal handler that interrupts a
+ *             call, both sides may call on; the child must not return to the call that was interrupted.
+ *             A thread that is cancelled (pthread_cancel, deferred) finishes its call first.
+ *   Memory    No call of the softmax family allocates. Any call needs up to 128 KB of stack.
  *   Errors    A function returns SMX_OK or the status of the first thing that is wrong; then nothing has
  *             been written to any output, and smx_last_error() has a sentence that names the argument
  *             and the two things that disagree. No function prints, exits or traps.
@@ -67,7 +69,7 @@ enum {
   SMX_ERROR_SHAPE = 4,    /* two shapes disagree, or one is not a shape */
   SMX_ERROR_AXIS = 5,     /* an axis is out of range or given twice */
   SMX_ERROR_VALUE = 6,    /* a number is out of its range */
-  SMX_ERROR_OVERLAP = 7,  /* an output overlaps an input, or itself */
+  SMX_ERROR_OVERLAP = 7,  /* an output overlaps an input or another one, or its elements one another */
   SMX_ERROR_OVERFLOW = 8, /* a size is larger than memory can be */
   SMX_ERROR_ISA = 20,     /* SWIFTMAX_ISA is unknown or does not run on this CPU, or no instruction set does */
   SMX_ERROR_THREADS = 21, /* SWIFTMAX_NUM_THREADS is not a number of threads */
@@ -78,7 +80,7 @@ enum {
 const char *smx_status_string(smx_status status);
 
 /* The sentence of this thread's last error, "" before the first; never NULL. It stays until the next
- * error of the same thread and is at most 511 bytes long. */
+ * error of the same thread and is at most 511 bytes long. A name from the environment may be cut within a character. */
 const char *smx_last_error(void);
 
 /* -- tensors ---------------------------------------------------------------------------------------- */
@@ -98,8 +100,9 @@ enum {
  *
  * Shapes    `ndim` lengths of 0 or more. ndim 0 is a single number; shape may then be NULL.
  * Strides   In bytes, one for each axis; negative, zero, and not a multiple of the element size are all
- *           allowed. NULL means C order without gaps. An output must not have stride 0 along an axis
- *           longer than 1.
+ *           allowed. NULL means C order without gaps. No two elements of an output may share a byte: refused are
+ *           stride 0 along an axis longer than 1, strides less than an element's size, and two axes that
+ *           lead to one place; what only three or more axes together do is undefined.
  * Special   `data` may be NULL when the tensor has no element. */
 typedef struct smx_tensor {
   void *data;
@@ -156,8 +159,9 @@ typedef struct smx_mask {
  * Shapes    out has the shape of x. Any number of axes, any rank.
  * Strides   Any, for every operand.
  * Aliasing  out may be x itself (same data, strides and dtype). Any other overlap of out with an input
- *           is an error where it can be told from the strides, and undefined where it cannot (two
- *           interleaved views). What lies in the gaps of another's rows is taken to overlap it.
+ *           is an error where it can be told from the strides: where their first elements are one, or where
+ *           one lies within the other's range and either has no gaps (so what lies in the gaps of
+ *           another's rows is taken to overlap it). Where both have gaps it is undefined.
  * Special   The table at the head of this file. The difference to the row's maximum is taken before the
  *           division by T, so x / T never overflows; x + bias may. For float32 and the narrow types T below
  *           2^-192 counts as 0 and T above 2^166 as infinite.
@@ -215,7 +219,7 @@ smx_status smx_log_softmax_bf16(const uint16_t *x, uint16_t *out, int64_t rows, 
  * Aliasing  out and sign must not overlap x or one another.
  * Special   The table at the head of this file. With weights: an element of weight 0 does not take part,
  *           whatever its value; a sum of 0 gives -inf and sign 0; a negative sum gives NaN, unless sign is
- *           given, which is then -1. Weights of either sign at +inf give NaN; an element of -inf adds
+ *           given, which is then -1. Terms of +inf and of -inf, by x or by weights, give NaN; an element of -inf adds
  *           nothing, unless its weight is NaN. Without weights sign is 1, or 0 where out is -inf, NaN where NaN.
  * Accuracy  float32, float64: 1 ulp of the larger of |out| and |max x|; for float64, where that is below 2^-1021, 1.6.
  *           With weights that does not hold: the terms are exp(x - max x) in the precision of x's dtype, each with a
@@ -249,9 +253,10 @@ smx_status smx_logsumexp_bf16(const uint16_t *x, uint16_t *out, int64_t rows, in
 
 /* -- threads -----------------------------------------------------------------------------------------------
  * A call uses at most the number of threads set for its own thread, else for the process, else
- * SWIFTMAX_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that this process may use (affinity and cgroup
- * quota). Small calls stay on their thread. Workers start at the first call that wants them; where the
- * system gives no thread, fewer do the work. The number never changes a bit of a result. */
+ * SWIFTMAX_NUM_THREADS, else OMP_NUM_THREADS (the first of its list; what is no count from 1 on is passed over), else
+ * the CPUs that this process may use (affinity of its first thread, and cgroup quota). Small calls stay on their
+ * thread. Workers start at the first call that wants them, with the affinity of the thread that calls; where
+ * the system gives no thread, fewer do the work. The number never changes a bit of a result. */
 
 /* Sets the number for the process, 1 to 256. Returns SMX_OK or SMX_ERROR_VALUE. */
 smx_status smx_set_num_threads(int32_t count);

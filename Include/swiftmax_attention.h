@@ -25,8 +25,9 @@ extern "C" {
  *           are (B, Hq, Lq, Lk) in both layouts; mask and bias broadcast to them, and structured masks count
  *           their leading axes.
  * Strides   Any, for every operand: transposed and sliced views are read in place.
- * Aliasing  out, lse and weights must not overlap an input or one another.
- * Special   No visible key: out 0, weights 0, lse -inf or, if there is one, the sink. So also where all visible scores
+ * Aliasing  out, lse and weights must not overlap an input or one another, nor the workspace any of them.
+ * Special   No visible key: out 0, weights 0, lse -inf or, if there is one, the sink (NaN for one of +inf or NaN, which
+ *           make NaN of all results where a key is visible). So also where all visible scores
  *           are -inf. A masked slot is never used, whatever key and value hold there. A NaN in a query, key or value that
  *           takes part makes NaN what depends on it and nothing else. Lk = 0 gives 0. A score of magnitude 2^126 (2^1022) or
  *           more counts as that; an infinite product of query and key makes the row NaN if it is +inf.
@@ -40,8 +41,9 @@ extern "C" {
  * Bits      As for every function; moreover a query has the same bits in any chunk of queries, alone as a decode
  *           step, and whatever keys are appended behind a mask.
  * Threads   Tiles of queries are shared among threads, and spans of 1024 keys where tiles are too few.
- * Memory    About 0.6 MB for each thread, from the caller's workspace if there is one, else allocated for the call.
- *           Small calls need none.
+ * Memory    For each thread up to about 0.6 MB where D and Dv are at most 512, more beyond (D = 4096: 2.4 MB, narrow
+ *           types 4.5 MB), from the caller's workspace if there is one, else allocated for the call. Small calls need
+ *           none.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE, _OVERLAP, _OVERFLOW, _ISA, _THREADS, _MEMORY. */
 
 typedef int32_t smx_layout;
@@ -62,7 +64,7 @@ typedef struct smx_attention_options {
   size_t size;                    /* sizeof(smx_attention_options) */
   smx_layout layout;
   smx_precision precision;
-  int32_t has_scale;              /* not 0: `scale` counts, else it is 1 / sqrt(D) */
+  int32_t has_scale;              /* not 0: `scale` is used, else it is 1 / sqrt(D) */
   double scale;                   /* any finite number; of float32, but for float64 operands */
   double softcap;                 /* 0: none; else more than 0 and finite; a normal number of float32, likewise */
   const smx_tensor *mask;         /* NULL, or bool that broadcasts to the scores; true takes part */
@@ -145,12 +147,14 @@ smx_status smx_attention_f32(const float *query, const float *key, const float *
  * Dtypes    d_out, d_query, d_key, d_value as query; d_bias and d_sinks as lse, float32 (float64 for float64). float16 and
  *           bfloat16 are computed in float32 and rounded once.
  * Strides   Any.
- * Aliasing  No gradient may overlap an input or another gradient.
+ * Aliasing  No gradient may overlap an input or another gradient, nor the workspace any of them.
  * Special   A masked slot adds nothing, whatever key, value, query and d_out hold there; a query that sees no key has gradient
  *           0. Weights of exactly 0 add nothing. A NaN makes NaN what depends on it. An lse that is more than about 43 below one
  *           of its row's scores is not that call's: the gradients of that row, and what sums over it, are NaN.
  * Accuracy  float32: the error against a float64 computation is that of the sums: blocks of 48 queries and 64 keys, each a
- *           chain of fused multiply-adds, added in order (docs/training.md), and of lse, out as they are given.
+ *           chain of fused multiply-adds, added in order (docs/training.md), and of lse, out as they are given: weights are
+ *           as coarse as lse, so a row that a bias of -1e9 hides whole has gradients that are not right (hide it by a
+ *           mask or by -inf).
  * Bits      As for every function. Gradients of keys and values depend on all queries.
  * Threads   By key heads; where these are fewer than threads, by blocks of queries and of keys, at 7/5 of the work.
  * Memory    Up to 1.2 MB for each thread, and for gradients that are not contiguous float32 or float64 rows of whole vectors

@@ -28,12 +28,12 @@ extern "C" {
  *           with the reduced ones 1 long. Any number of axes, any rank. All tensors have one dtype: float16, bfloat16,
  *           float32 or float64; the first two are computed in float32 and rounded once.
  * Strides   Any, for every operand.
- * Aliasing  dx may be y (x) or dy itself (same data, dtype, shape and strides). Any other overlap of dx with an input is an
- *           error where it can be told from the strides.
+ * Aliasing  dx may be y (x) or dy itself (same data, dtype, shape and strides), but not the dy of logsumexp_vjp. Any
+ *           other overlap of dx with an input is an error where it can be told from the strides (smx_softmax).
  * Special   A masked element has dx 0, beside anything, and neither y nor dy are used there. A row without a visible
  *           element is 0. y = 0 (log y = -inf) with the row's dy finite gives 0 (dy / T).
- *           softmax: a NaN or an infinity in a visible y or dy, or a sum beyond the range, makes dx NaN at every visible
- *           element of that row. log_softmax: likewise for dy; a NaN in y, or a y above 32, which is no logarithm of a
+ *           softmax: a NaN or an infinity in a visible y or dy, or a sum beyond the range of float64, makes dx NaN at every
+ *           visible element of that row. log_softmax: likewise for dy; a NaN in y, or a y above 32, which is no logarithm of a
  *           probability, makes dx NaN at that element alone. logsumexp: a row for which softmax is NaN has dx NaN at
  *           every visible element; else NaN where dy is, or dy infinite and softmax 0. A row that a bias has closed is 0.
  *           T = 0 and T = +inf: 0 wherever dx would not be NaN for the reasons above, the limits of softmax being
@@ -42,8 +42,8 @@ extern "C" {
  *           c, the error of the sum, 2^-44 and 2^-88:
  *             softmax      |error| <= 3u |dx| + c · y · (sum of |y·dy|) / T
  *             log_softmax  |error| <= 3u |dx| + (2u · exp(y) · |sum of dy| + c · exp(y) · sum of |dy|) / T
- *           with one u more where T is not 1, for rows to 2^20 and results in the normal range; for log_softmax where exp(y),
- *           too, is normal, that is y above about -87 (-708): below, exp(y) is rounded to a multiple of 2^-149 (2^-1074),
+ *           with one u more where T is not 1, for rows to 2^20 and results in the normal range, of float64 results times T,
+ *           too; for log_softmax where exp(y), too, is normal, that is y above about -87 (-708): below, exp(y) is rounded to a multiple of 2^-149 (2^-1074),
  *           and the sum multiplies that error. So dy - sum may lose 20 (35) bits to cancellation before the sum shows; a
  *           sum of u's precision shows at the first. logsumexp: that of softmax, 2 ulp, and one rounding. float16,
  *           bfloat16: that of float32 and one rounding.
@@ -127,7 +127,7 @@ typedef struct smx_linear_cross_entropy_options {
   size_t size;                /* sizeof(smx_linear_cross_entropy_options) */
   const smx_tensor *bias;     /* NULL, or (V) */
   smx_reduction reduction;
-  int32_t has_ignore_index;   /* not 0: ignore_index counts, else it is -100 */
+  int32_t has_ignore_index;   /* not 0: ignore_index is used, else it is -100 */
   int64_t ignore_index;
   double label_smoothing;     /* 0 to 1 */
   double z_loss;              /* 0 or more, finite */
@@ -171,14 +171,16 @@ smx_status smx_linear_cross_entropy(const smx_tensor *hidden, const smx_tensor *
  * Aliasing  grad may be logits itself; no other output may overlap an input or another output.
  * Special   Ignored rows (target == ignore_index): loss 0, gradient 0, nothing in a mean; lse is theirs all the same.
  *           A hidden class (mask false) has p 0, gradient 0 and no share of the smoothing, whose K counts visible classes.
- *           Where the target asks for a hidden class, or for one of logit -inf, the loss is +inf; 0 · log 0 is 0.
+ *           Where the target asks for a hidden class, or for one of logit -inf, the loss is +inf; 0 · log 0 is 0. Of a
+ *           hidden class the logit is not used; a probability there is.
  *           A NaN in a row, +inf, or nothing but -inf: loss and gradient NaN, lse as logsumexp. A row with all
  *           classes hidden: lse -inf, gradient 0.
  * Accuracy  float32 and narrower: loss of a row with one class, neither smoothing nor z_loss, 2 ulp, for any offset common
  *           to the logits and however small the loss; lse 1 ulp of the larger of |lse| and |max| / T at T = 1, 2 at others.
  *           Gradient: 4 ulp of each of the two terms, and at a row's one class of the difference. float64: loss likewise
- *           at T = 1 without weights, 3 ulp otherwise; lse 2 ulp; gradient 6 ulp. With smoothing or probabilities the sums
- *           over the classes add K·2^-53 of their terms. Sums over rows are made in float64 and rounded once.
+ *           at T = 1 without weights, 3 ulp otherwise; lse 2 ulp; gradient 9 ulp (13 where the exponentials' sum is above e^8
+ *           times the largest). With smoothing or probabilities the sums over the classes add K·2^-53 of their terms.
+ *           Sums over rows are made in float64 and rounded once.
  * Bits      The order of the sums over classes and rows is in docs/numerics.md. One class as an index and as a row
  *           of probabilities give the same loss and lse; the gradient at that class may differ in its last place.
  * Threads   Rows are shared among threads.
@@ -191,11 +193,11 @@ typedef struct smx_cross_entropy_options {
   size_t size;                  /* sizeof(smx_cross_entropy_options) */
   const int32_t *axis;          /* the class axis, negative from the end; NULL: the last one */
   smx_reduction reduction;
-  int32_t has_ignore_index;     /* not 0: ignore_index counts, else it is -100 */
+  int32_t has_ignore_index;     /* not 0: ignore_index is used, else it is -100 */
   int64_t ignore_index;         /* with probabilities as targets it must not be a class, and nothing is ignored */
-  double temperature;           /* 0: 1. From 2^-126 to 2^126 */
+  double temperature;           /* 0: 1 (not the limit of smx_softmax). From 2^-126 to 2^126 */
   double label_smoothing;       /* 0 to 1 */
-  double z_loss;
+  double z_loss;                /* 0 or more */
   const smx_tensor *weight;     /* each NULL for none */
   const smx_tensor *mask;       /* bool, true takes part */
   const smx_tensor *grad_scale; /* the gradient of what follows, one number or one for each row */
@@ -208,13 +210,13 @@ smx_status smx_cross_entropy(const smx_tensor *logits, const smx_tensor *targets
                              const smx_cross_entropy_options *options);
 
 /* The same of log-probabilities, which are taken as they are: loss = sum of c_k · (-log_probs_k), as
- * torch.nn.functional.nll_loss. Of the options axis, ignore_index, reduction, label_smoothing and weight;
- * SMX_ERROR_VALUE where another is set. */
+ * torch.nn.functional.nll_loss. It takes the options axis, ignore_index, reduction, label_smoothing and weight;
+ * SMX_ERROR_VALUE where another one is set. */
 smx_status smx_nll(const smx_tensor *log_probs, const smx_tensor *targets, const smx_tensor *loss,
                    const smx_cross_entropy_options *options);
 
 /* exp of the mean cross-entropy; out has no axis and the dtype of a loss. Of the options axis, ignore_index, temperature,
- * weight and mask; SMX_ERROR_VALUE where another is set. 1 where no row counts. Accuracy: exp multiplies the mean's
+ * weight and mask are used; SMX_ERROR_VALUE where another one is set. 1 where no row counts. Accuracy: exp multiplies the mean's
  * relative error, 2^-53, by the mean; rounded once. */
 smx_status smx_perplexity(const smx_tensor *logits, const smx_tensor *targets, const smx_tensor *out,
                           const smx_cross_entropy_options *options);

@@ -23,7 +23,7 @@ objects=$(mktemp -d "$out/objects.XXXXXX")
 trap 'rm -rf "$objects"' EXIT
 
 # -fPIC is what Embedded Swift emits for this target; the link below fails loudly if that changes
-# (-z text). The optimisation is the one of Package.swift: kernels and ABI alike.
+# (-z text). Kernels and ABI are optimised alike; the ABI's code is small.
 compile() {
   module=$1
   shift

@@ -20,7 +20,9 @@
 // 13 vector operations. Tried: taking the maximum's remainder off each r, which makes its term exactly 1
 // (15; x near 0 then loses a bit on the way, 2.1 ulp); a compensated difference (TwoSum, 18).
 //
-// Scaled form: for a temperature, a bias, or a maximum beyond `plainLimit`. The difference to the maximum
+// With a bias x is a pair, x + bias and what that sum lost (Biased.swift), whose lower number joins n·ln2Low; two operations more.
+//
+// Scaled form: for a temperature, or a maximum beyond `plainLimit`. The difference to the maximum
 // is taken as a pair of numbers (TwoSum), multiplied by 1/T as a pair, and the low part joins r. The
 // maximum's own term is exactly 2^headroom.
 
@@ -150,16 +152,6 @@ extension Kernels {
       floor = (L(0) - zero) * L(L.ln2High)
     }
 
-    /// a + b and a - b by the units that multiply: those that add have most of this form's work, and on Zen 4 are others (7 % less
-    /// time of softmax with a bias). `one` is a number that the compiler does not know.
-    @inline(__always) private func plus(_ a: L, _ b: L) -> L { I.hasFastPaths ? a.fma(one, b) : a + b }
-    @inline(__always) private func minus(_ a: L, _ b: L) -> L { I.hasFastPaths ? b.fma(minusOne, a) : a - b }
-
-    @inline(__always) private var one: L { L(1).whole }
-    @inline(__always) private var minusOne: L { L(-1).whole }
-    @inline(__always) private var minusMaximum: L { L(0) - maximum }
-    @inline(__always) private var minusMaximumLow: L { L(0) - maximumLow }
-
     /// x - maximum as a pair, both scaled by `before`.
     @inline(__always) func difference(scaled a: L) -> Difference<L> {
       let first = a - maximum
@@ -181,18 +173,18 @@ extension Kernels {
 
     /// The same of numbers that are scaled already, and what becomes of it not yet.
     @inline(__always) func difference(scaled a: L, _ b: L) -> Difference<L> {
-      let first = plus(a, minusMaximum)
+      let first = a - maximum
       let part = first - a
-      let lost = minus(a, first - part) - (maximum + part)
+      let lost = (a - (first - part)) - (maximum + part)
       // With a bias the low parts may outweigh the high ones, ulp(x) being larger than any bias: their
       // difference is a pair too, and the whole is brought into order.
-      let second = plus(b, minusMaximumLow)
+      let second = b - maximumLow
       let partOfLow = second - b
-      let lostOfLow = minus(b, second - partOfLow) - plus(partOfLow, maximumLow)
+      let lostOfLow = (b - (second - partOfLow)) - (partOfLow + maximumLow)
       let rest = L.pick(first, equalTo: L(-L.Scalar.infinity), L(0), lost + second)
-      let high = plus(first, rest)
+      let high = first + rest
       let back = high - first
-      return Difference(high: high, low: (minus(first, high - back) + minus(rest, back)) + lostOfLow)
+      return Difference(high: high, low: ((first - (high - back)) + (rest - back)) + lostOfLow)
     }
 
     /// The exponent (x - max)/T as y + low, not below the floor.

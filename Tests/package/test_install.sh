@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs into a temporary folder, then builds programs outside the tree: through pkg-config,
-# through CMake's find_package, and the C examples; then once more after the folder was moved.
+# through CMake's find_package, the C examples, and in Swift; then once more after the folder was moved.
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -25,12 +25,12 @@ run() {
   "$@" >"$log" 2>&1 || { cat "$log" >&2; fail "$*"; }
 }
 
-for tool in make cc pkg-config cmake; do
+for tool in make cc pkg-config cmake swiftc; do
   command -v $tool >/dev/null || fail "$tool is missing; see scripts/install_system_packages.sh"
 done
 version=$(sed -n 's/^VERSION *:= *//p' "$root/Makefile")
 mkdir "$work/outside"
-cp "$root/Tests/package/use.c" "$root/Tests/package/CMakeLists.txt" "$work/outside"
+cp "$root/Tests/package/use.c" "$root/Tests/package/use.swift" "$root/Tests/package/CMakeLists.txt" "$work/outside"
 cp -R "$root/examples/c" "$work/examples"
 
 # 1. A plain prefix, and what is in it.
@@ -39,16 +39,16 @@ run install make -C "$root" install PREFIX="$prefix"
 for file in lib/libswiftmax.so.0 lib/libswiftmax.so include/swiftmax.h include/swiftmax_attention.h \
             include/swiftmax_decoding.h include/swiftmax_training.h lib/pkgconfig/swiftmax.pc \
             lib/cmake/swiftmax/swiftmaxConfig.cmake \
-            lib/cmake/swiftmax/swiftmaxConfigVersion.cmake; do
+            lib/cmake/swiftmax/swiftmaxConfigVersion.cmake include/CSwiftmax/module.modulemap; do
   [ -f "$prefix/$file" ] || fail "install left out $file"
 done
 [ "$(readlink "$prefix/lib/libswiftmax.so")" = libswiftmax.so.0 ] \
   || fail "libswiftmax.so is not a relative link"
-[ "$(find "$prefix" ! -type d | wc -l)" -eq 9 ] || fail "install wrote more than nine files"
+[ "$(find "$prefix" ! -type d | wc -l)" -eq 10 ] || fail "install wrote more than ten files"
 if grep -l '@[A-Z]*@' "$prefix"/lib/pkgconfig/* "$prefix"/lib/cmake/swiftmax/*; then
   fail "a placeholder was left in the files above"
 fi
-ok "install: nine files under the prefix"
+ok "install: ten files under the prefix"
 
 # through_pkg_config NAME LIBDIR [OPTION...]: builds and runs use.c.
 through_pkg_config() {
@@ -92,6 +92,12 @@ for program in "$work"/examples/*.c; do
   [ -x "${program%.c}" ] || fail "the Makefile of examples/c does not know $(basename "$program")"
 done
 ok "examples/c: $(find "$work/examples" -name '*.c' | wc -l) programs build and run"
+
+# The program of the README.
+run swift swiftc -I "$prefix/include" "$work/outside/use.swift" -L "$prefix/lib" -lswiftmax \
+  -Xlinker -rpath -Xlinker "$prefix/lib" -o "$work/swift"
+[ "$("$work/swift")" = "[0.659001, 0.24243297, 0.09856589]" ] || fail "Swift: $("$work/swift")"
+ok "Swift: import CSwiftmax, builds, runs"
 
 # 4. A staged install with a library folder of its own, as a distribution makes it.
 stage=$work/stage

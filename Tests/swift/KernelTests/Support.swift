@@ -45,7 +45,8 @@ func table(_ name: String) -> smxk_kernels? {
     switch name {
     case "v2": smxk_fill_v2(p)
     case "v3": smxk_fill_v3(p)
-    default: smxk_fill_v4(p)
+    case "v4": smxk_fill_v4(p)
+    default: return nil
     }
     return p.pointee
   }

@@ -50,6 +50,8 @@ func splitSpans(_ job: UnsafeMutablePointer<smxk_attention>, isWide: Bool, threa
     job.pointee.keys <= 1 << 32, job.pointee.value_size <= 1 << 16
   else { return }
   job.pointee.spans = (job.pointee.keys + span - 1) / span
+  // What a task leaves for the merge is one tile's.
+  job.pointee.tiles_per_task = 1
   let bytes = (3 + job.pointee.value_size) * job.pointee.tile_lanes * (isWide ? 8 : 4)
   job.pointee.partial_bytes = (bytes + 63) / 64 * 64
 }

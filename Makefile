@@ -118,6 +118,19 @@ test-python: $(VENV)/package  ## pytest: the Python package, and the golden vect
 test-swift: build  ## Swift Testing: kernels against slow references, and the ABI from Swift
 	SWIFTMAX_UNIT_TESTS=1 $(SWIFT) test --scratch-path .build-tests
 
+# -- form ------------------------------------------------------------------------------------------------
+SWIFT_FILES := Package.swift Sources Tests
+
+.PHONY: format lint
+format:  ## swift format, in place
+	$(SWIFT) format format --in-place --recursive --configuration .swift-format $(SWIFT_FILES)
+
+lint: $(VENV)/requirements  ## swift format and ruff: nothing to change
+	$(SWIFT) format lint --strict --recursive --configuration .swift-format $(SWIFT_FILES)
+	@! LC_ALL=C.UTF-8 grep -rnE --include=*.swift '^.{101,}' $(SWIFT_FILES) || { echo "lines of more than 100 columns" >&2; exit 1; }
+	$(VPYTHON) -m pip install -q --disable-pip-version-check ruff
+	$(VPYTHON) -m ruff check python bench examples
+
 # -- the library at work ---------------------------------------------------------------------------------
 demo: $(VENV)/package  ## textbook examples; digits, calibrated, with a picture; MiniLM; a language model
 	$(VPYTHON) examples/python/textbook.py

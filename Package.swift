@@ -30,10 +30,12 @@ let built = instructionSets.filter { $0.architecture == architecture }
 /// Embedded Swift: no runtime, no metadata; a generic left unspecialised is a compile error.
 let embedded: [SwiftSetting] = [
   .enableExperimentalFeature("Embedded"), .enableExperimentalFeature("Extern"),
-  // One section a function, so that the linker can leave out what is not called. And no hash of the module, which
-  // changes with the folder that it is built in.
+  // One section a function, so that the linker can leave out what is not called. And no hash of the
+  // module, which changes with the folder that it is built in.
   .unsafeFlags(["-Xfrontend", "-disable-incremental-llvm-codegen"]),
-  .unsafeFlags(["-wmo", "-Xfrontend", "-disable-stack-protector", "-Xfrontend", "-function-sections"]),
+  .unsafeFlags([
+    "-wmo", "-Xfrontend", "-disable-stack-protector", "-Xfrontend", "-function-sections",
+  ]),
 ]
 let ordinary: [SwiftSetting] = [.enableExperimentalFeature("Extern"), .unsafeFlags(["-O"])]
 let core = unitTests ? ordinary : embedded
@@ -49,11 +51,11 @@ let cFlags: [CSetting] = [
     "-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-fstack-protector-strong",
     // Descriptors instead of __tls_get_addr, which would make the dynamic loader a needed library.
     "-mtls-dialect=gnu2",
-  ]),
+  ])
 ]
 
-/// Tests/swift: the kernels from inside, and the ABI from outside, through the shared library that C
-/// and Python load.
+/// Tests/swift: the kernels from inside, and the ABI from outside, through the shared library that
+/// C and Python load.
 let shared = Context.packageDirectory + "/build"
 let tests: [Target] = [
   .testTarget(

@@ -1,16 +1,17 @@
 // Attention: tiles of queries against blocks of keys (docs/attention.md).
 //
 //     for each block of 64 keys
-//       S = K·Qᵀ                        scores, lanes along the queries            TileProduct.swift
-//       S = softcap, bias, masks        only where there are any                   AttentionScores.swift
-//       N = max(N, floor(max S / ln2))  the row's power of two                     AttentionWeights.swift
+//       S = K·Qᵀ                        scores, lanes along the queries    TileProduct.swift
+//       S = softcap, bias, masks        only where there are any           AttentionScores.swift
+//       N = max(N, floor(max S / ln2))  the row's power of two             AttentionWeights.swift
 //       P = 2^(S / ln2 - N)             sum = sum · 2^(N before - N) + sum of P
-//       O = O · 2^(N before - N) + Vᵀ·P                                            TileProduct.swift
-//     out = O / sum, lse = N·ln2 + log(sum)                                        AttentionResults.swift
+//       O = O · 2^(N before - N) + Vᵀ·P                                    TileProduct.swift
+//     out = O / sum, lse = N·ln2 + log(sum)                                AttentionResults.swift
 //
-// N is a whole number, so that moving it is exact; it moves at fixed keys only. Spans of 1024 keys begin anew and
-// are merged in order. Everything that a row's bits depend on is thus fixed by its own keys: not by the queries that
-// share its tile, nor by who computes it. Order is part of the contract.
+// N is a whole number, so that moving it is exact; it moves at fixed keys only. Spans of 1024 keys
+// begin anew and are merged in order. Everything that a row's bits depend on is thus fixed by its
+// own keys: not by the queries that share its tile, nor by who computes it. Order is part of the
+// contract.
 
 import CSupport
 
@@ -28,16 +29,22 @@ extension Kernels {
     let firstKey: Int
 
     @inline(__always)
-    init(job: UnsafePointer<smxk_attention>, base: UnsafeMutableRawPointer, batch: Int, group: Int) {
+    init(
+      job: UnsafePointer<smxk_attention>, base: UnsafeMutableRawPointer, batch: Int, group: Int
+    ) {
       self.job = job
       self.base = base
       self.batch = batch
       self.group = group
       if job.pointee.query_starts.data != nil {
         firstQuery = Kernels.start(job.pointee.query_starts, job.pointee.query_starts_dtype, batch)
-        queries = Kernels.start(job.pointee.query_starts, job.pointee.query_starts_dtype, batch &+ 1) &- firstQuery
+        queries =
+          Kernels.start(job.pointee.query_starts, job.pointee.query_starts_dtype, batch &+ 1)
+          &- firstQuery
         firstKey = Kernels.start(job.pointee.key_starts, job.pointee.key_starts_dtype, batch)
-        keys = Kernels.start(job.pointee.key_starts, job.pointee.key_starts_dtype, batch &+ 1) &- firstKey
+        keys =
+          Kernels.start(job.pointee.key_starts, job.pointee.key_starts_dtype, batch &+ 1)
+          &- firstKey
       } else {
         firstQuery = 0
         queries = Int(job.pointee.queries)
@@ -49,14 +56,17 @@ extension Kernels {
     /// Rows of the group.
     var rows: Int {
       @inline(__always) get {
-        job.pointee.is_flat != 0 ? Int(job.pointee.heads / job.pointee.key_heads) &* queries : queries
+        job.pointee.is_flat != 0
+          ? Int(job.pointee.heads / job.pointee.key_heads) &* queries : queries
       }
     }
 
     @inline(__always) func numbers(_ offset: Int64) -> UnsafeMutablePointer<L.Scalar> {
       (base + Int(offset)).assumingMemoryBound(to: L.Scalar.self)
     }
-    var scores: UnsafeMutablePointer<L.Scalar> { @inline(__always) get { numbers(job.pointee.rooms.scores) } }
+    var scores: UnsafeMutablePointer<L.Scalar> {
+      @inline(__always) get { numbers(job.pointee.rooms.scores) }
+    }
 
     /// The key head that the group's queries share.
     var keyHead: Int {
@@ -66,7 +76,9 @@ extension Kernels {
     }
 
     @inline(__always) func tile(_ number: Int) -> Tile<L> {
-      Tile(bench: self, base: base + Int(job.pointee.rooms.tiles) + number &* Int(job.pointee.rooms.tile_bytes))
+      Tile(
+        bench: self,
+        base: base + Int(job.pointee.rooms.tiles) + number &* Int(job.pointee.rooms.tile_bytes))
     }
   }
 
@@ -75,18 +87,28 @@ extension Kernels {
     let bench: Bench<L>
     let base: UnsafeMutableRawPointer
 
-    var header: UnsafeMutablePointer<smxk_tile> { @inline(__always) get { base.assumingMemoryBound(to: smxk_tile.self) } }
+    var header: UnsafeMutablePointer<smxk_tile> {
+      @inline(__always) get { base.assumingMemoryBound(to: smxk_tile.self) }
+    }
     var lanes: Int { @inline(__always) get { Int(header.pointee.lanes) } }
     @inline(__always) private func numbers(_ offset: Int64) -> UnsafeMutablePointer<L.Scalar> {
       (base + Int(offset)).assumingMemoryBound(to: L.Scalar.self)
     }
-    var query: UnsafeMutablePointer<L.Scalar> { @inline(__always) get { numbers(bench.job.pointee.rooms.query) } }
-    var sums: UnsafeMutablePointer<L.Scalar> { @inline(__always) get { numbers(bench.job.pointee.rooms.sums) } }
+    var query: UnsafeMutablePointer<L.Scalar> {
+      @inline(__always) get { numbers(bench.job.pointee.rooms.query) }
+    }
+    var sums: UnsafeMutablePointer<L.Scalar> {
+      @inline(__always) get { numbers(bench.job.pointee.rooms.sums) }
+    }
     /// The sums of few queries: (queries, value size).
     var few: UnsafeMutablePointer<Float> {
-      @inline(__always) get { (base + Int(bench.job.pointee.rooms.few)).assumingMemoryBound(to: Float.self) }
+      @inline(__always) get {
+        (base + Int(bench.job.pointee.rooms.few)).assumingMemoryBound(to: Float.self)
+      }
     }
-    var totals: UnsafeMutablePointer<L.Scalar> { @inline(__always) get { numbers(bench.job.pointee.rooms.totals) } }
+    var totals: UnsafeMutablePointer<L.Scalar> {
+      @inline(__always) get { numbers(bench.job.pointee.rooms.totals) }
+    }
     /// A row of SMXK_EXPONENT and so on.
     @inline(__always) func state(_ row: Int) -> UnsafeMutablePointer<L.Scalar> {
       numbers(bench.job.pointee.rooms.state) + row &* lanes
@@ -103,9 +125,11 @@ extension Kernels {
     Int(smxk_integer(dtype, UnsafeRawPointer(view.data!) + entry &* Int(view.column)))
   }
 
-  /// A task: some tiles of one group of queries, against all keys that they see, or one tile against one span.
+  /// A task: some tiles of one group of queries, against all keys that they see, or one tile
+  /// against one span.
   public static func attention<L: TileLanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_attention>, _ task: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _: L.Type, _ job: UnsafePointer<smxk_attention>, _ task: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let spans = Int(job.pointee.spans)
     let place = Place<L>(job, task / spans, scratch)
@@ -124,7 +148,8 @@ extension Kernels {
     }
     if spans > 1 {
       let from = task % spans &* Int(SMXK_KEY_SPAN)
-      visitSpan(bench, place.tiles, Swift.max(from, lower), Swift.min(from &+ Int(SMXK_KEY_SPAN), upper))
+      visitSpan(
+        bench, place.tiles, Swift.max(from, lower), Swift.min(from &+ Int(SMXK_KEY_SPAN), upper))
       keepPartial(bench.tile(0), task)
       return
     }
@@ -144,7 +169,8 @@ extension Kernels {
 
   /// The end of a tile whose spans were tasks of their own.
   public static func joinSpans<L: TileLanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_attention>, _ number: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _: L.Type, _ job: UnsafePointer<smxk_attention>, _ number: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let place = Place<L>(job, number, scratch)
     if place.tiles <= 0 { return }
@@ -170,11 +196,15 @@ extension Kernels {
     let tiles: Int
 
     @inline(__always)
-    init(_ job: UnsafePointer<smxk_attention>, _ task: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>) {
+    init(
+      _ job: UnsafePointer<smxk_attention>, _ task: Int,
+      _ scratch: UnsafeMutablePointer<smxk_scratch>
+    ) {
       let tilesPerTask = Int(job.pointee.tiles_per_task)
       let tasksPerGroup = (Int(job.pointee.tile_count) &+ tilesPerTask &- 1) / tilesPerTask
       let number = task / tasksPerGroup
-      // The last queries of a group first: causal, they have the most keys, and the small tasks fill in at the end.
+      // The last queries of a group first: causal, they have the most keys, and the small tasks
+      // fill in at the end.
       firstTile = (tasksPerGroup &- 1 &- task % tasksPerGroup) &* tilesPerTask
       let groups = Int(job.pointee.groups)
       bench = Bench<L>(
@@ -188,7 +218,8 @@ extension Kernels {
     }
   }
 
-  /// The keys from..<to, all of one span, block by block; then the sums stand as (value size, lanes).
+  /// The keys from..<to, all of one span, block by block; then the sums stand as (value size,
+  /// lanes).
   @inline(never)
   static func visitSpan<L: TileLanes>(_ bench: Bench<L>, _ tiles: Int, _ from: Int, _ to: Int) {
     let size = Int(SMXK_KEY_BLOCK)
@@ -201,17 +232,21 @@ extension Kernels {
     for t in 0..<tiles { gather(bench.tile(t)) }
   }
 
-  // -- the sums of a span between two tasks --------------------------------------------------------------------
+  // -- the sums of a span between two tasks -------------------------------------------------------
 
-  /// Calls body with each part of a tile's sums, how many numbers it has, and its place in the partial.
+  /// Calls body with each part of a tile's sums, how many numbers it has, and its place in the
+  /// partial.
   @inline(__always)
   private static func forEachPart<L: TileLanes>(
-    _ tile: Tile<L>, _ number: Int, _ body: (UnsafeMutablePointer<L.Scalar>, UnsafeMutablePointer<L.Scalar>, Int) -> Void
+    _ tile: Tile<L>, _ number: Int,
+    _ body: (UnsafeMutablePointer<L.Scalar>, UnsafeMutablePointer<L.Scalar>, Int) -> Void
   ) {
     let job = tile.bench.job
     let lanes = tile.lanes
-    let partial = UnsafeMutableRawPointer(job.pointee.partials! + number &* Int(job.pointee.partial_bytes))
-      .assumingMemoryBound(to: L.Scalar.self)
+    let partial = UnsafeMutableRawPointer(
+      job.pointee.partials! + number &* Int(job.pointee.partial_bytes)
+    )
+    .assumingMemoryBound(to: L.Scalar.self)
     body(tile.state(SMXK_BASE), partial, lanes)
     body(tile.state(SMXK_EXPONENT), partial + lanes, lanes)
     body(tile.state(SMXK_WEIGHT), partial + 2 &* lanes, lanes)
@@ -287,7 +322,11 @@ extension Kernels {
       }
       gather(tile)
     }
-    if I.hasWideTiles && L.isSingle && !isWhole(tile, first, last) && absorbEdge(tile, block, first, last) { return }
+    if I.hasWideTiles && L.isSingle && !isWhole(tile, first, last)
+      && absorbEdge(tile, block, first, last)
+    {
+      return
+    }
     let shows = computeScores(tile, block, first, last, asksAhead: asksAhead)
     if tile.header.pointee.has_base != 0 || isLarge(L.self, tile.state(SMXK_LARGEST), tile.lanes) {
       rebase(tile, last &- first)
@@ -301,7 +340,8 @@ extension Kernels {
       var ahead = asksAhead ? block.nextValues(columns: columns, strips: columns / 8) : Ahead()
       product(
         ValueGoal<L>(factor: tile.state(SMXK_FACTOR)), block.values(from: first),
-        rows: Int(bench.job.pointee.value_size), steps: last &- first, bench.scores, tile.sums, lanes: tile.lanes,
+        rows: Int(bench.job.pointee.value_size), steps: last &- first, bench.scores, tile.sums,
+        lanes: tile.lanes,
         ahead: &ahead)
     }
   }

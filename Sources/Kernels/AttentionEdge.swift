@@ -1,20 +1,21 @@
-// A block of keys that a causal mask, a window or lengths cut through: each vector of a tile's lanes takes the keys that
-// its own queries see, and no others.
+// A block of keys that a causal mask, a window or lengths cut through: each vector of a tile's
+// lanes takes the keys that its own queries see, and no others.
 //
 //     keys            0       16      32      48      64
 //     lanes  0…15     ███████◣                              a causal block of 64 keys, 48 queries
 //     lanes 16…31     ████████████████◣                     that begin with the block
 //     lanes 32…47     ████████████████████████◣
 //
-// Scores are computed three, two or one vectors wide, as the keys ask for; values a vector at a time, sixteen columns; and
-// only the keys along the slope are masked. What is left out would have added exact zeros, so the bits are those of a whole
-// block's operations. What it gains: docs/attention.md.
+// Scores are computed three, two or one vectors wide, as the keys ask for; values a vector at a
+// time, sixteen columns; and only the keys along the slope are masked. What is left out would have
+// added exact zeros, so the bits are those of a whole block's operations. What it gains:
+// docs/attention.md.
 
 import CSupport
 
 extension Kernels {
-  /// What a vector of lanes sees of a block, counted from its first key: all of its queries see allFrom..<allTo, none a key
-  /// outside from..<to.
+  /// What a vector of lanes sees of a block, counted from its first key: all of its queries see
+  /// allFrom..<allTo, none a key outside from..<to.
   struct Sight {
     let from: Int
     let to: Int
@@ -22,16 +23,19 @@ extension Kernels {
     let allTo: Int
   }
 
-  /// The keys first..<last into the tile's sums; false, and nothing done, where something else than a structure changes
-  /// scores, or a score or a hidden value is none that this can do with.
+  /// The keys first..<last into the tile's sums; false, and nothing done, where something else than
+  /// a structure changes scores, or a score or a hidden value is none that this can do with.
   @inline(never)
-  static func absorbEdge<L: TileLanes>(_ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) -> Bool {
+  static func absorbEdge<L: TileLanes>(
+    _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int
+  ) -> Bool {
     let bench = tile.bench
     let job = bench.job
     let lanes = tile.lanes
     guard lanes == 3 &* L.count, tile.header.pointee.has_base == 0, job.pointee.vector.data == nil,
       job.pointee.mask.data == nil, job.pointee.has_segments == 0, job.pointee.bias.data == nil,
-      job.pointee.slopes.data == nil, job.pointee.softcap == 0, hasFiniteHidden(tile, block, first, last)
+      job.pointee.slopes.data == nil, job.pointee.softcap == 0,
+      hasFiniteHidden(tile, block, first, last)
     else { return false }
     // Whole strips of keys, where the block has some in front.
     let first = Swift.max(block.from, last &- roundedUp(last &- first))
@@ -56,7 +60,8 @@ extension Kernels {
   /// Strips of the product have eight rows.
   @inline(__always) private static func roundedUp(_ keys: Int) -> Int { (keys &+ 7) & ~7 }
 
-  /// Whether the values of all keys that some query does not see are finite: of those a product with 0 is formed.
+  /// Whether the values of all keys that some query does not see are finite: of those a product
+  /// with 0 is formed.
   @inline(__always)
   private static func hasFiniteHidden<L: TileLanes>(
     _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int
@@ -64,12 +69,15 @@ extension Kernels {
     let columns = Int(tile.bench.job.pointee.value_size)
     let lower = Swift.min(last, Swift.max(first, Int(tile.header.pointee.all_from)))
     let upper = Swift.max(lower, Swift.min(last, Int(tile.header.pointee.all_to)))
-    return block.hasFiniteValues(first, lower, columns: columns) && block.hasFiniteValues(upper, last, columns: columns)
+    return block.hasFiniteValues(first, lower, columns: columns)
+      && block.hasFiniteValues(upper, last, columns: columns)
   }
 
   /// Also each lane's first key and last, as numbers counted from key `first`.
   @inline(never)
-  private static func sight<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, _ first: Int, _ last: Int) -> Sight {
+  private static func sight<L: TileLanes>(
+    _ tile: Tile<L>, _ lane: Int, _ first: Int, _ last: Int
+  ) -> Sight {
     typealias Eight = SIMD8<Int64>
     let none = Eight(repeating: 0)
     let count = Eight(repeating: Int64(last &- first))
@@ -96,7 +104,9 @@ extension Kernels {
       l = l &+ 8
     }
     let start = Int(allFrom.max())
-    return Sight(from: Int(from.min()), to: Int(to.max()), allFrom: start, allTo: Swift.max(start, Int(allTo.min())))
+    return Sight(
+      from: Int(from.min()), to: Int(to.max()), allFrom: start,
+      allTo: Swift.max(start, Int(allTo.min())))
   }
 
   /// Scores of the keys that any lane of a vector sees, in strips, and the largest of each lane.
@@ -126,7 +136,8 @@ extension Kernels {
       let results = tile.bench.scores + (key &* tile.lanes &+ lane)
       @inline(__always) func compute<let width: Int>(_: Vectors<width>.Type) {
         panel(
-          ScoreGoal<L>(largest: tile.state(SMXK_LARGEST) + lane), Vectors<width>.self, of: Vectors<3>.self, left, next &- key,
+          ScoreGoal<L>(largest: tile.state(SMXK_LARGEST) + lane), Vectors<width>.self,
+          of: Vectors<3>.self, left, next &- key,
           steps, tile.query + lane, results, &nothing)
       }
       switch b &- a {
@@ -139,7 +150,8 @@ extension Kernels {
     }
   }
 
-  /// Makes the scores that a vector's lanes do not see -inf, and finds the largest of those that they do.
+  /// Makes the scores that a vector's lanes do not see -inf, and finds the largest of those that
+  /// they do.
   @inline(never)
   private static func hide<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, _ sight: Sight) {
     let from = L(at: tile.state(SMXK_FROM) + lane)

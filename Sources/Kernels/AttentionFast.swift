@@ -1,13 +1,17 @@
-// Attention with precision "fast": whole blocks of bfloat16 keys and values through AMX tiles (CSupport/amx.c) or, where they
-// are fast and there is no AMX, the dot products of AVX512-BF16 (CSupport/dots.c).
+// Attention with precision "fast": whole blocks of bfloat16 keys and values through AMX tiles
+// (CSupport/amx.c) or, where they are fast and there is no AMX, the dot products of AVX512-BF16
+// (CSupport/dots.c).
 //
-// The steps are those of Attention.swift, and so are scores, exponents and sums of weights in float32; but products are
-// the unit's, and weights are rounded to bfloat16 for theirs: an error of up to 2^-8 of each, which the sum over the keys averages
-// out. Blocks that a tile sees in part only, and short ones at the end, go through the exact products. AMX's take a sixteenth of
-// their time, so that what is left is the weights, and the dot products half of it. Outside the contract of bits.
+// The steps are those of Attention.swift, and so are scores, exponents and sums of weights in
+// float32; but products are the unit's, and weights are rounded to bfloat16 for theirs: an error of
+// up to 2^-8 of each, which the sum over the keys averages out. Blocks that a tile sees in part
+// only, and short ones at the end, go through the exact products. AMX's take a sixteenth of their
+// time, so that what is left is the weights, and the dot products half of it. Outside the contract
+// of bits.
 //
-// Both multiply pairs: of queries, columns 2k and 2k + 1 stand in one word, turned like the rest. Of weights, a word
-// has those of keys k and k + 16 of 32, and so have the turned values: any order of the keys will do if it is the same.
+// Both multiply pairs: of queries, columns 2k and 2k + 1 stand in one word, turned like the rest.
+// Of weights, a word has those of keys k and k + 16 of 32, and so have the turned values: any order
+// of the keys will do if it is the same.
 
 import CSupport
 
@@ -29,7 +33,8 @@ extension Kernels {
     // Rows beyond the last query repeat it; nothing is done with their sums.
     func row(_ lane: Int) -> UnsafePointer<Float> {
       let used = Swift.min(lane, Int(tile.header.pointee.count) &- 1)
-      return UnsafeRawPointer(address(view, bench.batch, tile, used)).assumingMemoryBound(to: Float.self)
+      return UnsafeRawPointer(address(view, bench.batch, tile, used)).assumingMemoryBound(
+        to: Float.self)
     }
     var lane = 0
     while lane < tile.lanes {
@@ -60,17 +65,23 @@ extension Kernels {
     let start = from &+ bench.firstKey
     func rows(_ view: smxk_view) -> UnsafeRawPointer {
       UnsafeRawPointer(view.data!)
-        + (bench.batch &* Int(view.batch) &+ bench.keyHead &* Int(view.head) &+ start &* Int(view.row))
+        + (bench.batch &* Int(view.batch) &+ bench.keyHead &* Int(view.head) &+ start
+          &* Int(view.row))
     }
-    let values = (bench.base + Int(job.pointee.rooms.fast_values)).assumingMemoryBound(to: Float.self)
-    turnValues(rows(job.pointee.value), Int(job.pointee.value.row), Int(job.pointee.value_size), values)
+    let values = (bench.base + Int(job.pointee.rooms.fast_values)).assumingMemoryBound(
+      to: Float.self)
+    turnValues(
+      rows(job.pointee.value), Int(job.pointee.value.row), Int(job.pointee.value_size), values)
     for t in 0..<tiles {
       let tile = bench.tile(t)
-      if isFast(tile, from: from, to: to) { absorbFast(tile, rows(job.pointee.key), UnsafeRawPointer(values)) }
+      if isFast(tile, from: from, to: to) {
+        absorbFast(tile, rows(job.pointee.key), UnsafeRawPointer(values))
+      }
     }
   }
 
-  /// Values of a block: (value size, 32 words); word k of a half has key k and, above it, key k + 16.
+  /// Values of a block: (value size, 32 words); word k of a half has key k and, above it, key k +
+  /// 16.
   @inline(never)
   private static func turnValues(
     _ start: UnsafeRawPointer, _ stride: Int, _ size: Int, _ to: UnsafeMutablePointer<Float>
@@ -80,25 +91,48 @@ extension Kernels {
       let upper = lower + 16 &* stride
       var pair = 0
       while pair < size / 2 {
-        let a = turned(square { F32(at: (lower + ($0 &* stride &+ 4 &* pair)).assumingMemoryBound(to: Float.self)) })
-        let b = turned(square { F32(at: (upper + ($0 &* stride &+ 4 &* pair)).assumingMemoryBound(to: Float.self)) })
+        let a = turned(
+          square {
+            F32(at: (lower + ($0 &* stride &+ 4 &* pair)).assumingMemoryBound(to: Float.self))
+          })
+        let b = turned(
+          square {
+            F32(at: (upper + ($0 &* stride &+ 4 &* pair)).assumingMemoryBound(to: Float.self))
+          })
         @inline(__always) func put(_ k: Int) {
           let x = unsafeBitCast(a[k].v, to: SIMD16<UInt32>.self)
           let y = unsafeBitCast(b[k].v, to: SIMD16<UInt32>.self)
           let place = to + (2 &* (pair &+ k) &* 32 &+ half &* 16)
           F32(v: unsafeBitCast((x & 0xffff) | (y &<< 16), to: SIMD16<Float>.self)).store(at: place)
-          F32(v: unsafeBitCast((x &>> 16) | (y & 0xffff_0000), to: SIMD16<Float>.self)).store(at: place + 32)
+          F32(v: unsafeBitCast((x &>> 16) | (y & 0xffff_0000), to: SIMD16<Float>.self)).store(
+            at: place + 32)
         }
         // Written out: as a loop the rows would go through memory.
-        put(0); put(1); put(2); put(3); put(4); put(5); put(6); put(7)
-        put(8); put(9); put(10); put(11); put(12); put(13); put(14); put(15)
+        put(0)
+        put(1)
+        put(2)
+        put(3)
+        put(4)
+        put(5)
+        put(6)
+        put(7)
+        put(8)
+        put(9)
+        put(10)
+        put(11)
+        put(12)
+        put(13)
+        put(14)
+        put(15)
         pair = pair &+ 16
       }
     }
   }
 
   @inline(never)
-  private static func absorbFast<L: TileLanes>(_ tile: Tile<L>, _ keys: UnsafeRawPointer, _ values: UnsafeRawPointer) {
+  private static func absorbFast<L: TileLanes>(
+    _ tile: Tile<L>, _ keys: UnsafeRawPointer, _ values: UnsafeRawPointer
+  ) {
     let bench = tile.bench
     let job = bench.job
     let lanes = tile.lanes
@@ -111,7 +145,8 @@ extension Kernels {
     let pairs = tile.base + Int(job.pointee.rooms.pairs)
     if usesDots {
       smxk_dot_scores(
-        keys, Int64(job.pointee.key.row), pairs, Int64(block), job.pointee.head_size / 32, vectors, Float(job.pointee.scale),
+        keys, Int64(job.pointee.key.row), pairs, Int64(block), job.pointee.head_size / 32, vectors,
+        Float(job.pointee.scale),
         floats(job.pointee.rooms.scores), singles(tile.state(SMXK_LARGEST)))
     } else {
       smxk_amx_product(
@@ -119,15 +154,20 @@ extension Kernels {
         floats(job.pointee.rooms.scores))
       scaleScores(tile)
     }
-    if tile.header.pointee.has_base != 0 || isLarge(L.self, tile.state(SMXK_LARGEST), lanes) { rebase(tile, block) }
+    if tile.header.pointee.has_base != 0 || isLarge(L.self, tile.state(SMXK_LARGEST), lanes) {
+      rebase(tile, block)
+    }
     weigh(tile, block, isWhole: false)
     pairWeights(floats(job.pointee.rooms.scores), floats(job.pointee.rooms.fast_weights), lanes)
     let weights = floats(job.pointee.rooms.fast_weights)
     if usesDots {
       smxk_dot_sums(
-        values, 128, weights, job.pointee.value_size, 2, vectors, singles(tile.state(SMXK_FACTOR)), singles(tile.sums))
+        values, 128, weights, job.pointee.value_size, 2, vectors, singles(tile.state(SMXK_FACTOR)),
+        singles(tile.sums))
     } else {
-      smxk_amx_product(values, 128, weights, job.pointee.value_size, 2, vectors, floats(job.pointee.rooms.fast_sums))
+      smxk_amx_product(
+        values, 128, weights, job.pointee.value_size, 2, vectors,
+        floats(job.pointee.rooms.fast_sums))
       addSums(tile, bench.numbers(job.pointee.rooms.fast_sums))
     }
   }
@@ -152,14 +192,17 @@ extension Kernels {
 
   /// Weights (keys, lanes) as pairs of bfloat16, ties rounded up.
   @inline(never)
-  private static func pairWeights(_ weights: UnsafePointer<Float>, _ to: UnsafeMutablePointer<Float>, _ lanes: Int) {
+  private static func pairWeights(
+    _ weights: UnsafePointer<Float>, _ to: UnsafeMutablePointer<Float>, _ lanes: Int
+  ) {
     for half in 0..<2 {
       for k in 0..<16 {
         let row = weights + (32 &* half &+ k) &* lanes
         var lane = 0
         while lane < lanes {
           let a = unsafeBitCast(F32(at: row + lane).v, to: SIMD16<UInt32>.self) &+ 0x8000
-          let b = unsafeBitCast(F32(at: row + (16 &* lanes &+ lane)).v, to: SIMD16<UInt32>.self) &+ 0x8000
+          let b =
+            unsafeBitCast(F32(at: row + (16 &* lanes &+ lane)).v, to: SIMD16<UInt32>.self) &+ 0x8000
           F32(v: unsafeBitCast((a &>> 16) | (b & 0xffff_0000), to: SIMD16<Float>.self))
             .store(at: to + ((16 &* half &+ k) &* lanes &+ lane))
           lane = lane &+ 16

@@ -23,7 +23,9 @@ extension Kernels {
 
   /// The intersection of all conditions' intervals.
   @inline(never)
-  static func keysSeen<L: TileLanes>(_ bench: Bench<L>, head: Int, query: Int) -> (lower: Int, upper: Int) {
+  static func keysSeen<L: TileLanes>(
+    _ bench: Bench<L>, head: Int, query: Int
+  ) -> (lower: Int, upper: Int) {
     let job = bench.job
     return Leading(bench, head: head).with { index in
       var lower = 0
@@ -47,15 +49,17 @@ extension Kernels {
     return Leading(bench, head: head).with { integer(tensor, $0) }
   }
 
-  /// Whether segments, if there are any, may let a query of the tile see a key of first..<last: the ranges of
-  /// their ids meet.
+  /// Whether segments, if there are any, may let a query of the tile see a key of first..<last: the
+  /// ranges of their ids meet.
   @inline(__always)
   static func seesAny<L: TileLanes>(_ tile: Tile<L>, _ first: Int, _ last: Int) -> Bool {
     tile.bench.job.pointee.has_segments == 0 || segmentsMeet(tile, first, last)
   }
 
   @inline(never)
-  private static func segmentsMeet<L: TileLanes>(_ tile: Tile<L>, _ first: Int, _ last: Int) -> Bool {
+  private static func segmentsMeet<L: TileLanes>(
+    _ tile: Tile<L>, _ first: Int, _ last: Int
+  ) -> Bool {
     let count = Int(tile.header.pointee.count)
     var condition = tile.bench.job.pointee.structure
     while let c = condition {

@@ -1,4 +1,5 @@
-// A tile's end: its sums become results, rows again; the logarithms; the weights where they are wanted.
+// A tile's end: its sums become results, rows again; the logarithms; the weights where they are
+// wanted.
 
 import CSupport
 
@@ -21,12 +22,16 @@ extension Kernels {
         // Scores of -inf alone, or none, give 0 with a sink too, whatever their values.
         self.sees = L.pick(before, equalTo: none, L.pick(sum, equalTo: L(0), L(0), sees), sees)
         let most = L(L.scoreLimit)
-        let sink = L.pick(given - given, equalTo: L(0), L.max(L(0) - most, L(0) - L.max(L(0) - given, L(0) - most)), given)
-        // As in `rebase`: a large sink far above all scores, or where there are none, is the base itself.
+        let sink = L.pick(
+          given - given, equalTo: L(0), L.max(L(0) - most, L(0) - L.max(L(0) - given, L(0) - most)),
+          given)
+        // As in `rebase`: a large sink far above all scores, or where there are none, is the base
+        // itself.
         let limit = L.pick(baseBefore, equalTo: L(0), L(L.baseLimit), L(L.Scalar(baseReach)))
         let above = sink - baseBefore
         let distance = L.pick(before, equalTo: none, L.max(L(0) - above, above), above)
-        let isOld = L.pick(distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
+        let isOld = L.pick(
+          distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
         base = L.pick(isOld, equalTo: L(1), baseBefore, Kernels.base(for: sink))
         let own = L.pick(isOld, equalTo: L(1), before, moved(before, from: baseBefore, to: base))
         let score = sink - base
@@ -44,9 +49,12 @@ extension Kernels {
     }
 
     /// The same for weights that are already of the last exponent.
-    @inline(__always) func ofWeights() -> Self { Self(sum: sum, exponent: exponent, base: base, sink: nil, sees: sees) }
+    @inline(__always) func ofWeights() -> Self {
+      Self(sum: sum, exponent: exponent, base: base, sink: nil, sees: sees)
+    }
 
-    /// value · factor / sum, the quotient corrected once; 0 where nothing was summed; NaN as the quiet one.
+    /// value · factor / sum, the quotient corrected once; 0 where nothing was summed; NaN as the
+    /// quiet one.
     @inline(__always) func quotient(_ value: L) -> L {
       let scaled = value * factor
       let first = scaled * inverse
@@ -81,7 +89,9 @@ extension Kernels {
 
   /// The sum of a vector of lanes; 0 for those that see no key.
   @inline(__always)
-  private static func closing<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, hasTotals: Bool) -> Closing<L> {
+  private static func closing<L: TileLanes>(
+    _ tile: Tile<L>, _ lane: Int, hasTotals: Bool
+  ) -> Closing<L> {
     let job = tile.bench.job
     let sum = tile.state(hasTotals ? SMXK_TOTAL_WEIGHT : SMXK_WEIGHT) + lane
     let exponent = tile.state(hasTotals ? SMXK_TOTAL_EXPONENT : SMXK_EXPONENT) + lane
@@ -98,18 +108,22 @@ extension Kernels {
       }
       if let p = job.pointee.sinks.data {
         let head = Int(tile.places(SMXK_HEAD)[lane &+ l])
-        sinks[l] = UnsafeRawPointer(p + head &* Int(job.pointee.sinks.head)).loadUnaligned(as: L.Scalar.self)
+        sinks[l] = UnsafeRawPointer(p + head &* Int(job.pointee.sinks.head)).loadUnaligned(
+          as: L.Scalar.self)
       }
     }
     return Closing(
-      sum: L(at: sum), exponent: L(at: exponent), base: L(at: base), sink: job.pointee.sinks.data == nil ? nil : L(at: sinks),
+      sum: L(at: sum), exponent: L(at: exponent), base: L(at: base),
+      sink: job.pointee.sinks.data == nil ? nil : L(at: sinks),
       sees: L(at: sees))
   }
 
-  /// Rows first..<first + count of a matrix of the tile, one vector of lanes, as columns of each lane's row.
+  /// Rows first..<first + count of a matrix of the tile, one vector of lanes, as columns of each
+  /// lane's row.
   @inline(never)
   static func writeTurned<L: TileLanes>(
-    _ tile: Tile<L>, _ view: smxk_view, _ matrix: UnsafePointer<L.Scalar>, _ lane: Int, first: Int, count: Int
+    _ tile: Tile<L>, _ view: smxk_view, _ matrix: UnsafePointer<L.Scalar>, _ lane: Int, first: Int,
+    count: Int
   ) {
     let bench = tile.bench
     let rows = bench.numbers(bench.job.pointee.rooms.turn)
@@ -118,13 +132,15 @@ extension Kernels {
     if let even = evenRows(tile, view, lane) {
       while column &+ L.count <= count {
         transpose(
-          L.self, matrix + (column &* tile.lanes &+ lane), tile.lanes, even.start + (first &+ column), even.stride,
+          L.self, matrix + (column &* tile.lanes &+ lane), tile.lanes,
+          even.start + (first &+ column), even.stride,
           times: 1)
         column = column &+ L.count
       }
     }
     while column < count {
-      transpose(L.self, matrix + (column &* tile.lanes &+ lane), tile.lanes, rows, L.count, times: 1)
+      transpose(
+        L.self, matrix + (column &* tile.lanes &+ lane), tile.lanes, rows, L.count, times: 1)
       let columns = Swift.min(L.count, count &- column)
       for l in 0..<used {
         let p = address(view, bench.batch, tile, lane &+ l) + (first &+ column) &* Int(view.column)
@@ -136,7 +152,9 @@ extension Kernels {
 
   /// base + N·ln2 + log(sum) of each lane, in float64 and rounded once.
   @inline(never)
-  private static func writeLogarithms<L: TileLanes>(_ tile: Tile<L>, _ closing: Closing<L>, _ lane: Int) {
+  private static func writeLogarithms<L: TileLanes>(
+    _ tile: Tile<L>, _ closing: Closing<L>, _ lane: Int
+  ) {
     let used = Swift.min(L.count, Int(tile.header.pointee.count) &- lane)
     for l in 0..<used {
       let sum = Double(closing.sum[l])
@@ -160,7 +178,8 @@ extension Kernels {
     }
   }
 
-  /// The weights of the tile's rows, from scores computed once more, with the exponents that they ended with.
+  /// The weights of the tile's rows, from scores computed once more, with the exponents that they
+  /// ended with.
   @inline(never)
   private static func writeWeights<L: TileLanes>(_ tile: Tile<L>, hasTotals: Bool) {
     let bench = tile.bench
@@ -175,14 +194,17 @@ extension Kernels {
       let first = Swift.max(from, lower)
       let last = Swift.min(to, upper)
       let isSeen = first < last && seesAny(tile, first, last)
-      if isSeen { _ = computeScores(tile, KeyBlock(bench, from: first, to: last, isFew: false), first, last) }
+      if isSeen {
+        _ = computeScores(tile, KeyBlock(bench, from: first, to: last, isFew: false), first, last)
+      }
       var lane = 0
       while lane < tile.lanes {
         let closing = closing(tile, lane, hasTotals: hasTotals)
         if isSeen { closeWeights(tile, closing, lane, last &- first) }
         writeZeros(tile, lane, from, isSeen ? first : to)
         if isSeen {
-          writeTurned(tile, job.pointee.weights, bench.scores, lane, first: first, count: last &- first)
+          writeTurned(
+            tile, job.pointee.weights, bench.scores, lane, first: first, count: last &- first)
           writeZeros(tile, lane, last, to)
         }
         lane = lane &+ L.count
@@ -192,7 +214,9 @@ extension Kernels {
   }
 
   @inline(__always)
-  private static func closeWeights<L: TileLanes>(_ tile: Tile<L>, _ closing: Closing<L>, _ lane: Int, _ count: Int) {
+  private static func closeWeights<L: TileLanes>(
+    _ tile: Tile<L>, _ closing: Closing<L>, _ lane: Int, _ count: Int
+  ) {
     let exponent = L(0) - closing.exponent
     let closing = closing.ofWeights()
     for key in 0..<count {
@@ -205,7 +229,9 @@ extension Kernels {
   }
 
   @inline(__always)
-  private static func writeZeros<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, _ from: Int, _ to: Int) {
+  private static func writeZeros<L: TileLanes>(
+    _ tile: Tile<L>, _ lane: Int, _ from: Int, _ to: Int
+  ) {
     let bench = tile.bench
     let view = bench.job.pointee.weights
     let used = Swift.min(L.count, Int(tile.header.pointee.count) &- lane)
@@ -213,7 +239,8 @@ extension Kernels {
       for key in from..<Swift.max(from, to) {
         writeScalar(
           bench.job.pointee.dtype,
-          (address(view, bench.batch, tile, lane &+ l) + key &* Int(view.column)).assumingMemoryBound(to: CChar.self), 0)
+          (address(view, bench.batch, tile, lane &+ l) + key &* Int(view.column))
+            .assumingMemoryBound(to: CChar.self), 0)
       }
     }
   }

@@ -1,14 +1,16 @@
-// Scores of a block: the product of keys and queries, or what AdditiveScores.swift makes of them, then what changes
-// them, in the order of the contract: softcap, bias, ALiBi, masks.
+// Scores of a block: the product of keys and queries, or what AdditiveScores.swift makes of them,
+// then what changes them, in the order of the contract: softcap, bias, ALiBi, masks.
 //
-// The plain case, a block that all queries of the tile see and no option, ends with the product. Everything else
-// takes one more pass over the block, in which masked scores become -inf by selection.
+// The plain case, a block that all queries of the tile see and no option, ends with the product.
+// Everything else takes one more pass over the block, in which masked scores become -inf by
+// selection.
 
 import CSupport
 
 extension Kernels {
-  /// Scores of keys first..<last, and the largest of each lane. Returns where it is said which scores are shown, 1 or
-  /// 0, if the values of hidden ones must not be touched: some value is not finite.
+  /// Scores of keys first..<last, and the largest of each lane. Returns where it is said which
+  /// scores are shown, 1 or 0, if the values of hidden ones must not be touched: some value is not
+  /// finite.
   @inline(never)
   static func computeScores<L: TileLanes>(
     _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, asksAhead: Bool = false
@@ -19,17 +21,21 @@ extension Kernels {
     let largest = tile.state(SMXK_LARGEST)
     fill(L.self, largest, -.infinity, lanes)
     if job.pointee.vector.data == nil {
-      var ahead = asksAhead
+      var ahead =
+        asksAhead
         ? block.nextKeys(columns: Int(job.pointee.head_size), strips: (last &- first) / 8)
         : askForResults(tile, strips: (last &- first) / 8)
       product(
-        ScoreGoal<L>(largest: largest), block.keys(from: first), rows: last &- first, steps: Int(job.pointee.head_size),
+        ScoreGoal<L>(largest: largest), block.keys(from: first), rows: last &- first,
+        steps: Int(job.pointee.head_size),
         tile.query, bench.scores, lanes: lanes, ahead: &ahead)
     } else {
       addScores(tile, first, last)
     }
-    let hides = !isWhole(tile, first, last) || job.pointee.mask.data != nil || job.pointee.has_segments != 0
-    let isChanged = job.pointee.softcap > 0 || job.pointee.bias.data != nil || job.pointee.slopes.data != nil
+    let hides =
+      !isWhole(tile, first, last) || job.pointee.mask.data != nil || job.pointee.has_segments != 0
+    let isChanged =
+      job.pointee.softcap > 0 || job.pointee.bias.data != nil || job.pointee.slopes.data != nil
     if !hides && !isChanged && !isLarge(L.self, largest, lanes) { return nil }
     var shown: UnsafeMutablePointer<L.Scalar>? = nil
     if hides {
@@ -45,8 +51,8 @@ extension Kernels {
     return nil
   }
 
-  /// The lines that the tile's results will go to, once: a store that has to wait for its line holds up all that follow
-  /// (window of 256, one thread: 13.0 ms without, 12.6 with).
+  /// The lines that the tile's results will go to, once: a store that has to wait for its line
+  /// holds up all that follow (window of 256, one thread: 13.0 ms without, 12.6 with).
   @inline(__always)
   private static func askForResults<L: TileLanes>(_ tile: Tile<L>, strips: Int) -> Ahead {
     let view = tile.bench.job.pointee.out
@@ -54,14 +60,17 @@ extension Kernels {
     if tile.header.pointee.has_asked != 0 || view.data == nil || !isLong(tile) { return Ahead() }
     tile.header.pointee.has_asked = 1
     // A row's numbers side by side, and the rows evenly spaced.
-    guard view.column > 0 && view.column <= 8, tile.places(SMXK_HEAD)[0] == tile.places(SMXK_HEAD)[last]
+    guard view.column > 0 && view.column <= 8,
+      tile.places(SMXK_HEAD)[0] == tile.places(SMXK_HEAD)[last]
     else { return Ahead() }
     return Ahead(
       address(view, tile.bench.batch, tile, 0), rows: last &+ 1, stride: Int(view.row),
-      bytes: Int(tile.bench.job.pointee.value_size) &* Int(view.column), strips: strips, isForWriting: true)
+      bytes: Int(tile.bench.job.pointee.value_size) &* Int(view.column), strips: strips,
+      isForWriting: true)
   }
 
-  /// Whether a lane's largest score is beyond what `weigh` takes as it is; -inf, where a lane sees nothing, is not.
+  /// Whether a lane's largest score is beyond what `weigh` takes as it is; -inf, where a lane sees
+  /// nothing, is not.
   @inline(__always)
   static func isLarge<L: TileLanes>(
     _: L.Type, _ largest: UnsafePointer<L.Scalar>, _ lanes: Int
@@ -106,7 +115,8 @@ extension Kernels {
     let bias = bench.numbers(job.pointee.rooms.bias)
     if hasBias { loadTurned(tile, job.pointee.bias, job.pointee.bias_dtype, bias, first, last) }
     findPlaces(tile, first, hasSlopes: hasSlopes)
-    // Distances are counted from the block's first key, though the tile begin behind it: beyond 2^24 they are rounded.
+    // Distances are counted from the block's first key, though the tile begin behind it: beyond
+    // 2^24 they are rounded.
     let inBlock = first & (Int(SMXK_KEY_BLOCK) &- 1)
     let closed = L(-L.Scalar.infinity)
     let limit = L(L.scoreLimit)
@@ -130,7 +140,8 @@ extension Kernels {
         }
         // What is finite stays within the limit; -inf and +inf stay what they are.
         let below = L.pick(s, lessThan: minusLimit, L.pick(s, equalTo: closed, s, minusLimit), s)
-        s = L.pick(limit, lessThan: below, L.pick(below, equalTo: L(0) - closed, below, limit), below)
+        s = L.pick(
+          limit, lessThan: below, L.pick(below, equalTo: L(0) - closed, below, limit), below)
         var visible = L.pick(number, lessThan: from, L(0), L.pick(number, lessThan: to, L(1), L(0)))
         if let shown {
           visible = visible * L(at: shown + place)
@@ -151,11 +162,17 @@ extension Kernels {
     let bench = tile.bench
     for lane in 0..<tile.lanes {
       // Beyond a block it does not matter by how much.
-      func near(_ key: Int) -> L.Scalar { L.Scalar(Swift.max(-1, Swift.min(key &- first, Int(SMXK_KEY_BLOCK) &+ 1))) }
+      func near(
+        _ key: Int
+      ) -> L.Scalar {
+        L.Scalar(Swift.max(-1, Swift.min(key &- first, Int(SMXK_KEY_BLOCK) &+ 1)))
+      }
       tile.state(SMXK_FROM)[lane] = near(Int(tile.places(SMXK_FIRST)[lane]))
       tile.state(SMXK_TO)[lane] = near(Int(tile.places(SMXK_LAST)[lane]))
       if hasSlopes {
-        let place = Int(tile.places(SMXK_PLACE)[lane]) &+ offset(bench, head: Int(tile.places(SMXK_HEAD)[lane]))
+        let place =
+          Int(tile.places(SMXK_PLACE)[lane])
+          &+ offset(bench, head: Int(tile.places(SMXK_HEAD)[lane]))
         tile.state(SMXK_DISTANCE)[lane] = L.Scalar(place &- (first & ~(Int(SMXK_KEY_BLOCK) &- 1)))
       }
     }
@@ -175,7 +192,9 @@ extension Kernels {
     func readLane(_ lane: Int, _ to: UnsafeMutablePointer<L.Scalar>) {
       let p = UnsafeRawPointer(address(view, bench.batch, tile, lane)) + first &* Int(view.column)
       if Int(dtype) == SMX_BOOL {
-        for k in 0..<count { to[k] = p.load(fromByteOffset: k &* Int(view.column), as: UInt8.self) == 0 ? 0 : 1 }
+        for k in 0..<count {
+          to[k] = p.load(fromByteOffset: k &* Int(view.column), as: UInt8.self) == 0 ? 0 : 1
+        }
       } else {
         readRow(L.self, dtype, p, Int(view.column), to, count)
       }

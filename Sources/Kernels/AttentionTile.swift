@@ -1,4 +1,5 @@
-// A tile's beginning: its queries, turned so that lanes run along them, and the keys that each of them sees.
+// A tile's beginning: its queries, turned so that lanes run along them, and the keys that each of
+// them sees.
 
 import CSupport
 
@@ -16,7 +17,8 @@ extension Kernels {
     findLanes(tile, firstRow)
     if job.pointee.vector.data == nil {
       loadColumns(
-        tile, job.pointee.query, Int(job.pointee.head_size), times: L.Scalar(job.pointee.scale), to: tile.query)
+        tile, job.pointee.query, Int(job.pointee.head_size), times: L.Scalar(job.pointee.scale),
+        to: tile.query)
     } else {
       loadProjected(tile)
     }
@@ -28,7 +30,9 @@ extension Kernels {
   }
 
   @inline(__always)
-  static func fill<L: TileLanes>(_: L.Type, _ p: UnsafeMutablePointer<L.Scalar>, _ value: L.Scalar, _ count: Int) {
+  static func fill<L: TileLanes>(
+    _: L.Type, _ p: UnsafeMutablePointer<L.Scalar>, _ value: L.Scalar, _ count: Int
+  ) {
     var i = 0
     while i < count {
       L(value).store(at: p + i)
@@ -81,7 +85,8 @@ extension Kernels {
       tile.places(SMXK_LAST)[lane] = Int64(seen.upper)
       if let slopes = job.pointee.slopes.data {
         let view = job.pointee.slopes
-        let p = UnsafeRawPointer(slopes) + (bench.batch &* Int(view.batch) &+ head &* Int(view.head))
+        let p =
+          UnsafeRawPointer(slopes) + (bench.batch &* Int(view.batch) &+ head &* Int(view.head))
         tile.state(SMXK_SLOPE)[lane] = p.loadUnaligned(as: L.Scalar.self)
       }
     }
@@ -91,7 +96,8 @@ extension Kernels {
     tile.header.pointee.all_to = Int64(allTo)
   }
 
-  /// Whether the tile's keys are so many that what it reads and writes beside them may have left the cache.
+  /// Whether the tile's keys are so many that what it reads and writes beside them may have left
+  /// the cache.
   @inline(__always) static func isLong<L: TileLanes>(_ tile: Tile<L>) -> Bool {
     tile.header.pointee.upper &- tile.header.pointee.lower >= 4 &* Int64(SMXK_KEY_BLOCK)
   }
@@ -99,7 +105,8 @@ extension Kernels {
   /// An operand's rows for the tile's queries, times a factor, turned: (size, lanes).
   @inline(never)
   static func loadColumns<L: TileLanes>(
-    _ tile: Tile<L>, _ view: smxk_view, _ size: Int, times scale: L.Scalar, to: UnsafeMutablePointer<L.Scalar>
+    _ tile: Tile<L>, _ view: smxk_view, _ size: Int, times scale: L.Scalar,
+    to: UnsafeMutablePointer<L.Scalar>
   ) {
     let bench = tile.bench
     // Of a vector's lanes, up to 64 columns at a time.
@@ -111,9 +118,12 @@ extension Kernels {
       if let even = evenRows(tile, view, lane) {
         while column &+ L.count <= size {
           // The rows of the next lanes, which may be the next tile's.
-          for l in 0..<(isLong(tile) ? L.count : 0) { I.prefetchAhead(even.start + (column &+ (l &+ L.count) &* even.stride)) }
+          for l in 0..<(isLong(tile) ? L.count : 0) {
+            I.prefetchAhead(even.start + (column &+ (l &+ L.count) &* even.stride))
+          }
           transpose(
-            L.self, even.start + column, even.stride, to + (column &* tile.lanes &+ lane), tile.lanes,
+            L.self, even.start + column, even.stride, to + (column &* tile.lanes &+ lane),
+            tile.lanes,
             times: scale)
           column = column &+ L.count
         }
@@ -129,36 +139,42 @@ extension Kernels {
             clear(L.self, row, width)
           }
         }
-        turnRows(L.self, rows, columns, to + (column &* tile.lanes &+ lane), lanes: tile.lanes, times: scale)
+        turnRows(
+          L.self, rows, columns, to + (column &* tile.lanes &+ lane), lanes: tile.lanes,
+          times: scale)
         column = column &+ width
       }
       lane = lane &+ L.count
     }
   }
 
-  /// Up to 64 columns of L.count rows, turned, times a factor: (columns, lanes), whole squares beyond the last. `rows` has
-  /// room for 64 numbers each.
+  /// Up to 64 columns of L.count rows, turned, times a factor: (columns, lanes), whole squares
+  /// beyond the last. `rows` has room for 64 numbers each.
   @inline(never)
   static func turnRows<L: TileLanes>(
-    _: L.Type, _ rows: UnsafePointer<L.Scalar>, _ columns: Int, _ results: UnsafeMutablePointer<L.Scalar>, lanes: Int,
+    _: L.Type, _ rows: UnsafePointer<L.Scalar>, _ columns: Int,
+    _ results: UnsafeMutablePointer<L.Scalar>, lanes: Int,
     times factor: L.Scalar
   ) {
     var column = 0
     while column < columns {
-      transpose(L.self, rows + column, Int(SMXK_KEY_BLOCK), results + column &* lanes, lanes, times: factor)
+      transpose(
+        L.self, rows + column, Int(SMXK_KEY_BLOCK), results + column &* lanes, lanes, times: factor)
       column = column &+ L.count
     }
   }
 
-  /// Start and stride of a vector's rows in an operand, in numbers, where they lie so that they can be turned in
-  /// place: of the lanes' own type, a row's numbers side by side, the rows evenly spaced.
+  /// Start and stride of a vector's rows in an operand, in numbers, where they lie so that they can
+  /// be turned in place: of the lanes' own type, a row's numbers side by side, the rows evenly
+  /// spaced.
   @inline(never)
   static func evenRows<L: TileLanes>(
     _ tile: Tile<L>, _ view: smxk_view, _ lane: Int
   ) -> (start: UnsafeMutablePointer<L.Scalar>, stride: Int)? {
     let size = MemoryLayout<L.Scalar>.stride
     let last = lane &+ L.count &- 1
-    guard last < Int(tile.header.pointee.count), isOwn(L.self, tile.bench.job.pointee.dtype), Int(view.column) == size,
+    guard last < Int(tile.header.pointee.count), isOwn(L.self, tile.bench.job.pointee.dtype),
+      Int(view.column) == size,
       Int(view.row) % size == 0, tile.places(SMXK_HEAD)[lane] == tile.places(SMXK_HEAD)[last]
     else { return nil }
     let start = address(view, tile.bench.batch, tile, lane).assumingMemoryBound(to: L.Scalar.self)
@@ -167,7 +183,9 @@ extension Kernels {
 
   /// Where the row of a lane's query begins in an operand.
   @inline(__always)
-  static func address<L: TileLanes>(_ view: smxk_view, _ batch: Int, _ tile: Tile<L>, _ lane: Int) -> UnsafeMutableRawPointer {
+  static func address<L: TileLanes>(
+    _ view: smxk_view, _ batch: Int, _ tile: Tile<L>, _ lane: Int
+  ) -> UnsafeMutableRawPointer {
     let head = Int(tile.places(SMXK_HEAD)[lane])
     let place = Int(tile.places(SMXK_PLACE)[lane]) &+ tile.bench.firstQuery
     return UnsafeMutableRawPointer(view.data!)
@@ -177,7 +195,8 @@ extension Kernels {
   /// A square of L.count rows and columns, turned, times a factor; strides in elements.
   @inline(never)
   static func transpose<L: TileLanes>(
-    _: L.Type, _ from: UnsafePointer<L.Scalar>, _ fromRow: Int, _ to: UnsafeMutablePointer<L.Scalar>, _ toRow: Int,
+    _: L.Type, _ from: UnsafePointer<L.Scalar>, _ fromRow: Int,
+    _ to: UnsafeMutablePointer<L.Scalar>, _ toRow: Int,
     times factor: L.Scalar
   ) {
     let rows = turned(square { L(at: from + ($0 & (L.count &- 1)) &* fromRow) })
@@ -188,13 +207,14 @@ extension Kernels {
   @inline(__always)
   static func square<L: TileLanes>(_ row: (Int) -> L) -> InlineArray<16, L> {
     [
-      row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8), row(9), row(10), row(11), row(12),
+      row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8), row(9), row(10),
+      row(11), row(12),
       row(13), row(14), row(15),
     ]
   }
 
-  /// The first L.count vectors as the rows of a square, turned: squares within the quarters of each L.count / 4 rows, then
-  /// the quarters of four vectors.
+  /// The first L.count vectors as the rows of a square, turned: squares within the quarters of each
+  /// L.count / 4 rows, then the quarters of four vectors.
   @inline(__always)
   static func turned<L: TileLanes>(_ square: InlineArray<16, L>) -> InlineArray<16, L> {
     let width = L.count / 4
@@ -212,7 +232,9 @@ extension Kernels {
 
   /// L.count / 4 vectors from `first` on: the squares in their quarters, turned.
   @inline(__always)
-  static func turnQuarters<L: TileLanes, let count: Int>(_ rows: inout InlineArray<count, L>, from first: Int) {
+  static func turnQuarters<L: TileLanes, let count: Int>(
+    _ rows: inout InlineArray<count, L>, from first: Int
+  ) {
     if L.count == 8 {
       (rows[first], rows[first &+ 1]) = L.weave(rows[first], rows[first &+ 1])
       return
@@ -226,7 +248,8 @@ extension Kernels {
   /// Numbers of a dtype, `stride` bytes apart, as L.Scalar.
   @inline(never)
   static func readRow<L: TileLanes>(
-    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int, _ to: UnsafeMutablePointer<L.Scalar>, _ count: Int
+    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int,
+    _ to: UnsafeMutablePointer<L.Scalar>, _ count: Int
   ) {
     var i = 0
     if isOwn(L.self, dtype) && stride == MemoryLayout<L.Scalar>.stride {

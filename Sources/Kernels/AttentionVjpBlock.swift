@@ -1,10 +1,11 @@
-// A block of queries in the gradient of attention: its tiles, the gradients of its scores, and what keys and values
-// get of them.
+// A block of queries in the gradient of attention: its tiles, the gradients of its scores, and what
+// keys and values get of them.
 //
-// Scores lie as in attention, lanes along the queries: so the gradient of the queries is the product that the values
-// are there. Gradients of keys and values are sums over queries, that is, over lanes: there the weights (and the gradients
-// of the scores) are the operand that is read number by number, and rows of dO and Q, one after the other, the vectors.
-// Those rows are copied into panels of up to three vectors, the width of a strip.
+// Scores lie as in attention, lanes along the queries: so the gradient of the queries is the
+// product that the values are there. Gradients of keys and values are sums over queries, that is,
+// over lanes: there the weights (and the gradients of the scores) are the operand that is read
+// number by number, and rows of dO and Q, one after the other, the vectors. Those rows are copied
+// into panels of up to three vectors, the width of a strip.
 
 import CSupport
 
@@ -20,7 +21,8 @@ extension Kernels {
     /// Whether queries and dO are all finite.
     private(set) var isFinite: Bool
 
-    /// Reads the queries from `query` on, none if there are none: turned, with dO, and delta and lse of each.
+    /// Reads the queries from `query` on, none if there are none: turned, with dO, and delta and
+    /// lse of each.
     @inline(never)
     init(_ v: VjpBench<L>, _ query: Int, place: Int) {
       let bench = v.bench
@@ -44,13 +46,14 @@ extension Kernels {
         tile.header.pointee.has_asked = 1
         tile.header.pointee.lanes = Int64((used &+ L.count &- 1) / L.count &* L.count)
         Kernels.findLanes(tile, query &+ t &* lanes)
-        // Attention throws away what it computes for a query that sees no key. Here that would reach keys and values: no
-        // block is whole, so that its scores are masked too.
+        // Attention throws away what it computes for a query that sees no key. Here that would
+        // reach keys and values: no block is whole, so that its scores are masked too.
         for lane in 0..<used where tile.places(SMXK_LAST)[lane] <= tile.places(SMXK_FIRST)[lane] {
           tile.header.pointee.all_to = 0
         }
         Kernels.loadColumns(
-          tile, bench.job.pointee.query, headSize, times: L.Scalar(bench.job.pointee.scale), to: tile.query)
+          tile, bench.job.pointee.query, headSize, times: L.Scalar(bench.job.pointee.scale),
+          to: tile.query)
         Kernels.loadColumns(tile, job.pointee.d_out, valueSize, times: 1, to: tile.totals)
         Kernels.loadColumns(tile, bench.job.pointee.out, valueSize, times: 1, to: tile.sums)
         Self.findStates(tile, valueSize)
@@ -58,9 +61,13 @@ extension Kernels {
         lower = Swift.min(lower, Int(tile.header.pointee.lower))
         upper = Swift.max(upper, Int(tile.header.pointee.upper))
         let stride = tile.lanes &* MemoryLayout<L.Scalar>.stride
-        isFinite = isFinite
-          && Kernels.areFinite(L.self, TileLeft(base: tile.query, stride: stride), rows: headSize, columns: tile.lanes)
-          && Kernels.areFinite(L.self, TileLeft(base: tile.totals, stride: stride), rows: valueSize, columns: tile.lanes)
+        isFinite =
+          isFinite
+          && Kernels.areFinite(
+            L.self, TileLeft(base: tile.query, stride: stride), rows: headSize, columns: tile.lanes)
+          && Kernels.areFinite(
+            L.self, TileLeft(base: tile.totals, stride: stride), rows: valueSize,
+            columns: tile.lanes)
       }
     }
 
@@ -76,15 +83,16 @@ extension Kernels {
       v.room(v.job.pointee.rooms.d_out &+ Int64(place) &* v.job.pointee.rooms.d_out_bytes)
     }
 
-    /// Of each lane: lse·log2(e), in two parts, as SMXK_EXPONENT and SMXK_WEIGHT; delta as SMXK_TOTAL_WEIGHT; and the
-    /// factor 1 of what has been summed.
+    /// Of each lane: lse·log2(e), in two parts, as SMXK_EXPONENT and SMXK_WEIGHT; delta as
+    /// SMXK_TOTAL_WEIGHT; and the factor 1 of what has been summed.
     @inline(__always)
     private static func findStates(_ tile: Tile<L>, _ valueSize: Int) {
       let bench = tile.bench
       let used = Int(tile.header.pointee.count)
       let lse = tile.state(SMXK_LARGEST)
       for lane in 0..<tile.lanes {
-        lse[lane] = lane < used
+        lse[lane] =
+          lane < used
           ? UnsafeRawPointer(Kernels.address(bench.job.pointee.lse, bench.batch, tile, lane))
             .loadUnaligned(as: L.Scalar.self)
           : -.infinity
@@ -96,7 +104,8 @@ extension Kernels {
         let high = x * L(L.log2e)
         let low = x.fma(L(L.log2e), L(0) - high)
         // No visible key: all weights are 0.
-        L.pick(x, equalTo: L(-.infinity), L(.infinity), high).store(at: tile.state(SMXK_EXPONENT) + lane)
+        L.pick(x, equalTo: L(-.infinity), L(.infinity), high).store(
+          at: tile.state(SMXK_EXPONENT) + lane)
         L.pick(x - x, equalTo: L(0), low, L(0)).store(at: tile.state(SMXK_WEIGHT) + lane)
         var delta = L(0)
         for e in 0..<valueSize {
@@ -110,30 +119,35 @@ extension Kernels {
       }
     }
 
-    /// exp(score - lse) in a vector of lanes; 0 for -inf, also where lse is NaN, and NaN above 2^62: no lse of the same
-    /// scores is so far below one of them.
+    /// exp(score - lse) in a vector of lanes; 0 for -inf, also where lse is NaN, and NaN above
+    /// 2^62: no lse of the same scores is so far below one of them.
     @inline(__always)
     static func weight(of score: L, _ tile: Tile<L>, _ lane: Int) -> L {
       let high = L(at: tile.state(SMXK_EXPONENT) + lane)
       let low = L(at: tile.state(SMXK_WEIGHT) + lane)
       let d = score.fma(L(L.log2e), L(0) - high) - low
-      return L.pick(score, equalTo: L(-.infinity), L(0), L.pick(L(62), lessThan: d, L(.nan), d).exp2())
+      return L.pick(
+        score, equalTo: L(-.infinity), L(0), L.pick(L(62), lessThan: d, L(.nan), d).exp2())
     }
 
-    /// The weights of keys first..<last and the gradients of their scores, (keys, SMXK_QUERY_BLOCK); with them, if they
-    /// are wanted, those of the queries. False if no query of the block sees any of the keys.
+    /// The weights of keys first..<last and the gradients of their scores, (keys,
+    /// SMXK_QUERY_BLOCK); with them, if they are wanted, those of the queries. False if no query of
+    /// the block sees any of the keys.
     @inline(never)
     func findGradients(_ v: VjpBench<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) -> Bool {
       let bench = v.bench
       let job = bench.job
-      // Of the whole block: which keys a tile sees of it depends on its width, and so on the instruction set.
-      let keysAreFinite = !v.wantsQueries
+      // Of the whole block: which keys a tile sees of it depends on its width, and so on the
+      // instruction set.
+      let keysAreFinite =
+        !v.wantsQueries
         || block.hasFiniteKeys(first, last, columns: Int(job.pointee.head_size))
       var sees = false
       for t in 0..<tiles {
         let tile = tile(v, t)
         let place = t &* Int(job.pointee.tile_lanes)
-        let isSeen = first < Int(tile.header.pointee.upper) && Int(tile.header.pointee.lower) < last
+        let isSeen =
+          first < Int(tile.header.pointee.upper) && Int(tile.header.pointee.lower) < last
           && Kernels.seesAny(tile, first, last)
         if isSeen {
           sees = true
@@ -156,7 +170,8 @@ extension Kernels {
 
     @inline(__always)
     private func findGradients(
-      _ v: VjpBench<L>, _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, _ place: Int,
+      _ v: VjpBench<L>, _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int,
+      _ place: Int,
       keysAreFinite: Bool
     ) {
       let bench = v.bench
@@ -176,7 +191,8 @@ extension Kernels {
         addShownKeys(tile, block, first, last)
       } else {
         Kernels.product(
-          ValueGoal<L>(factor: tile.state(SMXK_FACTOR)), block.keys(from: first), rows: size, steps: count, scores,
+          ValueGoal<L>(factor: tile.state(SMXK_FACTOR)), block.keys(from: first), rows: size,
+          steps: count, scores,
           tile.sums, lanes: tile.lanes)
       }
     }
@@ -224,12 +240,15 @@ extension Kernels {
 
     /// Softcap's derivative, 1 - tanh²(s / c), for scores computed once more.
     @inline(never)
-    private func findSlopes(_ v: VjpBench<L>, _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) {
+    private func findSlopes(
+      _ v: VjpBench<L>, _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int
+    ) {
       let job = v.bench.job
       let slopes = v.room(v.job.pointee.rooms.slopes)
       let cap = L(L.Scalar(job.pointee.softcap))
       Kernels.product(
-        ScoreGoal<L>(largest: tile.state(SMXK_LARGEST)), block.keys(from: first), rows: last &- first,
+        ScoreGoal<L>(largest: tile.state(SMXK_LARGEST)), block.keys(from: first),
+        rows: last &- first,
         steps: Int(job.pointee.head_size), tile.query, slopes, lanes: tile.lanes)
       var i = 0
       while i < (last &- first) &* tile.lanes {
@@ -239,7 +258,8 @@ extension Kernels {
       }
     }
 
-    /// The keys' part of the queries' gradients where some key is not finite: no product is formed with a gradient of 0.
+    /// The keys' part of the queries' gradients where some key is not finite: no product is formed
+    /// with a gradient of 0.
     @inline(never)
     private func addShownKeys(_ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) {
       for column in 0..<Int(tile.bench.job.pointee.head_size) {
@@ -248,124 +268,13 @@ extension Kernels {
           var sum = L(0)
           for key in 0..<(last &- first) {
             let gradient = L(at: tile.bench.scores + (key &* tile.lanes &+ lane))
-            sum = L.pick(gradient, equalTo: L(0), sum, L(block.key(first &+ key, column)).fma(gradient, sum))
+            sum = L.pick(
+              gradient, equalTo: L(0), sum, L(block.key(first &+ key, column)).fma(gradient, sum))
           }
           let place = tile.sums + (column &* tile.lanes &+ lane)
           (L(at: place) + sum).store(at: place)
           lane = lane &+ L.count
         }
-      }
-    }
-  }
-
-  // -- rows of queries and dO ---------------------------------------------------------------------------------
-
-  /// Vectors of the panel that begins at vector `from` of `vectors`: three where strips have room for them, and as even as
-  /// that goes.
-  @inline(__always) static func panelWidth(_ vectors: Int, from: Int) -> Int {
-    let most = I.hasWideTiles ? 3 : 1
-    let rest = vectors &- from
-    let panels = (rest &+ most &- 1) / most
-    return (rest &+ panels &- 1) / panels
-  }
-
-  @inline(never)
-  static func loadPanels<L: TileLanes>(_ v: VjpBench<L>, _ block: VjpBlock<L>, _ query: Int) {
-    let forward = v.bench.job
-    if v.wantsKeySums {
-      loadPanels(
-        v, forward.pointee.query, query, block.count, Int(forward.pointee.head_size),
-        times: L.Scalar(forward.pointee.scale), to: block.queryPanels(v))
-    }
-    if v.wantsValueSums {
-      loadPanels(
-        v, v.job.pointee.d_out, query, block.count, Int(forward.pointee.value_size), times: 1, to: block.outPanels(v))
-    }
-  }
-
-  /// Rows of an operand, times a factor: panel after panel, in each SMXK_QUERY_BLOCK rows; the last vector is filled up with 0.
-  @inline(never)
-  private static func loadPanels<L: TileLanes>(
-    _ v: VjpBench<L>, _ view: smxk_view, _ query: Int, _ count: Int, _ size: Int, times factor: L.Scalar,
-    to panels: UnsafeMutablePointer<L.Scalar>
-  ) {
-    let bench = v.bench
-    let vectors = (size &+ L.count &- 1) / L.count
-    let start = UnsafeRawPointer(view.data!) + (bench.batch &* Int(view.batch) &+ bench.group &* Int(view.head))
-    let row = bench.numbers(bench.job.pointee.rooms.turn)
-    for i in 0..<count {
-      let p = start + (query &+ i) &* Int(view.row)
-      var vector = 0
-      while vector < vectors {
-        let width = panelWidth(vectors, from: vector)
-        let to = panels + (vector &* Int(SMXK_QUERY_BLOCK) &+ i &* width) &* L.count
-        for k in 0..<width {
-          let column = (vector &+ k) &* L.count
-          let used = Swift.min(L.count, size &- column)
-          if used < L.count { clear(L.self, row, L.count) }
-          readRow(L.self, bench.job.pointee.dtype, p + column &* Int(view.column), Int(view.column), row, used)
-          (L(at: row) * L(factor)).store(at: to + k &* L.count)
-        }
-        vector = vector &+ width
-      }
-    }
-  }
-
-  /// What the block's queries add to the gradients of keys first..<last and of their values.
-  @inline(never)
-  static func addRows<L: TileLanes>(_ v: VjpBench<L>, _ block: VjpBlock<L>, _ first: Int, _ last: Int) {
-    let forward = v.bench.job
-    if v.wantsValueSums {
-      addRows(
-        v, block, v.room(v.job.pointee.rooms.weights), block.outPanels(v), Int(forward.pointee.value_size),
-        v.valueSums + (first &- v.firstKey) &* Int(v.job.pointee.value_pitch), Int(v.job.pointee.value_pitch), last &- first)
-    }
-    if v.wantsKeySums {
-      addRows(
-        v, block, v.room(v.job.pointee.rooms.gradients), block.queryPanels(v), Int(forward.pointee.head_size),
-        v.keySums + (first &- v.firstKey) &* Int(v.job.pointee.key_pitch), Int(v.job.pointee.key_pitch), last &- first)
-    }
-  }
-
-  @inline(__always)
-  private static func addRows<L: TileLanes>(
-    _ v: VjpBench<L>, _ block: VjpBlock<L>, _ factors: UnsafeMutablePointer<L.Scalar>,
-    _ panels: UnsafeMutablePointer<L.Scalar>, _ size: Int, _ sums: UnsafeMutablePointer<L.Scalar>, _ pitch: Int, _ rows: Int
-  ) {
-    let vectors = (size &+ L.count &- 1) / L.count
-    let queries = Int(SMXK_QUERY_BLOCK)
-    var vector = 0
-    while vector < vectors {
-      let width = panelWidth(vectors, from: vector)
-      let panel = panels + vector &* queries &* L.count
-      let place = sums + vector &* L.count
-      if block.isFinite {
-        product(
-          RowGoal<L>(pitch: pitch), TileLeft(base: factors, stride: queries &* MemoryLayout<L.Scalar>.stride), rows: rows,
-          steps: block.count, panel, place, lanes: width &* L.count)
-      } else {
-        addShownRows(L.self, factors, panel, width, place, pitch, rows, block.count)
-      }
-      vector = vector &+ width
-    }
-  }
-
-  /// The same where a query or dO is not finite: no product is formed with a factor of 0.
-  @inline(never)
-  private static func addShownRows<L: TileLanes>(
-    _: L.Type, _ factors: UnsafePointer<L.Scalar>, _ panel: UnsafePointer<L.Scalar>, _ width: Int,
-    _ sums: UnsafeMutablePointer<L.Scalar>, _ pitch: Int, _ rows: Int, _ count: Int
-  ) {
-    for j in 0..<rows {
-      for k in 0..<width {
-        var sum = L(0)
-        for i in 0..<count {
-          let factor = L(factors[j &* Int(SMXK_QUERY_BLOCK) &+ i])
-          sum = L.pick(
-            factor, equalTo: L(0), sum, factor.fma(L(at: panel + (i &* width &+ k) &* L.count), sum))
-        }
-        let place = sums + (j &* pitch &+ k &* L.count)
-        (L(at: place) + sum).store(at: place)
       }
     }
   }

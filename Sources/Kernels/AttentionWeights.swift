@@ -2,19 +2,23 @@
 //
 //     d = s · log2(e) - N,   rounded once,      weight = 2^d
 //
-// N is the row's exponent: a whole number, at least floor(log2(e) · largest score so far), so no weight is above
+// N is the row's exponent: a whole number, at least floor(log2(e) · largest score so far), so no
+// weight is above
 // 2. Moving N multiplies what has been summed by a power of two, exactly.
-// Eleven vector operations for 16 scores with AVX-512, beside 2·D FMA: an eighth of the work for D = 64.
+// Eleven vector operations for 16 scores with AVX-512, beside 2·D FMA: an eighth of the work for D
+// = 64.
 //
-// For weights that are rounded to bfloat16 (AttentionFast.swift) N is log2(e) · largest score itself: the largest
-// weight is then 1 and has no rounding, where it would have up to 2^-8 of itself. Moving N then rounds, by 2^-24.
+// For weights that are rounded to bfloat16 (AttentionFast.swift) N is log2(e) · largest score
+// itself: the largest weight is then 1 and has no rounding, where it would have up to 2^-8 of
+// itself. Moving N then rounds, by 2^-24.
 //
-// A score of 2^20 (2^40) or more is too large for the formula above: its product with log2(e) is rounded to a multiple of more than
-// the fraction that d must keep. Such a row is counted from a base, the block's largest score then: s - base takes
-// the place of s. What was summed before keeps its part: its exponent, counted from the new base, is then no whole number,
-// and moving N rounds once. From a base other than 0 scores must not stray far either (`baseReach`): they would be
-// as coarse as it. The base behind it is 0 again if their size allows that, so that keys hidden by a bias of -1e9 cost
-// those behind them nothing.
+// A score of 2^20 (2^40) or more is too large for the formula above: its product with log2(e) is
+// rounded to a multiple of more than the fraction that d must keep. Such a row is counted from a
+// base, the block's largest score then: s - base takes the place of s. What was summed before keeps
+// its part: its exponent, counted from the new base, is then no whole number, and moving N rounds
+// once. From a base other than 0 scores must not stray far either (`baseReach`): they would be as
+// coarse as it. The base behind it is 0 again if their size allows that, so that keys hidden by a
+// bias of -1e9 cost those behind them nothing.
 
 import CSupport
 
@@ -28,12 +32,15 @@ extension Kernels {
   }
 
   /// An exponent counted from another base, which is above all that was summed.
-  @inline(__always) static func moved<L: TileLanes>(_ exponent: L, from before: L, to base: L) -> L {
+  @inline(__always) static func moved<L: TileLanes>(
+    _ exponent: L, from before: L, to base: L
+  ) -> L {
     let none = L(-L.Scalar.greatestFiniteMagnitude)
     return L.pick(exponent, equalTo: none, none, (before - base).fma(L(L.log2e), exponent))
   }
 
-  /// Counts a block's scores, and the largest of each lane, from the lane's base, which may begin here.
+  /// Counts a block's scores, and the largest of each lane, from the lane's base, which may begin
+  /// here.
   @inline(never)
   static func rebase<L: TileLanes>(_ tile: Tile<L>, _ count: Int) {
     let lanes = tile.lanes
@@ -48,7 +55,8 @@ extension Kernels {
       let limit = L.pick(before, equalTo: L(0), L(L.baseLimit), L(L.Scalar(baseReach)))
       // Where nothing has been summed yet, a base may also lie below.
       let distance = L.pick(exponent, equalTo: none, L.max(L(0) - above, above), above)
-      let isOld = L.pick(distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
+      let isOld = L.pick(
+        distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
       let base = L.pick(isOld, equalTo: L(1), before, base(for: largest))
       base.store(at: tile.state(SMXK_BASE) + lane)
       L.pick(isOld, equalTo: L(1), exponent, moved(exponent, from: before, to: base))
@@ -62,8 +70,8 @@ extension Kernels {
     }
   }
 
-  /// Turns a block's scores into weights in place, moves each lane's exponent, and adds up the weights. `isWhole`: the
-  /// exponent is a whole number.
+  /// Turns a block's scores into weights in place, moves each lane's exponent, and adds up the
+  /// weights. `isWhole`: the exponent is a whole number.
   @inline(never)
   static func weigh<L: TileLanes>(_ tile: Tile<L>, _ count: Int, isWhole: Bool = true) {
     var lane = 0
@@ -75,7 +83,9 @@ extension Kernels {
 
   /// The same for one vector of lanes and the keys from..<to of the block.
   @inline(__always)
-  static func weigh<L: TileLanes>(_ tile: Tile<L>, _ lane: Int, from: Int, to: Int, isWhole: Bool = true) {
+  static func weigh<L: TileLanes>(
+    _ tile: Tile<L>, _ lane: Int, from: Int, to: Int, isWhole: Bool = true
+  ) {
     let lanes = tile.lanes
     let log2e = L(L.log2e)
     let before = L(at: tile.state(SMXK_EXPONENT) + lane)
@@ -96,11 +106,12 @@ extension Kernels {
     L(at: tile.state(SMXK_WEIGHT) + lane).fma(factor, sum).store(at: tile.state(SMXK_WEIGHT) + lane)
   }
 
-  /// The values of shown keys, for a block with a value that is not finite: no product is formed with those
-  /// of hidden keys.
+  /// The values of shown keys, for a block with a value that is not finite: no product is formed
+  /// with those of hidden keys.
   @inline(never)
   static func addShown<L: TileLanes>(
-    _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, _ shown: UnsafePointer<L.Scalar>
+    _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int,
+    _ shown: UnsafePointer<L.Scalar>
   ) {
     let lanes = tile.lanes
     let weights = tile.bench.scores
@@ -137,7 +148,8 @@ extension Kernels {
       let before = L(at: tile.state(SMXK_TOTAL_EXPONENT) + lane)
       let base = L(at: tile.state(SMXK_BASE) + lane)
       let own = L(at: tile.state(SMXK_EXPONENT) + lane)
-      // How far what was summed before is above this span; a whole number where the bases are equal.
+      // How far what was summed before is above this span; a whole number where the bases are
+      // equal.
       let above = (baseBefore - base).fma(L(L.log2e), before - own)
       let factorBefore = L.pick(above, lessThan: L(0), above, L(0)).exp2()
       let factor = L.pick(L(0), lessThan: above, L(0) - above, L(0)).exp2()

@@ -1,12 +1,16 @@
-// What a row of logits says of its label at a temperature: loss, its derivatives, the answer's confidence.
+// What a row of logits says of its label at a temperature: loss, its derivatives, the answer's
+// confidence.
 //
 // With b = 1/T, y = b·(x - max x) <= 0 and w = exp(y), all in float64,
 //
-//     loss = log(sum of w) - y[label],   slope = E[y] - y[label],   curvature = Var[y],   E under w / sum of w
+//     loss = log(sum of w) - y[label],   slope = E[y] - y[label],   curvature = Var[y],
 //
-// The slope is b times the loss's derivative by b, the curvature b² times the second: without a unit, so that neither
-// overflows however the logits are scaled. The maximum and what equals it are counted apart from the others' sum, so
-// that the loss of a row that is nearly certain has all its digits.
+// E and Var under w / sum of w.
+//
+// The slope is b times the loss's derivative by b, the curvature b² times the second: without a
+// unit, so that neither overflows however the logits are scaled. The maximum and what equals it are
+// counted apart from the others' sum, so that the loss of a row that is nearly certain has all its
+// digits.
 
 import CSupport
 
@@ -35,8 +39,8 @@ extension Kernels {
 
     @inline(__always) init() {}
 
-    /// Adds `count` logits. Order is part of the contract: lane l takes elements l, l + 8, … of whatever type; the
-    /// lanes meet in the tree of Sum.swift.
+    /// Adds `count` logits. Order is part of the contract: lane l takes elements l, l + 8, … of
+    /// whatever type; the lanes meet in the tree of Sum.swift.
     @inline(never)
     mutating func add<L: Lanes>(
       _ x: UnsafePointer<L.Scalar>, _ count: Int, _ weighting: Weighting, _: L.Type
@@ -67,7 +71,9 @@ extension Kernels {
       second.add(wyy.total(origin: 0, low: zero))
     }
 
-    @inline(__always) mutating func add(_ x: UnsafePointer<Double>, _ count: Int, _ weighting: Weighting) {
+    @inline(__always) mutating func add(
+      _ x: UnsafePointer<Double>, _ count: Int, _ weighting: Weighting
+    ) {
       add(x, count, weighting, F64.self)
     }
 
@@ -102,7 +108,8 @@ extension Kernels {
 
   @inline(never)
   private static func judgeRow<L: Lanes>(
-    _: L.Type, _ call: UnsafePointer<smxk_calibration>, _ index: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _: L.Type, _ call: UnsafePointer<smxk_calibration>, _ index: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) where L.Eight == F64 {
     let job = call.pointee.job!
     let judgement = call.pointee.judgements! + index
@@ -112,7 +119,8 @@ extension Kernels {
     visitChunks(L.self, job, row, scratch)
     let largest = row.pointee.found.high
     let label = Int(judgement.pointee.label)
-    let own = readScalar(job.pointee.dtype, UnsafeRawPointer(row.pointee.x!) + label &* Int(job.pointee.inner![0].x))
+    let own = readScalar(
+      job.pointee.dtype, UnsafeRawPointer(row.pointee.x!) + label &* Int(job.pointee.inner![0].x))
 
     let weighting = Weighting(largest: largest, inverse: call.pointee.inverse)
     var moments = Moments()
@@ -123,12 +131,14 @@ extension Kernels {
       let length = Swift.min(chunkSize, Int(job.pointee.cols) &- start)
       let x = elements(L.self, job, row, start, length, scratch)
       if call.pointee.are_probabilities != 0 {
-        hasNaN |= findNaN(Elements<L>(high: UnsafeMutablePointer(mutating: x), low: nil, from: 0, to: length))
+        hasNaN |= findNaN(
+          Elements<L>(high: UnsafeMutablePointer(mutating: x), low: nil, from: 0, to: length))
       } else {
         moments.add(x, length, weighting, L.self)
       }
       if call.pointee.is_first != 0 && own == largest && start < label {
-        isEarlier = isEarlier || has(L.self, x, Swift.min(length, label &- start), L.Scalar(largest))
+        isEarlier =
+          isEarlier || has(L.self, x, Swift.min(length, label &- start), L.Scalar(largest))
       }
       start = start &+ length
     }
@@ -148,23 +158,30 @@ extension Kernels {
   /// A chunk of the row as numbers of L: where they lie, or gathered.
   @inline(__always)
   private static func elements<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ start: Int, _ length: Int,
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>, _ start: Int,
+    _ length: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) -> UnsafePointer<L.Scalar> {
-    if isDirect(job) { return UnsafeRawPointer(row.pointee.x!).assumingMemoryBound(to: L.Scalar.self) + start }
+    if isDirect(job) {
+      return UnsafeRawPointer(row.pointee.x!).assumingMemoryBound(to: L.Scalar.self) + start
+    }
     let room = smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
     if row.pointee.resident == 0 {
-      _ = gather(L.self, job, row, Elements<L>(high: room, low: nil, from: 0, to: length), start, scratch)
+      _ = gather(
+        L.self, job, row, Elements<L>(high: room, low: nil, from: 0, to: length), start, scratch)
     }
     return UnsafePointer(room)
   }
 
   /// Whether one of `count` numbers is `value`.
   @inline(never)
-  private static func has<L: Lanes>(_: L.Type, _ x: UnsafePointer<L.Scalar>, _ count: Int, _ value: L.Scalar) -> Bool {
+  private static func has<L: Lanes>(
+    _: L.Type, _ x: UnsafePointer<L.Scalar>, _ count: Int, _ value: L.Scalar
+  ) -> Bool {
     var found = L(0)
     for (i, first, last) in vectors(L.self, 0, count) {
-      found = L.max(L.pick(load(x + i, first, last, fill: .nan), equalTo: L(value), L(1), L(0)), found)
+      found = L.max(
+        L.pick(load(x + i, first, last, fill: .nan), equalTo: L(value), L(1), L(0)), found)
     }
     return found.largest() != 0
   }

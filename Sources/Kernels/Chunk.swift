@@ -1,8 +1,9 @@
 // One stage over one chunk of a row, from wherever its elements lie.
 //
-// Contiguous float32 and float64 rows are read and written where they are, a bias beside them too (Biased.swift). Everything
-// else (narrow types, strides, masks) is first gathered into scratch as plain numbers, with a bias as pairs, so that every
-// layout runs through the same passes and gives the same bits. Terms of softmax wait in out where that is contiguous.
+// Contiguous float32 and float64 rows are read and written where they are, a bias beside them too
+// (Biased.swift). Everything else (narrow types, strides, masks) is first gathered into scratch as
+// plain numbers, with a bias as pairs, so that every layout runs through the same passes and gives
+// the same bits. Terms of softmax wait in out where that is contiguous.
 
 import CSupport
 
@@ -19,7 +20,9 @@ extension Kernels {
   }
 
   @inline(__always)
-  static func row(of scratch: UnsafeMutablePointer<smxk_scratch>) -> UnsafeMutablePointer<smxk_row> {
+  static func row(
+    of scratch: UnsafeMutablePointer<smxk_scratch>
+  ) -> UnsafeMutablePointer<smxk_row> {
     smxk_row_of(scratch)
   }
 
@@ -70,8 +73,10 @@ extension Kernels {
     let stage = row.pointee.stage
     let addsBias = addsBiasInPlace(L.self, job, row)
     let isDirect = isDirect(job) || addsBias
-    let high = isDirect ? own(row.pointee.x) : smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
-    let low = job.pointee.bias == nil || addsBias
+    let high =
+      isDirect ? own(row.pointee.x) : smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
+    let low =
+      job.pointee.bias == nil || addsBias
       ? nil : smxk_low_of(scratch).assumingMemoryBound(to: L.Scalar.self)
     let bias = addsBias ? UnsafePointer(own(row.pointee.bias)) : nil
     let elements = Elements<L>(high: high, low: low, from: from, to: to, bias: bias)
@@ -92,7 +97,8 @@ extension Kernels {
         findMaximum(elements, &partial)
       }
     case SMXK_FIND_NAN:
-      partial.count = job.pointee.weights == nil
+      partial.count =
+        job.pointee.weights == nil
         ? findNaN(elements) : findWeights(job, row, elements, start)
     case SMXK_SUM: sumTerms(job, row, elements, start, resident, &partial)
     case SMXK_SECOND_MAXIMUM: findSecond(row, elements, &partial)
@@ -111,7 +117,7 @@ extension Kernels {
     job.pointee.direct == SMXK_DIRECT_OUT && job.pointee.operation == SMXK_SOFTMAX && termsTell(row)
   }
 
-  // -- stages over gathered or contiguous elements --------------------------------------------------
+  // -- stages over gathered or contiguous elements ------------------------------------------------
 
   @inline(__always)
   static func scaledExp<L: Lanes>(
@@ -122,7 +128,9 @@ extension Kernels {
       temperature: row.pointee.temperature, raise: L.Scalar(raise))
   }
 
-  @inline(__always) static func plainExp<L: Lanes>(_: L.Type, _ row: UnsafePointer<smxk_row>) -> PlainExp<L> {
+  @inline(__always) static func plainExp<L: Lanes>(
+    _: L.Type, _ row: UnsafePointer<smxk_row>
+  ) -> PlainExp<L> {
     let isPlain = row.pointee.form == SMXK_PLAIN || row.pointee.form == SMXK_BIASED
     return PlainExp<L>(maximum: L(isPlain ? L.Scalar(row.pointee.maximum) : 0))
   }
@@ -137,7 +145,8 @@ extension Kernels {
   static func term<L: Lanes>(
     _ form: smxk_form, _ plain: PlainExp<L>, _ scaled: ScaledExp<L>, _ x: L, _ low: L
   ) -> Exponential<L> {
-    I.hasFastPaths ? termInline(form, plain, scaled, x, low) : termApart(form, plain, scaled, x, low)
+    I.hasFastPaths
+      ? termInline(form, plain, scaled, x, low) : termApart(form, plain, scaled, x, low)
   }
   @inline(never)
   private static func termApart<L: Lanes>(
@@ -179,7 +188,8 @@ extension Kernels {
   ) {
     let form = row.pointee.form
     let terms: UnsafeMutablePointer<L.Scalar>? =
-      job.pointee.operation != SMXK_SOFTMAX || !termsTell(row) ? nil
+      job.pointee.operation != SMXK_SOFTMAX || !termsTell(row)
+      ? nil
       : isDirect(job) || keepsTerms(job, row)
         ? UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self) + start
         : resident ? elements.high : nil
@@ -192,13 +202,18 @@ extension Kernels {
       let exp = PlainExp<L>(maximum: L(L.Scalar(row.pointee.maximum)))
       let p = elements.high
       let beside = Beside(row: p, ahead: p, lines: p)
-      total = terms != nil
+      total =
+        terms != nil
         ? sumPlain(
-          Own<L>.self, Yes.self, No.self, No.self, p, elements.from, elements.to, shift: exp.shift[0],
-          floor: exp.floor[0], terms!, beside).sum
+          Own<L>.self, Yes.self, No.self, No.self, p, elements.from, elements.to,
+          shift: exp.shift[0],
+          floor: exp.floor[0], terms!, beside
+        ).sum
         : sumPlain(
-          Own<L>.self, No.self, No.self, No.self, p, elements.from, elements.to, shift: exp.shift[0],
-          floor: exp.floor[0], p, beside).sum
+          Own<L>.self, No.self, No.self, No.self, p, elements.from, elements.to,
+          shift: exp.shift[0],
+          floor: exp.floor[0], p, beside
+        ).sum
     } else if I.hasFastPaths && form == SMXK_SCALED && elements.low == nil {
       total = sumScaled(row, elements, terms)
     } else {
@@ -211,7 +226,8 @@ extension Kernels {
   /// The sum of terms in any form, which go to `terms` if there is room.
   @inline(never)
   static func sumAny<L: Lanes>(
-    _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>, _ terms: UnsafeMutablePointer<L.Scalar>?
+    _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
+    _ terms: UnsafeMutablePointer<L.Scalar>?
   ) -> Sum {
     let form = row.pointee.form
     // These have loops of their own: their code is left out here.
@@ -227,7 +243,9 @@ extension Kernels {
       let low = elements.low(at: i, first, last)
       let term = term(form, plain, scaled, x, low)
       let e = term.rounded()
-      if let terms { store(marks ? mark(e, of: x, low, maximum, maximumLow) : e, terms + i, first, last) }
+      if let terms {
+        store(marks ? mark(e, of: x, low, maximum, maximumLow) : e, terms + i, first, last)
+      }
       sum.add(term, rounded: e)
     }
     return sum.total()
@@ -236,7 +254,8 @@ extension Kernels {
   /// The same of scaled terms without a bias.
   @inline(__always)
   static func sumScaled<L: Lanes>(
-    _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>, _ terms: UnsafeMutablePointer<L.Scalar>?
+    _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
+    _ terms: UnsafeMutablePointer<L.Scalar>?
   ) -> Sum {
     let scaled = scaledExp(L.self, row)
     var sum = Accumulator<L>()
@@ -249,77 +268,7 @@ extension Kernels {
     return sum.total()
   }
 
-  /// Results of a chunk of `length` elements to `out`: visible ones from their terms or scores, the
-  /// others 0 or -inf.
-  @inline(never)
-  static func finish<L: Lanes>(
-    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
-    _ out: UnsafeMutablePointer<L.Scalar>, _ length: Int, hasTerms: Bool
-  ) {
-    let form = row.pointee.form
-    let from = elements.from
-    let to = elements.to
-    if form == SMXK_CONSTANT {
-      let value = row.pointee.constant
-      fill(L.self, out, 0, length, value.isNaN ? quietNaN(L.self) : L.Scalar(value))
-      return
-    }
-    let isSoftmax = job.pointee.operation == SMXK_SOFTMAX
-    let sum = Sum(high: row.pointee.sum_high, low: row.pointee.sum_low)
-    let top = top(L.self, row)
-    let divisor = Divisor(sum, top, element: L(L.Scalar(row.pointee.maximum)))
-    let hidden: L.Scalar = isSoftmax ? 0 : -.infinity
-    let maximum = L(L.Scalar(row.pointee.maximum))
-    let logSum = L(L.Scalar(row.pointee.log_sum))
-    if isSoftmax && hasTerms && form == SMXK_BIASED {
-      divideMarked(out + from, to &- from, top, divisor)
-    } else if isSoftmax && hasTerms {
-      divide(Own<L>.self, No.self, out + from, of: nil, out + from, to &- from, divisor, streams: false)
-    } else if !isSoftmax && form == SMXK_BIASED {
-      subtractBiased(row, elements, out)
-    } else if I.hasFastPaths && !isSoftmax && form == SMXK_PLAIN {
-      subtract(Own<L>.self, No.self, elements.high + from, out + from, to &- from, maximum: maximum, logSum: logSum, streams: false)
-    } else if I.hasFastPaths && !isSoftmax && form == SMXK_SCALED && elements.low == nil {
-      let scaled = scaledExp(L.self, row)
-      for (i, first, last) in vectors(L.self, from, to) {
-        let d = scaled.difference(elements.high(at: i, first, last))
-        store(scaled.logProbability(d, logSum: logSum), out + i, first, last)
-      }
-    } else {
-      let plain = plainExp(L.self, row)
-      let scaled = scaledExp(L.self, row)
-      let maximumLow = L(L.Scalar(row.pointee.maximum_low))
-      for (i, first, last) in vectors(L.self, from, to) {
-        let x = elements.high(at: i, first, last)
-        let low = elements.low(at: i, first, last)
-        if !isSoftmax {
-          store(logProbability(form, scaled, x, low, logSum, maximum), out + i, first, last)
-          continue
-        }
-        let e = term(form, plain, scaled, x, low).rounded()
-        switch form {
-        case SMXK_PLAIN: store(divisor.quotientOrTop(e, of: x), out + i, first, last)
-        case SMXK_BIASED:
-          let other = divisor.quotient(e)
-          store(L.pick(low, equalTo: maximumLow, divisor.quotientOrTop(e, of: x), other), out + i, first, last)
-        default: store(divisor.quotientOrTop(e), out + i, first, last)
-        }
-      }
-    }
-    fill(L.self, out, 0, from, hidden)
-    fill(L.self, out, to, length, hidden)
-  }
-
-  @inline(__always)
-  static func logProbability<L: Lanes>(
-    _ form: smxk_form, _ scaled: ScaledExp<L>, _ x: L, _ low: L, _ logSum: L, _ maximum: L
-  ) -> L {
-    if form == SMXK_PLAIN { return (x - maximum) - logSum }
-    if form == SMXK_SCALED { return scaled.logProbability(scaled.difference(x, low), logSum: logSum) }
-    return L.pick(unit(form, scaled, x, low), equalTo: L(0), L(-L.Scalar.infinity), L(0) - logSum)
-  }
-
-  // -- other stages ---------------------------------------------------------------------------------
+  // -- other stages -------------------------------------------------------------------------------
 
   @inline(__always)
   static func findNaN<L: Lanes>(_ e: Elements<L>) -> Int64 {
@@ -327,8 +276,8 @@ extension Kernels {
     return 0
   }
 
-  /// A quarter (so that it is finite) of the largest score other than the maximum, less the maximum, and
-  /// how many equal the maximum.
+  /// A quarter (so that it is finite) of the largest score other than the maximum, less the
+  /// maximum, and how many equal the maximum.
   @inline(never)
   static func findSecond<L: Lanes>(
     _ row: UnsafePointer<smxk_row>, _ e: Elements<L>, _ partial: inout smxk_partial
@@ -338,7 +287,8 @@ extension Kernels {
     var second = -Double.infinity
     var ties: Int64 = 0
     if e.low == nil {
-      // The distance does not fall where the score does not, so the largest score has the largest one.
+      // The distance does not fall where the score does not, so the largest score has the largest
+      // one.
       var highest = L(-L.Scalar.infinity)
       var equal = L(0)
       for (i, first, last) in vectors(L.self, e.from, e.to) {
@@ -355,8 +305,11 @@ extension Kernels {
       let low = e.low![i]
       let quarter = Double(e.high[i]) * 0.25 - Double(maximum) * 0.25
       let distance = quarter + Double(low - maximumLow) * 0.25
-      if e.high[i] == maximum && low == maximumLow { ties &+= 1 }
-      else if second < distance { second = distance }
+      if e.high[i] == maximum && low == maximumLow {
+        ties &+= 1
+      } else if second < distance {
+        second = distance
+      }
     }
     partial.high = second
     partial.count = ties

@@ -1,34 +1,34 @@
 // Rows along an axis that is not the last: lanes across adjacent rows instead of along one.
 //
-// A block of up to 512 rows (256 of float64) lies side by side in memory, element i of all of them in one run of
-// 2 KB. The passes walk i, so that memory is read in runs as long as a row of the block: the hardware fetches
-// those ahead, and a power of two between them, which sends all into a few sets of the cache, costs no
-// more than any other distance.
+// A block of up to 512 rows (256 of float64) lies side by side in memory, element i of all of them
+// in one run of 2 KB. The passes walk i, so that memory is read in runs as long as a row of the
+// block: the hardware fetches those ahead, and a power of two between them, which sends all into a
+// few sets of the cache, costs no more than any other distance.
 //
-// A row's sum has the order of Sum.swift. Lane l of the row-wise order takes elements l, l + count, …; here the
-// pass for the sum takes those elements of all rows, then the next lane's, in the order in which the
-// lanes meet in the tree, so that a handful of partial sums is all that waits. What each row needs once
-// is found for eight rows at a time. Blocks with a row that the plain form cannot do, and rows whose
-// logarithm wants the precise sum, take the row-wise way.
+// A row's sum has the order of Sum.swift. Lane l of the row-wise order takes elements l, l + count,
+// …; here the pass for the sum takes those elements of all rows, then the next lane's, in the order
+// in which the lanes meet in the tree, so that a handful of partial sums is all that waits. What
+// each row needs once is found for eight rows at a time. Blocks with a row that the plain form
+// cannot do, and rows whose logarithm wants the precise sum, take the row-wise way.
 
 import CSupport
 
 extension Kernels {
-  /// A block at work. Its numbers lie in scratch's `low`, which the stages need only for a bias, the partial sums in
-  /// `high`.
+  /// A block at work. Its numbers lie in scratch's `low`, which the stages need only for a bias,
+  /// the partial sums in `high`.
   struct ColumnBlock<L: Lanes> {
     let x: UnsafeRawPointer
     let out: UnsafeMutableRawPointer
-    /// Rows take places begin..<end, `width` at most, so that out's vectors are whole lines of memory: place 0 would be at x
-    /// and out.
+    /// Rows take places begin..<end, `width` at most, so that out's vectors are whole lines of
+    /// memory: place 0 would be at x and out.
     let begin: Int
     let end: Int
     let length: Int
     /// Bytes from one element of a row to the next.
     let xStride: Int
     let outStride: Int
-    /// From an element of x to what the pass for the sum asks for: the lane's next element, or where the block stays
-    /// in the second-level cache the same element of the next block.
+    /// From an element of x to what the pass for the sum asks for: the lane's next element, or
+    /// where the block stays in the second-level cache the same element of the next block.
     var ahead: Int
     let memory: UnsafeMutableRawPointer
     let partials: UnsafeMutablePointer<Double>
@@ -38,7 +38,8 @@ extension Kernels {
     /// Runs of 2 KB, whatever the lanes' type.
     static var mostRows: Int { @inline(__always) get { 32 &* L.count } }
     static var width: Int { @inline(__always) get { mostRows &+ L.count } }
-    /// Numbers of one partial sum: a float64 a row for float32, a pair for float64. At most five wait.
+    /// Numbers of one partial sum: a float64 a row for float32, a pair for float64. At most five
+    /// wait.
     static var level: Int { @inline(__always) get { L.isSingle ? width : 2 &* width } }
 
     @inline(__always) init(
@@ -67,8 +68,8 @@ extension Kernels {
     }
     @inline(__always) var maximum: UnsafeMutablePointer<L.Scalar> { numbers(0) }
     @inline(__always) var special: UnsafeMutablePointer<L.Scalar> { numbers(1) }
-    /// For the sum: shift and floor of the exponential, high and low of the lane. Then the divisors' high, low
-    /// and what the maximum gets, or the logarithms.
+    /// For the sum: shift and floor of the exponential, high and low of the lane. Then the
+    /// divisors' high, low and what the maximum gets, or the logarithms.
     @inline(__always) func own(_ kind: Int) -> UnsafeMutablePointer<L.Scalar> { numbers(2 &+ kind) }
     @inline(__always) var sumsHigh: UnsafeMutablePointer<Double> {
       UnsafeMutableRawPointer(numbers(6)).assumingMemoryBound(to: Double.self)
@@ -99,10 +100,14 @@ extension Kernels {
     }
 
     @inline(__always) func load(_ p: UnsafeRawPointer, _ row: Int, _ lanes: Range<Int>) -> L {
-      Kernels.load(p.assumingMemoryBound(to: L.Scalar.self) + row, lanes.lowerBound, lanes.upperBound, fill: 0)
+      Kernels.load(
+        p.assumingMemoryBound(to: L.Scalar.self) + row, lanes.lowerBound, lanes.upperBound, fill: 0)
     }
-    @inline(__always) func store(_ v: L, _ p: UnsafeMutableRawPointer, _ row: Int, _ lanes: Range<Int>) {
-      Kernels.store(v, p.assumingMemoryBound(to: L.Scalar.self) + row, lanes.lowerBound, lanes.upperBound)
+    @inline(__always) func store(
+      _ v: L, _ p: UnsafeMutableRawPointer, _ row: Int, _ lanes: Range<Int>
+    ) {
+      Kernels.store(
+        v, p.assumingMemoryBound(to: L.Scalar.self) + row, lanes.lowerBound, lanes.upperBound)
     }
   }
 
@@ -147,10 +152,18 @@ extension Kernels {
     var start = 0
     while start < block.length {
       let end = Swift.min(start &+ chunkSize, block.length)
-      if isSoftmax { sumChunk(Yes.self, block, start, end) } else { sumChunk(No.self, block, start, end) }
+      if isSoftmax {
+        sumChunk(Yes.self, block, start, end)
+      } else {
+        sumChunk(No.self, block, start, end)
+      }
       start = end
     }
-    if isSoftmax { divideColumns(block) } else { finishLogarithms(block, job, first: first, scratch) }
+    if isSoftmax {
+      divideColumns(block)
+    } else {
+      finishLogarithms(block, job, first: first, scratch)
+    }
   }
 
   /// Maxima of all rows, and from them what the exponentials need. False where a row is not plain.
@@ -177,14 +190,16 @@ extension Kernels {
     return largest.largest() < L.plainLimit
   }
 
-  /// Adds the chunk start..<end to the sums of all rows; each term is kept in out if Keeps, the maximum's as its negative.
+  /// Adds the chunk start..<end to the sums of all rows; each term is kept in out if Keeps, the
+  /// maximum's as its negative.
   @inline(__always)
   static func sumChunk<L: Lanes, Keeps: Choice>(
     _: Keeps.Type, _ block: ColumnBlock<L>, _ start: Int, _ end: Int
   ) {
     let high = block.own(2)
     let low = block.own(3)
-    // Partial sums, deepest first: after a lane, as many as there are ones in the number of lanes so far.
+    // Partial sums, deepest first: after a lane, as many as there are ones in the number of lanes
+    // so far.
     var depth = 0
     for step in 0..<L.count {
       // Order is part of the contract: as Lanes.total.
@@ -271,10 +286,14 @@ extension Kernels {
 
   @inline(__always)
   static func take<L: Lanes>(_: L.Type, _ p: UnsafePointer<Double>, _ row: Int) -> SumOf<L.Eight> {
-    SumOf(high: L.loadEight(p + row), low: L.isSingle ? L.Eight(0) : L.loadEight(p + ColumnBlock<L>.width + row))
+    SumOf(
+      high: L.loadEight(p + row),
+      low: L.isSingle ? L.Eight(0) : L.loadEight(p + ColumnBlock<L>.width + row))
   }
   @inline(__always)
-  static func put<L: Lanes>(_: L.Type, _ sum: SumOf<L.Eight>, _ p: UnsafeMutablePointer<Double>, _ row: Int) {
+  static func put<L: Lanes>(
+    _: L.Type, _ sum: SumOf<L.Eight>, _ p: UnsafeMutablePointer<Double>, _ row: Int
+  ) {
     L.storeEight(sum.high, p + row)
     if !L.isSingle { L.storeEight(sum.low, p + ColumnBlock<L>.width + row) }
   }
@@ -303,12 +322,14 @@ extension Kernels {
     for row in block.begin..<block.end where block.special[row] != 0 {
       // Its sum is NaN.
       for i in 0..<block.length {
-        (block.out + i &* block.outStride).assumingMemoryBound(to: L.Scalar.self)[row] = quietNaN(L.self)
+        (block.out + i &* block.outStride).assumingMemoryBound(to: L.Scalar.self)[row] = quietNaN(
+          L.self)
       }
     }
   }
 
-  /// log_softmax and logsumexp of the block; a row that wants the precise sum goes through the stages.
+  /// log_softmax and logsumexp of the block; a row that wants the precise sum goes through the
+  /// stages.
   @inline(__always)
   static func finishLogarithms<L: Lanes>(
     _ block: ColumnBlock<L>, _ job: UnsafePointer<smxk_job>, first: Int,
@@ -324,9 +345,11 @@ extension Kernels {
       store(numbers.isSpecial, block.special + row, 0, 8)
     }
     let isInPlace = block.x == UnsafeRawPointer(block.out)
-    // Terms wait in out; log_softmax has none. Every element of the rows is then a whole number of lines from the first.
+    // Terms wait in out; log_softmax has none. Every element of the rows is then a whole number of
+    // lines from the first.
     let streams = job.pointee.streams != 0 && block.outStride & 63 == 0
-    // In place a special row goes first, and the pass that then meets its results takes nothing off them.
+    // In place a special row goes first, and the pass that then meets its results takes nothing off
+    // them.
     if isInPlace {
       for row in block.begin..<block.end where block.special[row] != 0 {
         rowInStages(L.self, job, first &+ row &- block.begin, scratch)

@@ -2,10 +2,11 @@
 //
 //     out_j = f · p_j - s · c_j,      s = factor / T,   f = s · (C + 2·z·lse)
 //
-// p_j is exp(x_j) relative to a power of two, times one number of the row, which takes in f, the sum and the maximum's
-// remainder. The power is chosen (`headroom`) so that this number is near 2^-40 (2^-60 for float64): neither underflows where
-// the result does not, down to the smallest subnormal. 14 vector operations, 1 load, 1 store; p is off by at most 1.31 · 2^-24
-// and two roundings, 3 ulp.
+// p_j is exp(x_j) relative to a power of two, times one number of the row, which takes in f, the
+// sum and the maximum's remainder. The power is chosen (`headroom`) so that this number is near
+// 2^-40 (2^-60 for float64): neither underflows where the result does not, down to the smallest
+// subnormal. 14 vector operations, 1 load, 1 store; p is off by at most 1.31 · 2^-24 and two
+// roundings, 3 ulp.
 //
 // At a row's one class p - 1 would cancel; it is expm1(-loss) instead.
 
@@ -35,7 +36,8 @@ extension Kernels {
       let m = L(L.Scalar(state.maximum))
       isPlain = row.pointee.form == SMXK_PLAIN
       let term = Top<L>(plain: m).ofRow.exact
-      let number = whole * Kernels.exponential(-state.relative) / (isPlain ? term.high + term.low : 1)
+      let number =
+        whole * Kernels.exponential(-state.relative) / (isPlain ? term.high + term.low : 1)
       // Within the range of exponents, also for a factor of 0.
       let field = Int(number.bitPattern &>> 52) & 2047
       let exponent = Double(Swift.min(Swift.max(field &- 1023, -400), 400))
@@ -46,13 +48,16 @@ extension Kernels {
       plain = PlainExp<L>(
         shift: L(L.roundingShift) + (L(fieldZero) - n), floor: (n - L(fieldZero)) * L(L.ln2High))
       scaled = ScaledExp<L>(
-        maximum: isPlain ? 0 : L.Scalar(state.maximum), low: 0, temperature: row.pointee.temperature,
+        maximum: isPlain ? 0 : L.Scalar(state.maximum), low: 0,
+        temperature: row.pointee.temperature,
         raise: L.Scalar(headroom) - L.headroom)
     }
   }
 
   /// What the caller multiplies the row's gradient by.
-  @inline(__always) static func given(_ job: UnsafePointer<smxk_cross_entropy>, _ place: UnsafeRawPointer?) -> Double {
+  @inline(__always) static func given(
+    _ job: UnsafePointer<smxk_cross_entropy>, _ place: UnsafeRawPointer?
+  ) -> Double {
     place.map { readScalar(job.pointee.rows.bias_dtype, $0) } ?? 1
   }
 
@@ -68,7 +73,9 @@ extension Kernels {
       return
     }
     let logits = smxk_logits_of(job)
-    let factor = job.pointee.factor * given(job, UnsafeRawPointer(place.pointee.bias)) / job.pointee.temperature
+    let factor =
+      job.pointee.factor * given(job, UnsafeRawPointer(place.pointee.bias))
+      / job.pointee.temperature
     let ofLse = job.pointee.z_loss == 0 ? 0 : 2 * job.pointee.z_loss * state.lse
     let share = Share<L>(row, state, of: factor * (asked.total + ofLse))
     if asks(job) {
@@ -78,7 +85,8 @@ extension Kernels {
     guard let target else { return }
     // Before its logit is gone.
     let isHidden = isHidden(logits, row, target)
-    let loss = asked.total == 0 ? 0 : state.relative + asked.far / asked.total / job.pointee.temperature
+    let loss =
+      asked.total == 0 ? 0 : state.relative + asked.far / asked.total / job.pointee.temperature
     // A factor that is no number makes NaN, whose sign is the CPU's own.
     let isDirect = I.hasFastPaths && row.pointee.form == SMXK_PLAIN && share.isFinite
     if isDirect && logits.pointee.direct == SMXK_DIRECT_PLAIN {
@@ -87,24 +95,28 @@ extension Kernels {
         Int(logits.pointee.cols), share.numbers, streams: logits.pointee.streams != 0)
     } else if isDirect && L.isSingle && logits.pointee.direct == SMXK_DIRECT_NARROW {
       writeNarrow(
-        L.self, logits, UnsafeRawPointer(row.pointee.x!), UnsafeMutableRawPointer(row.pointee.out!), share.numbers)
+        L.self, logits, UnsafeRawPointer(row.pointee.x!), UnsafeMutableRawPointer(row.pointee.out!),
+        share.numbers)
     } else {
       writeInChunks(L.self, job, row, place, target, state, share, asked: factor, scratch)
     }
     if isHidden || asked.total == 0 { return }
     let value = factor * (asked.total * exponentialLess1(-loss) + ofLse * exponential(-loss))
     writeScalar(
-      logits.pointee.dtype, row.pointee.out + target &* Int(logits.pointee.inner![0].out), value == value ? value : .nan)
+      logits.pointee.dtype, row.pointee.out + target &* Int(logits.pointee.inner![0].out),
+      value == value ? value : .nan)
   }
 
   @inline(__always)
   static func writeNarrow<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer,
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ x: UnsafeRawPointer,
+    _ out: UnsafeMutableRawPointer,
     _ share: ShareNumbers<L.Scalar>
   ) {
     // L is F32 here, which the type system does not know.
     let numbers = ShareNumbers(
-      shift: Float(Double(share.shift)), floor: Float(Double(share.floor)), factor: Float(Double(share.factor)))
+      shift: Float(Double(share.shift)), floor: Float(Double(share.floor)),
+      factor: Float(Double(share.factor)))
     let cols = Int(job.pointee.cols)
     let streams = job.pointee.streams != 0
     if Int(job.pointee.dtype) == SMX_FLOAT16 {
@@ -117,7 +129,8 @@ extension Kernels {
   /// out = f · p of a contiguous row, in whole vectors of out, four at a time (Pair.swift).
   @inline(never)
   static func writeShares<F: Format>(
-    _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int, _ share: ShareNumbers<F.L.Scalar>,
+    _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int,
+    _ share: ShareNumbers<F.L.Scalar>,
     streams: Bool
   ) {
     let exp = PlainExp<F.L>(shift: F.L(share.shift), floor: F.L(share.floor))
@@ -155,12 +168,13 @@ extension Kernels {
       let j = i &+ L.count
       let k = j &+ L.count
       let l = k &+ L.count
-      // Half a page ahead, where the hardware's own prefetching stops; 2048 bytes are 8 rounds of this loop. What goes past
-      // the caches is not to be there.
+      // Half a page ahead, where the hardware's own prefetching stops; 2048 bytes are 8 rounds of
+      // this loop. What goes past the caches is not to be there.
       for vector in 0..<4 where !streams && (F.size &* L.count == 64 || vector & 1 == 0) {
         I.prefetchWrite(out + ((i &+ vector &* L.count) &* F.size &+ 2048))
       }
-      let e = wide(Pair(Pair(F.load(x, i), F.load(x, j)), Pair(F.load(x, k), F.load(x, l)))).rounded()
+      let e = wide(Pair(Pair(F.load(x, i), F.load(x, j)), Pair(F.load(x, k), F.load(x, l))))
+        .rounded()
       put(F.self, e.a.a * factor, out, i, streams: streams)
       put(F.self, e.a.b * factor, out, j, streams: streams)
       put(F.self, e.b.a * factor, out, k, streams: streams)
@@ -170,17 +184,19 @@ extension Kernels {
     return i
   }
 
-  /// The gradient of any row, chunk by chunk through scratch; where more than one class has a c_k, it is
-  /// multiplied by `factor` and taken off.
+  /// The gradient of any row, chunk by chunk through scratch; where more than one class has a c_k,
+  /// it is multiplied by `factor` and taken off.
   @inline(never)
   static func writeInChunks<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeMutablePointer<smxk_row>,
-    _ place: UnsafePointer<smxk_row>, _ target: Int?, _ state: RowState, _ share: Share<L>, asked factor: Double,
+    _ place: UnsafePointer<smxk_row>, _ target: Int?, _ state: RowState, _ share: Share<L>,
+    asked factor: Double,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) where L.Eight == F64 {
     let asks = asks(job)
     let c = smxk_low_of(scratch).assumingMemoryBound(to: Double.self)
-    // In the lanes' own type and the same memory: element i lies at or before the one that it comes from.
+    // In the lanes' own type and the same memory: element i lies at or before the one that it comes
+    // from.
     let asked = UnsafeMutableRawPointer(c).assumingMemoryBound(to: L.Scalar.self)
     let logits = smxk_logits_of(job)
     let cols = Int(logits.pointee.cols)
@@ -200,7 +216,8 @@ extension Kernels {
         fillAsked(L.self, job, row, place, target, state, start, length, c)
         for (k, _, _) in vectors(L.self, 0, length) {
           let lower = F64(at: c + k) * F64(factor)
-          L(lower: lower, upper: L.isSingle ? F64(at: c + (k &+ 8)) * F64(factor) : lower).store(at: asked + k)
+          L(lower: lower, upper: L.isSingle ? F64(at: c + (k &+ 8)) * F64(factor) : lower).store(
+            at: asked + k)
         }
       }
       if share.isPlain {
@@ -217,7 +234,8 @@ extension Kernels {
   /// out = f · p of x, less what is asked; x may be out.
   @inline(__always)
   static func writeChunk<L: Lanes, IsPlain: Choice>(
-    _: IsPlain.Type, _ x: UnsafePointer<L.Scalar>, _ out: UnsafeMutablePointer<L.Scalar>, _ length: Int,
+    _: IsPlain.Type, _ x: UnsafePointer<L.Scalar>, _ out: UnsafeMutablePointer<L.Scalar>,
+    _ length: Int,
     _ share: Share<L>, _ asked: UnsafePointer<L.Scalar>?, hasOverflown: Bool
   ) {
     for (i, first, last) in vectors(L.self, 0, length) {
@@ -234,7 +252,8 @@ extension Kernels {
   /// A hidden class has gradient 0, even where the target asks for it.
   @inline(__always)
   static func clearHidden<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ start: Int, _ length: Int,
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ start: Int,
+    _ length: Int,
     _ results: UnsafeMutablePointer<L.Scalar>
   ) {
     for k in 0..<length where isHidden(job, row, start &+ k) { results[k] = 0 }
@@ -243,7 +262,8 @@ extension Kernels {
   /// The gradient of a row's classes is `value`, but for hidden ones.
   @inline(never)
   static func fillGradient<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeMutablePointer<smxk_row>, _ value: L.Scalar,
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeMutablePointer<smxk_row>,
+    _ value: L.Scalar,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let logits = smxk_logits_of(job)

@@ -1,9 +1,10 @@
 // Cross-entropy of short rows: the logarithms of eight rows side by side.
 //
-// The logarithm of a sum is a chain of divisions and products that mostly waits for itself. So a few rows are summed first,
-// and one chain gives all their logarithms, a lane a row (EightRows.swift). The operations of each row and their order are those
-// of `state`, which takes the rows that want more. (One thread, side by side with one row at a time: 60000 × 10 25 % less time,
-// 4096 × 128 27 %.)
+// The logarithm of a sum is a chain of divisions and products that mostly waits for itself. So a
+// few rows are summed first, and one chain gives all their logarithms, a lane a row
+// (EightRows.swift). The operations of each row and their order are those of `state`, which takes
+// the rows that want more. (One thread, side by side with one row at a time: 60000 × 10 25 % less
+// time, 4096 × 128 27 %.)
 
 import CSupport
 
@@ -12,8 +13,11 @@ extension Kernels {
   @inline(__always)
   static func rowsTogether<L: Lanes>(_: L.Type, _ job: UnsafePointer<smxk_cross_entropy>) -> Int {
     let cols = Int(smxk_logits_of(job).pointee.cols)
-    // Where fma is a call for each lane, a chain of eight rows takes as long as eight chains, and 19 KB of code.
-    if !I.hasFastPaths || job.pointee.is_log != 0 || job.pointee.temperature != 1 || cols == 0 { return 1 }
+    // Where fma is a call for each lane, a chain of eight rows takes as long as eight chains, and
+    // 19 KB of code.
+    if !I.hasFastPaths || job.pointee.is_log != 0 || job.pointee.temperature != 1 || cols == 0 {
+      return 1
+    }
     if hasFewElements(L.self, smxk_logits_of(job)) { return L.count }
     // The gradient finds its rows in the first-level cache.
     return Swift.max(1, Swift.min(8, 16384 / (cols &* MemoryLayout<L.Scalar>.stride)))
@@ -21,11 +25,12 @@ extension Kernels {
 
   /// Whether rows lie where they are computed, at equal distances.
   @inline(__always) static func liesEvenly(_ job: UnsafePointer<smxk_cross_entropy>) -> Bool {
-    smxk_logits_of(job).pointee.direct != SMXK_DIRECT_NONE && smxk_logits_of(job).pointee.outer_count == 1
+    smxk_logits_of(job).pointee.direct != SMXK_DIRECT_NONE
+      && smxk_logits_of(job).pointee.outer_count == 1
   }
 
-  /// `beginRow` and `locate` of such a row whose state is known, as far as its loss and gradient need them: in full they took
-  /// a third of the time of rows of 16.
+  /// `beginRow` and `locate` of such a row whose state is known, as far as its loss and gradient
+  /// need them: in full they took a third of the time of rows of 16.
   @inline(__always)
   static func beginEvenRow(
     _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeMutablePointer<smxk_row>,
@@ -33,8 +38,10 @@ extension Kernels {
   ) {
     let logits = smxk_logits_of(job)
     let axis = logits.pointee.outer!
-    row.pointee.x = (logits.pointee.x! + index &* Int(axis.pointee.x)).assumingMemoryBound(to: CChar.self)
-    row.pointee.out = (logits.pointee.out! + index &* Int(axis.pointee.out)).assumingMemoryBound(to: CChar.self)
+    row.pointee.x = (logits.pointee.x! + index &* Int(axis.pointee.x)).assumingMemoryBound(
+      to: CChar.self)
+    row.pointee.out = (logits.pointee.out! + index &* Int(axis.pointee.out)).assumingMemoryBound(
+      to: CChar.self)
     row.pointee.mask = nil
     row.pointee.bias = nil
     row.pointee.weights = nil
@@ -45,7 +52,8 @@ extension Kernels {
     let own = rows.pointee.outer!
     func at(_ base: UnsafeRawPointer?, _ step: Int64) -> UnsafeMutablePointer<CChar>? {
       guard let base else { return nil }
-      return UnsafeMutableRawPointer(mutating: base + index &* Int(step)).assumingMemoryBound(to: CChar.self)
+      return UnsafeMutableRawPointer(mutating: base + index &* Int(step)).assumingMemoryBound(
+        to: CChar.self)
     }
     place.pointee.x = UnsafePointer(at(rows.pointee.x, own.pointee.x))
     place.pointee.out = at(rows.pointee.out, own.pointee.out)
@@ -53,8 +61,8 @@ extension Kernels {
     place.pointee.bias = UnsafePointer(at(rows.pointee.bias, own.pointee.bias))
   }
 
-  /// What `state` is of rows first ..< first + count, at most eight and each of one chunk; .special where it has to be asked, .rough
-  /// where the row's stages are.
+  /// What `state` is of rows first ..< first + count, at most eight and each of one chunk; .special
+  /// where it has to be asked, .rough where the row's stages are.
   @inline(never)
   static func findStates<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
@@ -80,7 +88,8 @@ extension Kernels {
         var sum = Sum(high: 0, low: 0)
         sum.add(chunk.sum)
         // No number: a row that the plain form cannot do.
-        numbers.setSum(r, chunk.maximum.magnitude < Double(L.plainLimit) ? sum : Sum(high: .nan, low: 0))
+        numbers.setSum(
+          r, chunk.maximum.magnitude < Double(L.plainLimit) ? sum : Sum(high: .nan, low: 0))
       } else {
         numbers.setSum(r, Sum(high: numbers.sums[from], low: numbers.sums[8 &+ from]))
       }
@@ -92,7 +101,8 @@ extension Kernels {
       states[r].relative = log.high
       states[r].lse = LogSum<Double>.absolute(Sum(high: states[r].maximum, low: 0), log)
       if states[r].visible > 0 && !log.high.isNaN {
-        states[r].kind = isRough(maximum: states[r].maximum, log.high, states[r].lse) != 0 ? .rough : .finite
+        states[r].kind =
+          isRough(maximum: states[r].maximum, log.high, states[r].lse) != 0 ? .rough : .finite
       }
     }
   }
@@ -121,7 +131,8 @@ extension Kernels {
     var relative = logOfOthers(maximum: maximum, sum) { W($0) }
     var lse = LogSum<W>.absolute(ofMaximum, relative)
     let special = special(maximum: maximum, sum: sum.high.lanes)
-    let isRough = L.pick(special, equalTo: L(0), Self.isRough(maximum: ofMaximum.high, relative.high, lse).lanes, L(0))
+    let isRough = L.pick(
+      special, equalTo: L(0), Self.isRough(maximum: ofMaximum.high, relative.high, lse).lanes, L(0))
     if isRough.largest() > 0 {
       let precise = preciseLogarithms(few, maximum).high
       relative.high = W.pick(W(isRough), equalTo: W(0), relative.high, precise)
@@ -135,7 +146,8 @@ extension Kernels {
     special.store(at: few.special)
     for r in 0..<count {
       states[r] = RowState(
-        kind: few.special[r] == 0 ? .finite : .special, maximum: Double(few.result(0)[r]), relative: numbers[r],
+        kind: few.special[r] == 0 ? .finite : .special, maximum: Double(few.result(0)[r]),
+        relative: numbers[r],
         lse: numbers[L.count &+ r], visible: cols)
     }
   }
@@ -148,6 +160,7 @@ extension Kernels {
   ) -> RowState {
     row.pointee.maximum = known.pointee.maximum
     return stateInStages(
-      L.self, smxk_logits_of(job), row, from: SMXK_SECOND_MAXIMUM, visible: known.pointee.visible, scratch)
+      L.self, smxk_logits_of(job), row, from: SMXK_SECOND_MAXIMUM, visible: known.pointee.visible,
+      scratch)
   }
 }

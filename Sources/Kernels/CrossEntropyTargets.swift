@@ -2,8 +2,9 @@
 //
 //     c_k = weight_k · ((1 - smoothing)·y_k + smoothing/K)
 //
-// y is 1 at the row's class or the row of probabilities; K counts the visible classes, and a hidden one has no share of
-// the smoothing. 0 · log 0 is 0, so a class that nothing is asked of adds nothing, whatever its logit.
+// y is 1 at the row's class or the row of probabilities; K counts the visible classes, and a hidden
+// one has no share of the smoothing. 0 · log 0 is 0, so a class that nothing is asked of adds
+// nothing, whatever its logit.
 
 import CSupport
 
@@ -14,7 +15,9 @@ extension Kernels {
     /// Sum of c_k · (maximum - x_k).
     var far = 0.0
 
-    @inline(__always) func loss(_ state: RowState, _ job: UnsafePointer<smxk_cross_entropy>) -> Double {
+    @inline(__always) func loss(
+      _ state: RowState, _ job: UnsafePointer<smxk_cross_entropy>
+    ) -> Double {
       let loss = total * state.relative + far / job.pointee.temperature
       return job.pointee.z_loss == 0 ? loss : loss + job.pointee.z_loss * (state.lse * state.lse)
     }
@@ -33,7 +36,9 @@ extension Kernels {
 
   /// Whether a class of the row is hidden.
   @inline(__always)
-  static func isHidden(_ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ class: Int) -> Bool {
+  static func isHidden(
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ class: Int
+  ) -> Bool {
     guard let mask = row.pointee.mask else { return false }
     return mask[`class` &* Int(job.pointee.inner![0].mask)] == 0
   }
@@ -41,11 +46,15 @@ extension Kernels {
   /// Of a row with one class: the same sums as `ask` makes, all other terms being 0.
   @inline(__always)
   static func askOne(
-    _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeRawPointer, _ target: Int, isHidden: Bool, maximum: Double
+    _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafeRawPointer, _ target: Int,
+    isHidden: Bool, maximum: Double
   ) -> Asked {
     let logits = smxk_logits_of(job)
     let weight = weight(job, target)
-    let x = isHidden ? -.infinity : readScalar(logits.pointee.dtype, row + target &* Int(logits.pointee.inner![0].x))
+    let x =
+      isHidden
+      ? -.infinity
+      : readScalar(logits.pointee.dtype, row + target &* Int(logits.pointee.inner![0].x))
     return Asked(total: weight, far: weight == 0 ? 0 : weight * (maximum - x))
   }
 
@@ -67,9 +76,13 @@ extension Kernels {
       let length = Swift.min(chunkSize, cols &- start)
       let gathered = elements(L.self, length, scratch)
       if !isDirect { _ = gather(L.self, logits, row, gathered, start, scratch) }
-      let x = isDirect ? UnsafeRawPointer(row.pointee.x!) + start &* MemoryLayout<L.Scalar>.stride : UnsafeRawPointer(gathered.high)
+      let x =
+        isDirect
+        ? UnsafeRawPointer(row.pointee.x!) + start &* MemoryLayout<L.Scalar>.stride
+        : UnsafeRawPointer(gathered.high)
       fillAsked(L.self, job, row, place, target, state, start, length, c)
-      // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after chunk.
+      // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after
+      // chunk.
       var total = F64(0)
       var far = F64(0)
       for (i, first, last) in vectors(L.self, 0, length) {
@@ -101,7 +114,8 @@ extension Kernels {
   @inline(never)
   static func fillAsked<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafePointer<smxk_row>,
-    _ place: UnsafePointer<smxk_row>, _ target: Int?, _ state: RowState, _ start: Int, _ length: Int,
+    _ place: UnsafePointer<smxk_row>, _ target: Int?, _ state: RowState, _ start: Int,
+    _ length: Int,
     _ c: UnsafeMutablePointer<Double>
   ) {
     if let target {
@@ -109,7 +123,9 @@ extension Kernels {
       if target >= start && target < start &+ length { c[target &- start] = 1 }
     } else {
       let stride = Int(job.pointee.rows.inner![0].x)
-      readNumbers(job.pointee.target_dtype, UnsafeRawPointer(place.pointee.x!) + start &* stride, stride, length, c)
+      readNumbers(
+        job.pointee.target_dtype, UnsafeRawPointer(place.pointee.x!) + start &* stride, stride,
+        length, c)
     }
     let smoothing = job.pointee.smoothing
     if smoothing != 0 {
@@ -132,7 +148,8 @@ extension Kernels {
   /// c times the weights of the classes start ..< start + length; 0 stays 0.
   @inline(never)
   static func scaleAsked(
-    _ job: UnsafePointer<smxk_cross_entropy>, _ start: Int, _ length: Int, _ c: UnsafeMutablePointer<Double>
+    _ job: UnsafePointer<smxk_cross_entropy>, _ start: Int, _ length: Int,
+    _ c: UnsafeMutablePointer<Double>
   ) {
     let stride = Int(job.pointee.weights_stride)
     var room = InlineArray<64, Double>(repeating: 0)

@@ -1,18 +1,20 @@
 // Losses and gradients of a few rows at a time, their states known.
 //
-// Beside its elements a row's loss and gradient take three exponentials, two divisions and what lies between them: a chain that
-// mostly waits for itself, longer than the work on a hundred elements. So eight rows take it side by side, a lane a row. Rows of
-// FewElements.swift lie in lanes already, and so are their gradients computed. The operations of each row and their order are
-// those of `crossEntropyRow`, which takes the rows that want more.
+// Beside its elements a row's loss and gradient take three exponentials, two divisions and what
+// lies between them: a chain that mostly waits for itself, longer than the work on a hundred
+// elements. So eight rows take it side by side, a lane a row. Rows of FewElements.swift lie in
+// lanes already, and so are their gradients computed. The operations of each row and their order
+// are those of `crossEntropyRow`, which takes the rows that want more.
 //
-// One thread, AVX-512 (Zen 4), ns a row with its gradient, row by row before: 60000 × 10 float32 115, now 42; 16384 × 32
-// 142, 73; 4096 × 128 188, 109; 1024 × 1000 540, 469; float64 60000 × 10 160, 100; the loss alone of up to 512 classes 3 to 6
-// less.
+// One thread, AVX-512 (Zen 4), ns a row with its gradient, row by row before: 60000 × 10 float32
+// 115, now 42; 16384 × 32 142, 73; 4096 × 128 188, 109; 1024 × 1000 540, 469; float64 60000 × 10
+// 160, 100; the loss alone of up to 512 classes 3 to 6 less.
 
 import CSupport
 
 extension Kernels {
-  /// Whether the rows of a job have one class each and lie where they are computed, at equal distances.
+  /// Whether the rows of a job have one class each and lie where they are computed, at equal
+  /// distances.
   @inline(__always) static func finishesTogether(_ job: UnsafePointer<smxk_cross_entropy>) -> Bool {
     I.hasFastPaths && liesEvenly(job) && !asks(job)
   }
@@ -55,7 +57,8 @@ extension Kernels {
   /// Rows first ..< first + count, as many as `rowsTogether` says.
   @inline(never)
   static func finishRows<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int, _ states: UnsafePointer<RowState>,
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
+    _ states: UnsafePointer<RowState>,
     _ place: UnsafeMutablePointer<smxk_row>, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) where L.Eight == F64 {
     let logits = smxk_logits_of(job)
@@ -81,10 +84,13 @@ extension Kernels {
         continue
       }
       if let lse = rows.pointee.sign {
-        writeScalar(rows.pointee.dtype, lse.assumingMemoryBound(to: CChar.self) + index &* Int(axis.pointee.sign), states[r].lse)
+        writeScalar(
+          rows.pointee.dtype,
+          lse.assumingMemoryBound(to: CChar.self) + index &* Int(axis.pointee.sign), states[r].lse)
       }
       if job.pointee.has_loss != 0 {
-        let out = rows.pointee.out!.assumingMemoryBound(to: CChar.self) + index &* Int(axis.pointee.out)
+        let out =
+          rows.pointee.out!.assumingMemoryBound(to: CChar.self) + index &* Int(axis.pointee.out)
         writeScalar(rows.pointee.dtype, out, numbers.loss[r])
       }
       if job.pointee.losses != nil { addLoss(job, index, numbers.loss[r]) }
@@ -104,10 +110,13 @@ extension Kernels {
       let from = Swift.min(r, count &- 1)
       let index = first &+ from
       let state = states + from
-      let target = state.pointee.kind == .finite
+      let target =
+        state.pointee.kind == .finite
         ? target(job, rows.pointee.x! + index &* Int(axis.pointee.x)) : nil
       let x = logits.pointee.x! + index &* step
-      let asked = target.map { askOne(job, x, $0, isHidden: false, maximum: state.pointee.maximum) } ?? Asked()
+      let asked =
+        target.map { askOne(job, x, $0, isHidden: false, maximum: state.pointee.maximum) }
+        ?? Asked()
       numbers.total[r] = asked.total
       numbers.far[r] = asked.far
       numbers.relative[r] = state.pointee.relative
@@ -115,12 +124,15 @@ extension Kernels {
       numbers.maximum[r] = L.Scalar(state.pointee.maximum)
       numbers.isSpecial[r] = target == nil ? 1 : 0
       if job.pointee.has_grad == 0 { continue }
-      numbers.factor[r] = job.pointee.factor * given(job, rows.pointee.bias.map { $0 + index &* Int(axis.pointee.bias) })
+      numbers.factor[r] =
+        job.pointee.factor
+        * given(job, rows.pointee.bias.map { $0 + index &* Int(axis.pointee.bias) })
       numbers.target[r] = asked.total == 0 ? -1 : L.Scalar(Double(target ?? -1))
     }
   }
 
-  /// Losses of eight rows, the first of them in lane `start` of all, and the numbers of their gradients.
+  /// Losses of eight rows, the first of them in lane `start` of all, and the numbers of their
+  /// gradients.
   @inline(__always)
   static func findLosses<L: Lanes>(
     _ job: UnsafePointer<smxk_cross_entropy>, _ numbers: LossNumbers<L>, _ start: Int
@@ -142,7 +154,8 @@ extension Kernels {
     share.factor.store(at: numbers.share + start, from: 0, to: 8)
     let special = L(at: numbers.isSpecial + start, from: 0, to: 8, fill: 0)
     // A factor that is no number makes NaN, whose sign is the CPU's own.
-    L.pick(share.factor - share.factor, equalTo: L(0), special, L(1)).store(at: numbers.isSpecial + start, from: 0, to: 8)
+    L.pick(share.factor - share.factor, equalTo: L(0), special, L(1)).store(
+      at: numbers.isSpecial + start, from: 0, to: 8)
     let ofOne = F64.pick(total, equalTo: F64(0), F64(0), relative + far / total)
     let less1 = exponentialLess1(F64(0) - ofOne)
     let value = factor * (total * less1 + ofLse * exponential(F64(0) - ofOne))
@@ -165,7 +178,8 @@ extension Kernels {
       factor = L(eight: number * powerOfTwo(minus: headroom))
       let fieldZero = L(L.fieldZero - L.headroom) + L(eight: headroom)
       let n = Kernels.exponent(m)
-      plain = PlainExp<L>(shift: L(L.roundingShift) + (fieldZero - n), floor: (n - fieldZero) * L(L.ln2High))
+      plain = PlainExp<L>(
+        shift: L(L.roundingShift) + (fieldZero - n), floor: (n - fieldZero) * L(L.ln2High))
     }
   }
 
@@ -180,14 +194,16 @@ extension Kernels {
     for r in 0..<count where numbers.isSpecial[r] == 0 {
       let x = job.pointee.x! + (first &+ r) &* Int(axis.pointee.x)
       let out = job.pointee.out! + (first &+ r) &* Int(axis.pointee.out)
-      let share = ShareNumbers(shift: numbers.shift[r], floor: numbers.floor[r], factor: numbers.share[r])
+      let share = ShareNumbers(
+        shift: numbers.shift[r], floor: numbers.floor[r], factor: numbers.share[r])
       if isNarrow {
         writeNarrow(L.self, job, x, out, share)
       } else {
         writeShares(Own<L>.self, x, out, cols, share, streams: job.pointee.streams != 0)
       }
       if numbers.target[r] >= 0 {
-        let place = out.assumingMemoryBound(to: CChar.self) + Int(Double(numbers.target[r])) &* itemSize(job)
+        let place =
+          out.assumingMemoryBound(to: CChar.self) + Int(Double(numbers.target[r])) &* itemSize(job)
         writeScalar(job.pointee.dtype, place, numbers.ofTarget[r])
       }
     }
@@ -196,7 +212,8 @@ extension Kernels {
   /// The same of rows that lie in lanes.
   @inline(__always)
   static func writeFewGradients<L: Lanes>(
-    _ few: FewElements<L>, _ job: UnsafePointer<smxk_job>, first: Int, count: Int, _ numbers: LossNumbers<L>
+    _ few: FewElements<L>, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
+    _ numbers: LossNumbers<L>
   ) where L.Eight == F64 {
     let axis = job.pointee.outer!
     let plain = PlainExp<L>(shift: L(at: numbers.shift), floor: L(at: numbers.floor))
@@ -212,7 +229,9 @@ extension Kernels {
     if step == few.length &* itemSize(job) && !(L(at: numbers.isSpecial).largest() > 0) {
       putRows(few, job, count, few.length, out)
     } else {
-      for r in 0..<count where numbers.isSpecial[r] == 0 { putRow(few, job, r, few.length, out + r &* step) }
+      for r in 0..<count where numbers.isSpecial[r] == 0 {
+        putRow(few, job, r, few.length, out + r &* step)
+      }
     }
   }
 }

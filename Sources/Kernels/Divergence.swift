@@ -1,11 +1,13 @@
-// Entropy of a row of probabilities or logits, and Kullback-Leibler divergence of two rows, in float64 throughout.
+// Entropy of a row of probabilities or logits, and Kullback-Leibler divergence of two rows, in
+// float64 throughout.
 //
 //     entropy     = log P - (sum of p · log p) / P
-//     divergence  = (sum of p · (log p - log q)) / P - (log P - log Q),       P = sum of p, Q = sum of q
+//     divergence  = (sum of p · (log p - log q)) / P - (log P - log Q),
+//     P = sum of p, Q = sum of q
 //
-// Of logits p is exp(x - max), whose logarithm is there already, and P is 1 for each element that is the maximum and the
-// others' sum, so that log P has its digits where one element dominates. 0 · log 0 is 0. One pass over the row, and
-// of logits one before it for the maximum.
+// Of logits p is exp(x - max), whose logarithm is there already, and P is 1 for each element that
+// is the maximum and the others' sum, so that log P has its digits where one element dominates. 0 ·
+// log 0 is 0. One pass over the row, and of logits one before it for the maximum.
 
 import CSupport
 
@@ -20,16 +22,19 @@ extension Kernels {
     var total = 0.0
     /// A power of two that probabilities are multiplied by: their sums divide it out again.
     var scale = 1.0
-    /// Whether the sum is so small that the terms' digits may have been below the smallest number, 2^-1074; times 2^800 they
-    /// are not, and nothing overflows.
+    /// Whether the sum is so small that the terms' digits may have been below the smallest number,
+    /// 2^-1074; times 2^800 they are not, and nothing overflows.
     var isTiny: Bool { !isLogits && total > 0 && total < 0x1p-900 }
-    /// Whether the sum, or a number beyond what `logarithm` takes, may overflow; times 2^-60 neither does.
+    /// Whether the sum, or a number beyond what `logarithm` takes, may overflow; times 2^-60
+    /// neither does.
     var isHuge: Bool { !isLogits && total >= 0x1p1020 }
     var wantsScale: Bool { isTiny || isHuge }
     var whole: Double { ties + total }
     /// log of the whole.
     var logTotal: Double {
-      isLogits ? log1p(Sum.exact(ties - 1, total)).high : total == 1 ? 0 : total > 0 && total < .infinity ? logarithmByCall(F64(total))[0] : .nan
+      isLogits
+        ? log1p(Sum.exact(ties - 1, total)).high
+        : total == 1 ? 0 : total > 0 && total < .infinity ? logarithmByCall(F64(total))[0] : .nan
     }
   }
 
@@ -46,7 +51,8 @@ extension Kernels {
 
   @inline(never)
   static func divergenceRow<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_divergence>, _ index: Int, _ other: UnsafeMutablePointer<smxk_row>,
+    _: L.Type, _ job: UnsafePointer<smxk_divergence>, _ index: Int,
+    _ other: UnsafeMutablePointer<smxk_row>,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let hasQ = job.pointee.q.x != nil
@@ -85,7 +91,8 @@ extension Kernels {
     writeScalar(job.pointee.dtype, row.pointee.out, result)
   }
 
-  /// Sum of p · (-log p), or of p · (log p - log q), over a chunk; the totals of p and q grow by theirs.
+  /// Sum of p · (-log p), or of p · (log p - log q), over a chunk; the totals of p and q grow by
+  /// theirs.
   @inline(never)
   static func addTerms(
     _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>?, _ length: Int, _ p: inout Distribution,
@@ -100,7 +107,8 @@ extension Kernels {
       let x = F64(at: x + i)
       let log = logarithm(x, p)
       let probability = p.isLogits ? exponential(log) : x
-      totalP = totalP + (p.isLogits ? F64.pick(x, equalTo: maximumP, F64(0), probability) : probability)
+      totalP =
+        totalP + (p.isLogits ? F64.pick(x, equalTo: maximumP, F64(0), probability) : probability)
       if p.isLogits { tiesP = tiesP + F64.pick(x, equalTo: maximumP, F64(1), F64(0)) }
       var distance = F64(0) - log
       if let y {
@@ -142,12 +150,15 @@ extension Kernels {
   /// A chunk as float64; behind its end, of which nothing comes.
   @inline(never)
   static func take<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ distribution: Distribution,
-    _ start: Int, _ length: Int, _ to: UnsafeMutablePointer<Double>, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
+    _ distribution: Distribution,
+    _ start: Int, _ length: Int, _ to: UnsafeMutablePointer<Double>,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     // A row has one axis and no mask.
     let stride = Int(job.pointee.inner![0].x)
-    readNumbers(job.pointee.dtype, UnsafeRawPointer(row.pointee.x!) + start &* stride, stride, length, to)
+    readNumbers(
+      job.pointee.dtype, UnsafeRawPointer(row.pointee.x!) + start &* stride, stride, length, to)
     if distribution.scale != 1 { for k in 0..<length { to[k] *= distribution.scale } }
     for k in length..<(length &+ 7) & ~7 { to[k] = distribution.isLogits ? -.infinity : 0 }
   }
@@ -155,7 +166,8 @@ extension Kernels {
   /// log of p, before it is divided by the whole.
   @inline(__always)
   static func logarithm(_ x: F64, _ distribution: Distribution) -> F64 {
-    distribution.isLogits ? x - F64(distribution.maximum)
+    distribution.isLogits
+      ? x - F64(distribution.maximum)
       : I.hasFastPaths ? logarithm(x) : logarithmByCall(x)
   }
 

@@ -1,9 +1,9 @@
 // What a row needs once, for eight rows side by side: a lane a row.
 //
-// The exponential's constants follow from the maximum; reciprocal, top share or logarithm from the sum. On one
-// row these are some two hundred scalar operations in a chain of more than a hundred cycles, as long as
-// the vector work on a hundred elements. The operations and their order are those of one row
-// (Wide.swift), so the results are.
+// The exponential's constants follow from the maximum; reciprocal, top share or logarithm from the
+// sum. On one row these are some two hundred scalar operations in a chain of more than a hundred
+// cycles, as long as the vector work on a hundred elements. The operations and their order are
+// those of one row (Wide.swift), so the results are.
 
 extension Kernels {
   /// Numbers of eight rows, in scratch.
@@ -12,7 +12,9 @@ extension Kernels {
 
     /// Bytes: eight kinds of sixteen numbers, then the sums; a whole number of lines of memory.
     static var size: Int { @inline(__always) get { sumsOffset &+ 128 } }
-    static var sumsOffset: Int { @inline(__always) get { 8 &* 16 &* MemoryLayout<L.Scalar>.stride } }
+    static var sumsOffset: Int {
+      @inline(__always) get { 8 &* 16 &* MemoryLayout<L.Scalar>.stride }
+    }
 
     @inline(__always) func numbers(_ kind: Int) -> UnsafeMutablePointer<L.Scalar> {
       // Sixteen places, so that a vector of either type can be loaded.
@@ -36,8 +38,8 @@ extension Kernels {
       (memory + Self.sumsOffset).assumingMemoryBound(to: Double.self)
     }
 
-    /// What the exponentials of a row need follows from its maximum. Each row on its own: a vector loaded from
-    /// what was just stored in pieces would wait until those stores are done.
+    /// What the exponentials of a row need follows from its maximum. Each row on its own: a vector
+    /// loaded from what was just stored in pieces would wait until those stores are done.
     @inline(__always) func setMaximum(_ row: Int, _ value: L.Scalar) {
       let exp = PlainExp<L>(maximum: L(value))
       maximum[row] = value
@@ -76,14 +78,16 @@ extension Kernels {
     @inline(__always) func divisor(_ row: Int) -> Divisor<L> {
       let showsTop = !top[row].isNaN
       return Divisor(
-        high: L(high[row]), low: L(low[row]), element: L(showsTop ? maximum[row] : .nan), top: L(top[row]),
+        high: L(high[row]), low: L(low[row]), element: L(showsTop ? maximum[row] : .nan),
+        top: L(top[row]),
         topShare: L(share[row]), showsTop: showsTop)
     }
   }
 }
 
 extension Kernels {
-  /// Not zero for rows that the plain form cannot do: those of large maxima, and of sums that are NaN.
+  /// Not zero for rows that the plain form cannot do: those of large maxima, and of sums that are
+  /// NaN.
   @inline(__always) static func special<L: Lanes>(maximum m: L, sum: L) -> L {
     let magnitude = L.pick(m, lessThan: L(0), L(0) - m, m)
     let isLarge = L.pick(magnitude, lessThan: L(L.plainLimit), L(0), L(1))
@@ -135,7 +139,8 @@ extension Kernels {
       relative = L(eight: log.relative.high)
       absolute = L(eight: log.absolute)
       let rough = L(eight: log.isRough)
-      isSpecial = L.pick(rough, equalTo: L(0), special(maximum: maximum, sum: L(eight: sum.high)), L(1))
+      isSpecial = L.pick(
+        rough, equalTo: L(0), special(maximum: maximum, sum: L(eight: sum.high)), L(1))
     }
   }
 }

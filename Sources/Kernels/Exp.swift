@@ -1,30 +1,32 @@
 // exp of a row's elements relative to its maximum, in two forms.
 //
-// Plain form: exp(x - max) without the subtraction. Rounding x - max costs up to 64 ulp; that is where most
-// libraries lose their accuracy. Here x itself is reduced,
+// Plain form: exp(x - max) without the subtraction. Rounding x - max costs up to 64 ulp; that is
+// where most libraries lose their accuracy. Here x itself is reduced,
 //
 //     x = n·ln2 + r,  |r| <= ln2/2,      exp(x) / 2^N = 2^(n - N) · p(r),      N = round(max / ln2)
 //
 // and the whole power of two, an exact factor common to the row, takes the place of exp(-max).
-//   - x - n·ln2High is exact: both are multiples of 2^-24 (2^-53), or of 2^-25 where x is below 1/2, and
-//     the difference is small enough to hold that.
-//   - taking off n·ln2Low rounds at 2^-26; p(r) = 1 + r·(1 + r·tail) rounds last at 2^-24: together at
-//     most 1.31 · 2^-24 of the term, which is 0.66 to 1.31 ulp. Division by the sum adds 0.5.
-//   - 2^(n - N + headroom) is one shift: adding `shift` leaves n - N in the low bits of t together with
-//     the exponent bias. At the floor the field is exactly 0 and so is the term: -inf, masked elements
-//     and all that could not be seen in a result contribute nothing, exactly.
+//   - x - n·ln2High is exact: both are multiples of 2^-24 (2^-53), or of 2^-25 where x is below
+//     1/2, and the difference is small enough to hold that.
+//   - taking off n·ln2Low rounds at 2^-26; p(r) = 1 + r·(1 + r·tail) rounds last at 2^-24: together
+//     at most 1.31 · 2^-24 of the term, which is 0.66 to 1.31 ulp. Division by the sum adds 0.5.
+//   - 2^(n - N + headroom) is one shift: adding `shift` leaves n - N in the low bits of t together
+//     with the exponent bias. At the floor the field is exactly 0 and so is the term: -inf, masked
+//     elements and all that could not be seen in a result contribute nothing, exactly.
 //   - headroom (2^64, 2^512) keeps every term that a result can show a normal number.
-// The maximum's own term, 2^headroom · p(max - N·ln2), is rounded like all others. Top.swift knows by how
-// much, so that a dominant maximum does not carry its rounding into the sum.
+// The maximum's own term, 2^headroom · p(max - N·ln2), is rounded like all others. Top.swift knows
+// by how much, so that a dominant maximum does not carry its rounding into the sum.
 //
-// 13 vector operations. Tried: taking the maximum's remainder off each r, which makes its term exactly 1
-// (15; x near 0 then loses a bit on the way, 2.1 ulp); a compensated difference (TwoSum, 18).
+// 13 vector operations. Tried: taking the maximum's remainder off each r, which makes its term
+// exactly 1 (15; x near 0 then loses a bit on the way, 2.1 ulp); a compensated difference (TwoSum,
+// 18).
 //
-// With a bias x is a pair, x + bias and what that sum lost (Biased.swift), whose lower number joins n·ln2Low; two operations more.
+// With a bias x is a pair, x + bias and what that sum lost (Biased.swift), whose lower number joins
+// n·ln2Low; two operations more.
 //
 // Scaled form: for a temperature, or a maximum beyond `plainLimit`. The difference to the maximum
-// is taken as a pair of numbers (TwoSum), multiplied by 1/T as a pair, and the low part joins r. The
-// maximum's own term is exactly 2^headroom.
+// is taken as a pair of numbers (TwoSum), multiplied by 1/T as a pair, and the low part joins r.
+// The maximum's own term is exactly 2^headroom.
 
 /// scale · exp(rest), |rest| <= 0.3495, as scale + quotient · scaledRest.
 struct Exponential<L: Lanes> {
@@ -78,7 +80,8 @@ extension Kernels {
 
     @inline(__always) func callAsFunction(_ x: L) -> Exponential<L> { self(x, nil) }
 
-    /// Of x, or of x + low, a number and what its rounding lost: at most 2^-9, so that |r| stays in the polynomial's interval.
+    /// Of x, or of x + low, a number and what its rounding lost: at most 2^-9, so that |r| stays in
+    /// the polynomial's interval.
     @inline(__always) func callAsFunction(_ x: L, _ low: L?) -> Exponential<L> {
       let y = L.max(floor, x)  // keeps NaN
       let t = y.fma(L(L.log2e), shift)
@@ -105,8 +108,8 @@ extension Kernels {
   struct ScaledExp<L: Lanes> {
     let maximum: L
     let maximumLow: L
-    /// Scales the scores before the difference, where that could overflow though x/T does not: 1/4 above
-    /// T = 1, and 2^-40 for temperatures so large that 1/T would be subnormal.
+    /// Scales the scores before the difference, where that could overflow though x/T does not: 1/4
+    /// above T = 1, and 2^-40 for temperatures so large that 1/T would be subnormal.
     let before: L
     /// Scales the difference: 2^headroom where 1/T would overflow.
     let after: L
@@ -115,7 +118,8 @@ extension Kernels {
     let shift: L
     let floor: L
 
-    /// `chooseForm` has left out temperatures that behave as 0 or as inf. `raise` moves the whole sum up by a power of two.
+    /// `chooseForm` has left out temperatures that behave as 0 or as inf. `raise` moves the whole
+    /// sum up by a power of two.
     @inline(__always)
     init(maximum: L.Scalar, low: L.Scalar, temperature: Double, raise: L.Scalar = 0) {
       let unit = Double(L.unit)
@@ -159,7 +163,8 @@ extension Kernels {
       return Difference(high: first, low: (a - (first - part)) - (maximum + part))
     }
 
-    /// x - maximum as a pair, before the temperature, where nothing has a low part: what the other one makes of zeros.
+    /// x - maximum as a pair, before the temperature, where nothing has a low part: what the other
+    /// one makes of zeros.
     @inline(__always) func difference(_ x: L) -> Difference<L> {
       let d = difference(scaled: x * before)
       return Difference(high: d.high * after, low: d.low * after)
@@ -176,8 +181,8 @@ extension Kernels {
       let first = a - maximum
       let part = first - a
       let lost = (a - (first - part)) - (maximum + part)
-      // With a bias the low parts may outweigh the high ones, ulp(x) being larger than any bias: their
-      // difference is a pair too, and the whole is brought into order.
+      // With a bias the low parts may outweigh the high ones, ulp(x) being larger than any bias:
+      // their difference is a pair too, and the whole is brought into order.
       let second = b - maximumLow
       let partOfLow = second - b
       let lostOfLow = (b - (second - partOfLow)) - (partOfLow + maximumLow)
@@ -197,7 +202,11 @@ extension Kernels {
     }
 
     @inline(__always) func callAsFunction(_ x: L) -> Exponential<L> { exponential(difference(x)) }
-    @inline(__always) func callAsFunction(_ x: L, _ xLow: L) -> Exponential<L> { exponential(difference(x, xLow)) }
+    @inline(__always) func callAsFunction(
+      _ x: L, _ xLow: L
+    ) -> Exponential<L> {
+      exponential(difference(x, xLow))
+    }
 
     @inline(__always) private func exponential(_ d: Difference<L>) -> Exponential<L> {
       I.hasFastPaths ? exponential(exponent: exponent(d)) : exponentialApart(d)

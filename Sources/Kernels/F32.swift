@@ -60,9 +60,17 @@ extension Kernels {
     @inline(__always) public init(lower: F64, upper: F64) {
       v = SIMD16<Float>(lowHalf: I.narrow(lower.v), highHalf: I.narrow(upper.v))
     }
-    @inline(__always) public static func total(eight high: F64, low: F64) -> Sum { F64.total(eight: high, low: low) }
+    @inline(__always) public static func total(
+      eight high: F64, low: F64
+    ) -> Sum {
+      F64.total(eight: high, low: low)
+    }
     @inline(__always) public static func loadEight(_ p: UnsafePointer<Double>) -> F64 { F64(at: p) }
-    @inline(__always) public static func storeEight(_ v: F64, _ p: UnsafeMutablePointer<Double>) { v.store(at: p) }
+    @inline(__always) public static func storeEight(
+      _ v: F64, _ p: UnsafeMutablePointer<Double>
+    ) {
+      v.store(at: p)
+    }
 
     @inline(__always) public func turned(by n: Int) -> Self { Self(v: I.turn(v, by: n)) }
     @inline(__always) public func largest() -> Float { I.largest(v) }

@@ -56,9 +56,17 @@ extension Kernels {
     @inline(__always) public var whole: Self { self }
     @inline(__always) public var upperEight: F64 { F64(0) }
     @inline(__always) public init(lower: F64, upper: F64) { self = lower }
-    @inline(__always) public static func total(eight high: F64, low: F64) -> Sum { high.total(origin: 0, low: low) }
+    @inline(__always) public static func total(
+      eight high: F64, low: F64
+    ) -> Sum {
+      high.total(origin: 0, low: low)
+    }
     @inline(__always) public static func loadEight(_ p: UnsafePointer<Double>) -> F64 { F64(at: p) }
-    @inline(__always) public static func storeEight(_ v: F64, _ p: UnsafeMutablePointer<Double>) { v.store(at: p) }
+    @inline(__always) public static func storeEight(
+      _ v: F64, _ p: UnsafeMutablePointer<Double>
+    ) {
+      v.store(at: p)
+    }
 
     @inline(__always) public func turned(by n: Int) -> Self { Self(v: I.turn(v, by: n)) }
     @inline(__always) public func largest() -> Double { I.largest(v) }

@@ -1,13 +1,15 @@
-// The two products for up to eight queries (four without AVX-512), as when a model decodes: keys and values are read once
-// and in their own type, and the limit is the memory that they come from.
+// The two products for up to eight queries (four without AVX-512), as when a model decodes: keys
+// and values are read once and in their own type, and the limit is the memory that they come from.
 //
-// Spreading each number over a vector of queries, as TileProduct.swift does, would take an FMA for each number of a
-// key however few queries there are. Here the lanes are keys: eight columns of sixteen rows are turned in registers,
-// and a vector of keys is multiplied by one number of each query. For values the lanes are columns. Each score, each
-// sum and each result is the same chain as there, so the bits are the same.
+// Spreading each number over a vector of queries, as TileProduct.swift does, would take an FMA for
+// each number of a key however few queries there are. Here the lanes are keys: eight columns of
+// sixteen rows are turned in registers, and a vector of keys is multiplied by one number of each
+// query. For values the lanes are columns. Each score, each sum and each result is the same chain
+// as there, so the bits are the same.
 //
-// Turning takes 24 shuffles for 16 × 8 words, 16 of them within quarters of a vector, which Zen 4 does beside its FMAs. A
-// word is a number, or two narrow ones that are turned together and then parted.
+// Turning takes 24 shuffles for 16 × 8 words, 16 of them within quarters of a vector, which Zen 4
+// does beside its FMAs. A word is a number, or two narrow ones that are turned together and then
+// parted.
 
 import CSupport
 
@@ -36,31 +38,43 @@ extension Kernels.Narrow: WordFormat {
 }
 
 extension Kernels {
-  /// x86-64-v2, where fma is a call for each lane, would take a quarter of its time or less too, but for 95 KB of code.
-  @inline(__always) static func hasFewQueries<L: TileLanes>(_: L.Type) -> Bool { I.hasFastPaths && L.isSingle }
+  /// x86-64-v2, where fma is a call for each lane, would take a quarter of its time or less too,
+  /// but for 95 KB of code.
+  @inline(__always) static func hasFewQueries<L: TileLanes>(
+    _: L.Type
+  ) -> Bool {
+    I.hasFastPaths && L.isSingle
+  }
 
-  /// Whether a tile's queries are few, the sizes such that no vector is partly used, and the scores as they are.
+  /// Whether a tile's queries are few, the sizes such that no vector is partly used, and the scores
+  /// as they are.
   @inline(__always)
   static func isFew<L: TileLanes>(_ tile: Tile<L>) -> Bool {
     let job = tile.bench.job
     // Narrow keys are turned two columns at a time. Eight queries want the 32 registers of AVX-512.
-    return hasFewQueries(L.self) && job.pointee.rows <= Int64(I.hasWideTiles ? SMXK_FEW : SMXK_FEW / 2)
+    return hasFewQueries(L.self)
+      && job.pointee.rows <= Int64(I.hasWideTiles ? SMXK_FEW : SMXK_FEW / 2)
       && job.pointee.head_size % 32 == 0 && job.pointee.value_size % 64 == 0
       && job.pointee.head_size > 0 && job.pointee.value_size > 0
       && job.pointee.mask.data == nil && job.pointee.has_segments == 0
-      && job.pointee.vector.data == nil && job.pointee.softcap == 0 && job.pointee.bias.data == nil && job.pointee.slopes.data == nil
+      && job.pointee.vector.data == nil && job.pointee.softcap == 0 && job.pointee.bias.data == nil
+      && job.pointee.slopes.data == nil
   }
 
   /// Keys first..<last into the sums; false, and nothing done, if a score is too large.
   @inline(never)
-  static func absorbFew<L: TileLanes>(_ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) -> Bool {
+  static func absorbFew<L: TileLanes>(
+    _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int
+  ) -> Bool {
     let count = last &- first
     let queries = Int(tile.header.pointee.count)
     let job = tile.bench.job
     var ofValues = Lines(
-      block.values(from: first), rows: count, bytes: Int(job.pointee.value_size) &* size(of: block.valueDtype))
+      block.values(from: first), rows: count,
+      bytes: Int(job.pointee.value_size) &* size(of: block.valueDtype))
     var ofKeys = Lines(
-      block.keys(from: last), rows: Int(SMXK_KEY_BLOCK), bytes: Int(job.pointee.head_size) &* size(of: block.keyDtype))
+      block.keys(from: last), rows: Int(SMXK_KEY_BLOCK),
+      bytes: Int(job.pointee.head_size) &* size(of: block.keyDtype))
     @inline(__always) func scores<F: WordFormat>(_: F.Type) where F.L == F32 {
       let keys = block.keys(from: first)
       if queries == 1 {
@@ -98,7 +112,11 @@ extension Kernels {
     return true
   }
 
-  @inline(__always) private static func size(of dtype: smx_dtype) -> Int { Int(dtype) == SMX_FLOAT32 ? 4 : 2 }
+  @inline(__always) private static func size(
+    of dtype: smx_dtype
+  ) -> Int {
+    Int(dtype) == SMX_FLOAT32 ? 4 : 2
+  }
 
   @inline(__always)
   static func singles<T>(_ p: UnsafeMutablePointer<T>) -> UnsafeMutablePointer<Float> {
@@ -107,13 +125,14 @@ extension Kernels {
 
   /// Scores of `count` keys: (queries, block).
   ///
-  /// Sixteen keys at a time (one query and AVX-512: two chains of them), eight words of each, turned in registers and
-  /// multiplied from there. Turned into memory by shuffles across the vector, while those of the step before were
-  /// multiplied, keys in the second-level cache took 1.25 times as long for four queries and 1.2 for one, all of attention
-  /// counted (Zen 4).
+  /// Sixteen keys at a time (one query and AVX-512: two chains of them), eight words of each,
+  /// turned in registers and multiplied from there. Turned into memory by shuffles across the
+  /// vector, while those of the step before were multiplied, keys in the second-level cache took
+  /// 1.25 times as long for four queries and 1.2 for one, all of attention counted (Zen 4).
   @inline(never)
   private static func fewScores<F: WordFormat, L: TileLanes, let queries: Int>(
-    _: F.Type, _: InlineArray<queries, Void>.Type, _ tile: Tile<L>, _ keys: TileLeft, _ count: Int, _ ahead: inout Lines
+    _: F.Type, _: InlineArray<queries, Void>.Type, _ tile: Tile<L>, _ keys: TileLeft, _ count: Int,
+    _ ahead: inout Lines
   ) where F.L == F32 {
     let n = F32.count
     let stride = keys.stride
@@ -136,14 +155,19 @@ extension Kernels {
         for _ in 0..<Int(SMXK_SCORE_PIECE) / F.perWord / eight {
           // Half the lines of some steps on, which may be the next keys'.
           let later = step &+ stepsAhead
-          let line = (later < steps ? later &* 32 : keysAtOnce &* stride &+ (later &- steps) &* 32) & ~63
+          let line =
+            (later < steps ? later &* 32 : keysAtOnce &* stride &+ (later &- steps) &* 32) & ~63
           let half = (step & 1) &* eight &* stride
           askAgain(bases.0 + (line &+ half), stride)
           ahead.ask(share)
-          multiply(F.self, eightWords(bases.0 + step &* 32, stride), q) { r, k, x in piece.0[r] = k.fma(x, piece.0[r]) }
+          multiply(F.self, eightWords(bases.0 + step &* 32, stride), q) { r, k, x in
+            piece.0[r] = k.fma(x, piece.0[r])
+          }
           if isDouble {
             askAgain(bases.1 + (line &+ half), stride)
-            multiply(F.self, eightWords(bases.1 + step &* 32, stride), q) { r, k, x in piece.1[r] = k.fma(x, piece.1[r]) }
+            multiply(F.self, eightWords(bases.1 + step &* 32, stride), q) { r, k, x in
+              piece.1[r] = k.fma(x, piece.1[r])
+            }
           }
           q += eight &* F.perWord &* n
           step = step &+ 1
@@ -163,7 +187,10 @@ extension Kernels {
     }
 
     @inline(__always)
-    func multiply(_: F.Type, _ words: InlineArray<8, F32>, _ q: UnsafePointer<Float>, _ add: (Int, F32, F32) -> Void) {
+    func multiply(
+      _: F.Type, _ words: InlineArray<8, F32>, _ q: UnsafePointer<Float>,
+      _ add: (Int, F32, F32) -> Void
+    ) {
       @inline(__always) func each(_ d: Int) {
         for part in 0..<F.perWord {
           let keys = F.part(words[d], part)
@@ -171,16 +198,24 @@ extension Kernels {
         }
       }
       // Written out: as a loop the words would go through memory.
-      each(0); each(1); each(2); each(3); each(4); each(5); each(6); each(7)
+      each(0)
+      each(1)
+      each(2)
+      each(3)
+      each(4)
+      each(5)
+      each(6)
+      each(7)
     }
   }
 
   private static var eight: Int { @inline(__always) get { 8 } }
 
-  /// A processor may drop hints while memory is busy: Zen 4 does, and what it drops is then waited for. So lines are asked
-  /// for once more shortly before their turn: keys twelve steps ahead (six do less), values sixteen rows.
-  /// One thread of Zen 4, side by side, when keys were still turned into memory: one query 7.7 -> 5.5 ms, bfloat16 4.3 -> 3.3,
-  /// grouped heads 1.9 -> 1.5 and 1.5 -> 1.1.
+  /// A processor may drop hints while memory is busy: Zen 4 does, and what it drops is then waited
+  /// for. So lines are asked for once more shortly before their turn: keys twelve steps ahead (six
+  /// do less), values sixteen rows. One thread of Zen 4, side by side, when keys were still turned
+  /// into memory: one query 7.7 -> 5.5 ms, bfloat16 4.3 -> 3.3, grouped heads 1.9 -> 1.5 and 1.5 ->
+  /// 1.1.
   private static var stepsAhead: Int { @inline(__always) get { 12 } }
   private static var rowsAhead: Int { @inline(__always) get { 16 } }
 
@@ -190,15 +225,16 @@ extension Kernels {
     for key in 0..<eight { I.prefetchAhead(line + key &* stride) }
   }
 
-  /// Eight words of sixteen keys, the first at `word`: a vector of keys for each word. Halves of vectors are loaded so that
-  /// only quarters are left to turn.
+  /// Eight words of sixteen keys, the first at `word`: a vector of keys for each word. Halves of
+  /// vectors are loaded so that only quarters are left to turn.
   @inline(__always)
   private static func eightWords(_ word: UnsafeRawPointer, _ stride: Int) -> InlineArray<8, F32> {
     // Words 0 to 3 of keys i, i + 4, i + 8, i + 12, and words 4 to 7.
     @inline(__always) func load(_ i: Int) -> (even: F32, odd: F32) {
       let key = word + i &* stride
       let next = key + 8 &* stride
-      return F32.quarters(F32(halves: key, key + 4 &* stride), F32(halves: next, next + 4 &* stride))
+      return F32.quarters(
+        F32(halves: key, key + 4 &* stride), F32(halves: next, next + 4 &* stride))
     }
     let (a, b, c, d) = (load(0), load(1), load(2), load(3))
     var words: InlineArray<8, F32> = [a.even, b.even, c.even, d.even, a.odd, b.odd, c.odd, d.odd]
@@ -207,47 +243,8 @@ extension Kernels {
     return words
   }
 
-  /// Lines of a block's rows that will be needed, in four quarters of the rows side by side.
-  ///
-  /// One core's own requests, one after the other, bring 10 to 13 GB/s; in several places at once the processor's
-  /// prefetching, which stays within a page, runs ahead in each. Memory should be busy all the time: the scores ask for the
-  /// block's values, the values for the next block's keys. (32 heads on 8 of keys, float32, side by side: 8 % less time than
-  /// with both asked for by the scores.)
-  private struct Lines {
-    private var row: UnsafeRawPointer
-    private var column = 0
-    private let stride: Int
-    private let columns: Int
-    private let quarter: Int
-    private var rest: Int
-
-    /// `rows` rows of `bytes` bytes.
-    @inline(__always) init(_ left: TileLeft, rows: Int, bytes: Int) {
-      row = left.base
-      stride = left.stride
-      columns = bytes / 64
-      quarter = rows / 4 &* stride
-      rest = rows / 4 &* columns
-    }
-
-    /// How many to ask for at each of so many times.
-    @inline(__always) func share(of times: Int) -> Int { (rest &+ times &- 1) / times }
-
-    /// The next lines of each quarter.
-    @inline(__always) mutating func ask(_ count: Int) {
-      for _ in 0..<Swift.min(count, rest) {
-        for q in 0..<4 { I.prefetchAhead(row + (q &* quarter &+ column &* 64)) }
-        column = column &+ 1
-        if column == columns {
-          column = 0
-          row += stride
-        }
-      }
-      rest = Swift.max(rest &- count, 0)
-    }
-  }
-
-  /// As `weigh`, lanes being keys; the weights' sum is left to `fewValues`. False if one is too large.
+  /// As `weigh`, lanes being keys; the weights' sum is left to `fewValues`. False if one is too
+  /// large.
   @inline(never)
   private static func weighFew<L: TileLanes>(_ tile: Tile<L>, _ count: Int) -> Bool {
     let scores = singles(tile.bench.scores)
@@ -282,13 +279,15 @@ extension Kernels {
     return true
   }
 
-  /// The values of `count` keys times their weights, (queries, block), join the sums, (queries, value size); some
-  /// vectors of columns at a time, a chain for each of them and each query. With the first of them the weights' own
-  /// sums. Where parts of words are cheap, lanes are even columns or odd ones until the block is done (bfloat16: 2 to 4 % less
-  /// time for all of attention). (The weights' sums before it, a chain of their own, take 3 to 4 % more.)
+  /// The values of `count` keys times their weights, (queries, block), join the sums, (queries,
+  /// value size); some vectors of columns at a time, a chain for each of them and each query. With
+  /// the first of them the weights' own sums. Where parts of words are cheap, lanes are even
+  /// columns or odd ones until the block is done (bfloat16: 2 to 4 % less time for all of
+  /// attention). (The weights' sums before it, a chain of their own, take 3 to 4 % more.)
   @inline(never)
   private static func fewValues<F: WordFormat, L: TileLanes, let queries: Int, let vectors: Int>(
-    _: F.Type, _: InlineArray<queries, Void>.Type, _: Vectors<vectors>.Type, _ tile: Tile<L>, _ left: TileLeft, _ count: Int,
+    _: F.Type, _: InlineArray<queries, Void>.Type, _: Vectors<vectors>.Type, _ tile: Tile<L>,
+    _ left: TileLeft, _ count: Int,
     _ ahead: inout Lines
   ) where F.L == F32 {
     let n = F32.count
@@ -302,7 +301,8 @@ extension Kernels {
     let takesParts = F.partsAreCheap && vectors > 1
     var column = 0
     while column < columns {
-      var sums = InlineArray<queries, InlineArray<vectors, F32>>(repeating: InlineArray(repeating: F32(0)))
+      var sums = InlineArray<queries, InlineArray<vectors, F32>>(
+        repeating: InlineArray(repeating: F32(0)))
       var ofWeights = InlineArray<queries, F32>(repeating: F32(0))
       var row = left.base + column &* F.size
       @inline(__always) func add<AddsWeights: Choice>(_: AddsWeights.Type) {
@@ -311,7 +311,9 @@ extension Kernels {
             guard takesParts else { return F.load(row, v &* n) }
             return F.part(F32(at: row.assumingMemoryBound(to: Float.self) + v / 2 &* n), v & 1)
           }
-          for line in 0..<(vectors &* n &* F.size &+ 63) / 64 { I.prefetchAhead(row + (again &+ line &* 64)) }
+          for line in 0..<(vectors &* n &* F.size &+ 63) / 64 {
+            I.prefetchAhead(row + (again &+ line &* 64))
+          }
           ahead.ask(share)
           for r in 0..<queries {
             let weight = F32(weights[r &* block &+ key])
@@ -326,7 +328,9 @@ extension Kernels {
         let f = F32(factor[r])
         if column == 0 { total[r] = F32(total[r]).fma(f, ofWeights[r])[0] }
         if takesParts {
-          for v in 0..<vectors / 2 { (sums[r][2 &* v], sums[r][2 &* v &+ 1]) = F32.zip(sums[r][2 &* v], sums[r][2 &* v &+ 1]) }
+          for v in 0..<vectors / 2 {
+            (sums[r][2 &* v], sums[r][2 &* v &+ 1]) = F32.zip(sums[r][2 &* v], sums[r][2 &* v &+ 1])
+          }
         }
         for v in 0..<vectors {
           let place = tile.few + (r &* columns &+ column &+ v &* n)
@@ -337,7 +341,7 @@ extension Kernels {
     }
   }
 
-  // -- where the sums stand ---------------------------------------------------------------------------------
+  // -- where the sums stand -----------------------------------------------------------------------
 
   /// A row for each query, from (value size, lanes).
   @inline(__always)

@@ -35,7 +35,9 @@ extension Kernels {
       L(at: p.assumingMemoryBound(to: L.Scalar.self) + i)
     }
     @inline(__always)
-    static func load(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: L.Scalar) -> L {
+    static func load(
+      _ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: L.Scalar
+    ) -> L {
       L(at: p.assumingMemoryBound(to: L.Scalar.self) + i, from: first, to: last, fill: fill)
     }
     @inline(__always) static func store(_ v: L, _ p: UnsafeMutableRawPointer, _ i: Int) {
@@ -58,7 +60,9 @@ extension Kernels {
       F32(v: C.load(p.assumingMemoryBound(to: UInt16.self) + i))
     }
     @inline(__always)
-    static func load(_ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: Float) -> F32 {
+    static func load(
+      _ p: UnsafeRawPointer, _ i: Int, _ first: Int, _ last: Int, fill: Float
+    ) -> F32 {
       var bits = I.load(p + 2 &* i, from: first, to: last)
       let v = withUnsafePointer(to: &bits) { load(UnsafeRawPointer($0), 0) }
       return F32(v: I.fill(v.v, from: first, to: last, fill))
@@ -66,7 +70,11 @@ extension Kernels {
     @inline(__always) static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int) {
       C.store(v.v, p.assumingMemoryBound(to: UInt16.self) + i)
     }
-    @inline(__always) static func stream(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int) { store(v, p, i) }
+    @inline(__always) static func stream(
+      _ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int
+    ) {
+      store(v, p, i)
+    }
     @inline(__always)
     static func store(_ v: F32, _ p: UnsafeMutableRawPointer, _ i: Int, _ first: Int, _ last: Int) {
       var bits = SIMD16<UInt16>(repeating: 0)

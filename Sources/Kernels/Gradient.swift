@@ -1,15 +1,17 @@
-// The gradients of softmax and log_softmax by their results: what a row's sum is, and what follows from it.
+// The gradients of softmax and log_softmax by their results: what a row's sum is, and what follows
+// from it.
 //
 //     softmax       S = sum of y·dy       dx = y·(dy - S) / T
 //     log_softmax   S = sum of dy         dx = (dy - exp(y)·S) / T
 //
-// S is the only number that elements share, so a row has two stages: SUM and FINISH. It goes into dx where dy and S may
-// nearly cancel, so it is kept to more digits than the elements have: float32 adds products in float64, where each is
-// exact, float64 adds them as pairs (Dot2 of Ogita, Rump, Oishi 2005), and both take S off as two numbers.
-// float64 arithmetic is free here: a row of either type waits for memory.
+// S is the only number that elements share, so a row has two stages: SUM and FINISH. It goes into
+// dx where dy and S may nearly cancel, so it is kept to more digits than the elements have: float32
+// adds products in float64, where each is exact, float64 adds them as pairs (Dot2 of Ogita, Rump,
+// Oishi 2005), and both take S off as two numbers. float64 arithmetic is free here: a row of either
+// type waits for memory.
 //
-// A sum that is not finite makes the row NaN. Where it is finite so are all y and dy of softmax, and no operation below
-// can make a NaN of them.
+// A sum that is not finite makes the row NaN. Where it is finite so are all y and dy of softmax,
+// and no operation below can make a NaN of them.
 
 import CSupport
 
@@ -57,7 +59,8 @@ extension Kernels {
       }
     }
 
-    /// y·dy of float32's as they are, of float64's y times `lower` before; a sum that is not finite is ±inf or NaN.
+    /// y·dy of float32's as they are, of float64's y times `lower` before; a sum that is not finite
+    /// is ±inf or NaN.
     @inline(__always) mutating func add(_ y: Widened<L>, times dy: Widened<L>, _ lower: L.Eight) {
       // Order is part of the contract.
       if L.isSingle {
@@ -72,7 +75,8 @@ extension Kernels {
       }
     }
 
-    /// sum + y·dy of numbers that were float32: the product is exact, so that fma, a call on v2, changes nothing.
+    /// sum + y·dy of numbers that were float32: the product is exact, so that fma, a call on v2,
+    /// changes nothing.
     @inline(__always) static func sum(_ sum: L.Eight, _ y: L.Eight, _ dy: L.Eight) -> L.Eight {
       I.hasFastPaths ? y.fma(dy, sum) : sum + y * dy
     }
@@ -98,7 +102,8 @@ extension Kernels {
     @inline(__always) func callAsFunction(_ y: L, _ dy: L) -> L { y * ((dy - high) - low) }
   }
 
-  /// exp(y) for y up to 32, NaN beyond: no logarithm of a probability, and out of the plain form's reach soon.
+  /// exp(y) for y up to 32, NaN beyond: no logarithm of a probability, and out of the plain form's
+  /// reach soon.
   struct Probability<L: Lanes> {
     let exp = PlainExp<L>(maximum: L(0))
 
@@ -108,7 +113,11 @@ extension Kernels {
   }
 
   /// The positive quiet NaN for any.
-  @inline(__always) static func quiet<L: Lanes>(_ v: L) -> L { L.pick(v, equalTo: v, v, L(quietNaN(L.self))) }
+  @inline(__always) static func quiet<L: Lanes>(
+    _ v: L
+  ) -> L {
+    L.pick(v, equalTo: v, v, L(quietNaN(L.self)))
+  }
 
   /// log_softmax, likewise.
   struct LogSoftmaxGradient<L: Lanes>: Gradient {
@@ -123,7 +132,8 @@ extension Kernels {
     }
   }
 
-  /// Either, with a temperature, or where dy - S could overflow: in float64, of float64 in halves then.
+  /// Either, with a temperature, or where dy - S could overflow: in float64, of float64 in halves
+  /// then.
   struct ScaledGradient<L: Lanes, IsLog: Choice>: Gradient {
     let high: L.Eight
     let low: L.Eight
@@ -134,7 +144,8 @@ extension Kernels {
     let probability = Probability<L>()
 
     @inline(__always) init(_ sum: Sum, temperature: Double) {
-      let isHalf = !L.isSingle && !IsLog.isTrue && sum.high.magnitude >= Kernels.gradientLimit(L.self)
+      let isHalf =
+        !L.isSingle && !IsLog.isTrue && sum.high.magnitude >= Kernels.gradientLimit(L.self)
       let half = isHalf ? 0.5 : 1
       high = L.Eight(sum.high * half)
       low = L.Eight(sum.low * half)
@@ -147,30 +158,39 @@ extension Kernels {
     @inline(__always) func callAsFunction(_ y: L, _ dy: L) -> L {
       let y = IsLog.isTrue ? probability(y) : y
       let dx = L(
-        lower: eight(y.eight, dy.eight), upper: L.isSingle ? eight(y.upperEight, dy.upperEight) : L.Eight(0))
+        lower: eight(y.eight, dy.eight),
+        upper: L.isSingle ? eight(y.upperEight, dy.upperEight) : L.Eight(0))
       return IsLog.isTrue ? Kernels.quiet(dx) : dx
     }
 
     @inline(__always) func eight(_ y: L.Eight, _ dy: L.Eight) -> L.Eight {
       let minus = L.Eight(0) - y
       let dx = IsLog.isTrue ? minus.fma(low, minus.fma(high, dy)) : y * ((dy * half - high) - low)
-      // 1/T of float32's temperatures is a float64 with digits to spare; of float64's it may overflow.
+      // 1/T of float32's temperatures is a float64 with digits to spare; of float64's it may
+      // overflow.
       return L.isSingle ? dx * inverse : (dx / temperature) * whole
     }
   }
 
   /// From here on dy - S could overflow though y times it does not.
-  @inline(__always) static func gradientLimit<L: Lanes>(_: L.Type) -> Double { L.isSingle ? 0x1p100 : 0x1p960 }
+  @inline(__always) static func gradientLimit<L: Lanes>(
+    _: L.Type
+  ) -> Double {
+    L.isSingle ? 0x1p100 : 0x1p960
+  }
 
-  // -- stages --------------------------------------------------------------------------------------
+  // -- stages -------------------------------------------------------------------------------------
 
   @inline(__always) static func isGradient(_ job: UnsafePointer<smxk_job>) -> Bool {
     job.pointee.operation == SMXK_SOFTMAX_VJP || job.pointee.operation == SMXK_LOG_SOFTMAX_VJP
   }
 
-  /// After the sum. At T = 0 the largest elements share equally and at T = inf all do, wherever x is: no gradient.
+  /// After the sum. At T = 0 the largest elements share equally and at T = inf all do, wherever x
+  /// is: no gradient.
   @inline(__always)
-  static func useGradientSum<L: Lanes>(_: L.Type, _ row: UnsafeMutablePointer<smxk_row>, _ sum: Sum) {
+  static func useGradientSum<L: Lanes>(
+    _: L.Type, _ row: UnsafeMutablePointer<smxk_row>, _ sum: Sum
+  ) {
     row.pointee.stage = SMXK_FINISH
     row.pointee.sum_high = sum.high
     row.pointee.sum_low = sum.low
@@ -188,7 +208,8 @@ extension Kernels {
   /// SUM or FINISH of the elements from..<to of the chunk at `start`.
   @inline(never)
   static func gradientChunk<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ from: Int, _ to: Int, _ start: Int,
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ from: Int,
+    _ to: Int, _ start: Int,
     _ length: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>, _ partial: inout smxk_partial
   ) {
     let isDirect = isDirect(job)
@@ -196,14 +217,18 @@ extension Kernels {
     func own(_ p: UnsafePointer<CChar>?) -> UnsafeMutablePointer<L.Scalar> {
       UnsafeMutableRawPointer(mutating: p!).assumingMemoryBound(to: L.Scalar.self) + start
     }
-    let y = isDirect ? own(row.pointee.x) : smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
-    let dy = isDirect ? own(row.pointee.weights) : smxk_low_of(scratch).assumingMemoryBound(to: L.Scalar.self)
+    let y =
+      isDirect ? own(row.pointee.x) : smxk_high_of(scratch).assumingMemoryBound(to: L.Scalar.self)
+    let dy =
+      isDirect
+      ? own(row.pointee.weights) : smxk_low_of(scratch).assumingMemoryBound(to: L.Scalar.self)
     if !isDirect && (isSum || row.pointee.resident == 0) {
       gatherGradient(L.self, job, row, y, dy, from, to, start, scratch)
     }
     let isLog = job.pointee.operation == SMXK_LOG_SOFTMAX_VJP
     if isSum {
-      let sum = isLog
+      let sum =
+        isLog
         ? sumGradient(Own<L>.self, Yes.self, y, dy, from, to, lines: y)
         : sumGradient(Own<L>.self, No.self, y, dy, from, to, lines: y)
       partial.high = sum.high
@@ -257,7 +282,8 @@ extension Kernels {
     }
   }
 
-  /// S of the elements from..<to of the chunk at y and dy. Asks for the lines of `lines` on its way.
+  /// S of the elements from..<to of the chunk at y and dy. Asks for the lines of `lines` on its
+  /// way.
   @inline(__always)
   static func sumGradient<F: Format, IsLog: Choice>(
     _: F.Type, _: IsLog.Type, _ y: UnsafeRawPointer, _ dy: UnsafeRawPointer, _ from: Int, _ to: Int,
@@ -268,7 +294,11 @@ extension Kernels {
     var i = from & ~(L.count &- 1)
     func addPart(_ first: Int, _ last: Int) {
       let dy = F.load(dy, i, first, last, fill: 0)
-      if IsLog.isTrue { terms.add(dy) } else { terms.add(F.load(y, i, first, last, fill: 0), times: dy) }
+      if IsLog.isTrue {
+        terms.add(dy)
+      } else {
+        terms.add(F.load(y, i, first, last, fill: 0), times: dy)
+      }
     }
     if i < from {
       addPart(from &- i, Swift.min(to &- i, L.count))
@@ -276,7 +306,11 @@ extension Kernels {
     }
     while i &+ L.count <= to {
       I.prefetchWrite(lines + i &* F.size)
-      if IsLog.isTrue { terms.add(F.load(dy, i)) } else { terms.add(F.load(y, i), times: F.load(dy, i)) }
+      if IsLog.isTrue {
+        terms.add(F.load(dy, i))
+      } else {
+        terms.add(F.load(y, i), times: F.load(dy, i))
+      }
       i = i &+ L.count
     }
     if i < to { addPart(0, to &- i) }

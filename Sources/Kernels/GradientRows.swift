@@ -1,12 +1,14 @@
-// Gradients of contiguous rows, T = 1 and nothing masked: the stages of Gradient.swift without their bookkeeping.
+// Gradients of contiguous rows, T = 1 and nothing masked: the stages of Gradient.swift without
+// their bookkeeping.
 //
-// Memory is the limit: y and dy are read and dx is written, 12 bytes for an element of float32. A row has two passes,
-// and what each waits for is asked for in the other. The sum reads y and dy from the cache and asks for dx's lines; the
-// results fill those and ask for the next row's y and dy. Of a row too long for that to stay in the second-level cache only
-// dx is asked for, a page ahead of its results.
+// Memory is the limit: y and dy are read and dx is written, 12 bytes for an element of float32. A
+// row has two passes, and what each waits for is asked for in the other. The sum reads y and dy
+// from the cache and asks for dx's lines; the results fill those and ask for the next row's y and
+// dy. Of a row too long for that to stay in the second-level cache only dx is asked for, a page
+// ahead of its results.
 //
-// Limits, AVX-512 with two vector ports, 16 float32: sum 10 operations (four conversions of two each, two fma), results 3 and a
-// store: 6.5 cycles, where 192 bytes from memory take 40.
+// Limits, AVX-512 with two vector ports, 16 float32: sum 10 operations (four conversions of two
+// each, two fma), results 3 and a store: 6.5 cycles, where 192 bytes from memory take 40.
 
 import CSupport
 
@@ -14,7 +16,8 @@ extension Kernels {
   /// Rows first ..< first + count.
   @inline(__always)
   static func gradients<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_PLAIN {
       gradientRows(Own<L>.self, job, first, count, scratch)
@@ -41,9 +44,11 @@ extension Kernels {
     }
   }
 
-  /// The longest row of which five (y, dy, dx, the next y and dy) are taken to fit into the second-level cache.
+  /// The longest row of which five (y, dy, dx, the next y and dy) are taken to fit into the
+  /// second-level cache.
   static var nearRowBytes: Int { @inline(__always) get { 1 << 17 } }
-  /// The longest row worth taking that way (one thread: 128 float32 15 % less time, 1024 up to 20 % more).
+  /// The longest row worth taking that way (one thread: 128 float32 15 % less time, 1024 up to 20 %
+  /// more).
   static var shortGradientBytes: Int { @inline(__always) get { 1 << 10 } }
 
   @inline(never)
@@ -54,13 +59,15 @@ extension Kernels {
     let cols = Int(job.pointee.cols)
     let isNear = cols &* F.size <= nearRowBytes
     let end = first &+ count
-    // Of short rows the next one's sum is found before a row's results: two chains that do not wait for each other.
+    // Of short rows the next one's sum is found before a row's results: two chains that do not wait
+    // for each other.
     let lag = cols &* F.size <= shortGradientBytes ? 1 : 0
     var ready = (at: gradientRow(job, first, isNear, ahead: 0, scratch), sum: Sum(high: 0, low: 0))
     for turn in first..<end &+ lag {
       let before = ready
       if turn < end {
-        ready.at = gradientRow(job, turn, isNear, ahead: turn &+ 1 &+ lag < end ? 1 &+ lag : 0, scratch)
+        ready.at = gradientRow(
+          job, turn, isNear, ahead: turn &+ 1 &+ lag < end ? 1 &+ lag : 0, scratch)
         ready.sum = gradientSum(F.self, IsLog.self, ready.at, cols)
       }
       let index = turn &- lag
@@ -79,7 +86,8 @@ extension Kernels {
     }
   }
 
-  /// Where a row lies, and what its passes ask for beside: element i of it together with element i of the row.
+  /// Where a row lies, and what its passes ask for beside: element i of it together with element i
+  /// of the row.
   struct GradientRow {
     let y: UnsafeRawPointer
     let dy: UnsafeRawPointer
@@ -100,8 +108,8 @@ extension Kernels {
     var y = job.pointee.x!
     var dy = job.pointee.weights!
     var out = job.pointee.out!
-    // To the row that is asked for, `ahead` from this one. Rows that are not evenly spaced ask for their own lines, and so
-    // does a task's last row, which another thread's may follow.
+    // To the row that is asked for, `ahead` from this one. Rows that are not evenly spaced ask for
+    // their own lines, and so does a task's last row, which another thread's may follow.
     var yStep = 0
     var dyStep = 0
     if job.pointee.outer_count == 1 {
@@ -122,7 +130,8 @@ extension Kernels {
     // Lines of results that go past the caches are not asked for.
     let pageAhead = streams ? y : UnsafeRawPointer(out) + 4096
     return GradientRow(
-      y: y, dy: dy, out: out, streams: streams, lines: isNear && !streams ? UnsafeRawPointer(out) : y,
+      y: y, dy: dy, out: out, streams: streams,
+      lines: isNear && !streams ? UnsafeRawPointer(out) : y,
       first: isNear ? y + yStep : pageAhead, second: isNear ? dy + dyStep : pageAhead)
   }
 

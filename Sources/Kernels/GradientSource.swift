@@ -1,13 +1,15 @@
-// Gradients of rows that lie anyhow: two operands into scratch, and what is masked out of them and of the results.
+// Gradients of rows that lie anyhow: two operands into scratch, and what is masked out of them and
+// of the results.
 
 import CSupport
 
 extension Kernels {
-  /// Reads elements from..<to of the chunk that begins at `start`: y, and dy unless nil. Masked ones become 0, whatever
-  /// they were.
+  /// Reads elements from..<to of the chunk that begins at `start`: y, and dy unless nil. Masked
+  /// ones become 0, whatever they were.
   @inline(never)
   static func gatherGradient<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ y: UnsafeMutablePointer<L.Scalar>,
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
+    _ y: UnsafeMutablePointer<L.Scalar>,
     _ dy: UnsafeMutablePointer<L.Scalar>?, _ from: Int, _ to: Int, _ start: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
@@ -19,7 +21,9 @@ extension Kernels {
       // One body for both: `read` is large.
       for operand in 0..<(dy == nil ? 1 : 2) {
         let isY = operand == 0
-        let p = UnsafeRawPointer(isY ? row.pointee.x! : row.pointee.weights!) + (isY ? run.x : run.weights)
+        let p =
+          UnsafeRawPointer(isY ? row.pointee.x! : row.pointee.weights!)
+          + (isY ? run.x : run.weights)
         read(L.self, dtype, p, Int(isY ? last.x : last.weights), (isY ? y : dy!) + i, run.length)
       }
       i = i &+ run.length
@@ -30,7 +34,8 @@ extension Kernels {
   /// Makes those of the elements from..<to that are masked 0, in p and, unless nil, in q.
   @inline(never)
   static func conceal<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ p: UnsafeMutablePointer<L.Scalar>,
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
+    _ p: UnsafeMutablePointer<L.Scalar>,
     _ q: UnsafeMutablePointer<L.Scalar>?, _ from: Int, _ to: Int, _ start: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
@@ -44,7 +49,8 @@ extension Kernels {
       let run = run(job, at: start &+ i, limit: to &- i, index: index)
       if let mask = row.pointee.mask {
         let bytes = UnsafeRawPointer(mask) + run.mask
-        for j in 0..<run.length where bytes.load(fromByteOffset: j &* Int(last.mask), as: UInt8.self) == 0 {
+        for j in 0..<run.length
+        where bytes.load(fromByteOffset: j &* Int(last.mask), as: UInt8.self) == 0 {
           p[i &+ j] = 0
           other[i &+ j] = 0
         }
@@ -62,12 +68,13 @@ extension Kernels {
     }
   }
 
-  /// Multiplies a chunk's results of softmax by the row's factor. Here masked elements are 0 beside NaN too, and a row
-  /// without a sum is 0 whatever the factor.
+  /// Multiplies a chunk's results of softmax by the row's factor. Here masked elements are 0 beside
+  /// NaN too, and a row without a sum is 0 whatever the factor.
   @inline(never)
   static func applyFactor<L: Lanes>(
     _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
-    _ out: UnsafeMutablePointer<L.Scalar>, _ start: Int, _ length: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _ out: UnsafeMutablePointer<L.Scalar>, _ start: Int, _ length: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let factor = L(L.Scalar(row.pointee.factor))
     if row.pointee.form != SMXK_CONSTANT {

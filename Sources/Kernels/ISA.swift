@@ -6,13 +6,13 @@
 
 import CSupport
 
-/// The operations of CSupport's lanes.h and narrow.h, as a marker type passes them on. None of them may round
-/// differently from one instruction set to the next.
+/// The operations of CSupport's lanes.h and narrow.h, as a marker type passes them on. None of them
+/// may round differently from one instruction set to the next.
 public protocol ISA {
   /// Whether the registers hold four vectors of a chain at a time (Pair.swift).
   static var interleaves: Bool { get }
-  /// Whether the common rows have passes of their own (PlainRows.swift, Columns.swift). Where fma is a call for each
-  /// lane they would double the code and gain nothing.
+  /// Whether the common rows have passes of their own (PlainRows.swift, Columns.swift). Where fma
+  /// is a call for each lane they would double the code and gain nothing.
   static var hasFastPaths: Bool { get }
   /// Whether a tile of attention is three vectors wide (TileProduct.swift).
   static var hasWideTiles: Bool { get }
@@ -21,11 +21,19 @@ public protocol ISA {
   static func fma(_ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>) -> SIMD16<Float>
   static func fma(_ a: SIMD8<Double>, _ b: SIMD8<Double>, _ c: SIMD8<Double>) -> SIMD8<Double>
   static func max(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
-  static func pick(_ a: SIMD16<Float>, lessThan b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>) -> SIMD16<Float>
-  static func pick(_ a: SIMD16<Float>, equalTo b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>) -> SIMD16<Float>
+  static func pick(
+    _ a: SIMD16<Float>, lessThan b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>
+  ) -> SIMD16<Float>
+  static func pick(
+    _ a: SIMD16<Float>, equalTo b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>
+  ) -> SIMD16<Float>
   static func max(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
-  static func pick(_ a: SIMD8<Double>, lessThan b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
-  static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double>
+  static func pick(
+    _ a: SIMD8<Double>, lessThan b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>
+  ) -> SIMD8<Double>
+  static func pick(
+    _ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>
+  ) -> SIMD8<Double>
   /// A bit for each lane that is not <= bound, a NaN among them.
   static func above(_ v: SIMD16<Float>, _ bound: SIMD16<Float>) -> UInt32
   static func above(_ v: SIMD8<Double>, _ bound: SIMD8<Double>) -> UInt32
@@ -63,7 +71,8 @@ public protocol ISA {
   static func store(_ v: SIMD16<UInt16>, _ p: UnsafeMutableRawPointer, from: Int, to: Int)
   /// `fill` in the lanes outside from..<to.
   static func fill(_ v: SIMD16<Float>, from: Int, to: Int, _ fill: Float) -> SIMD16<Float>
-  /// Past the caches, to where p is aligned to the vector; the fence comes before another thread is told.
+  /// Past the caches, to where p is aligned to the vector; the fence comes before another thread is
+  /// told.
   static func stream(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>)
   static func stream(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>)
   static func streamFence()

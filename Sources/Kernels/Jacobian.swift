@@ -1,7 +1,7 @@
 // The Jacobian of softmax: J[i][j] = p_i·(δij - p_j) / T, a matrix for each row.
 //
-// Writing is the limit: a line takes a product for each element that it writes. Lines of a row are worked on in blocks
-// of up to a tile, so that the row is gathered once for many lines.
+// Writing is the limit: a line takes a product for each element that it writes. Lines of a row are
+// worked on in blocks of up to a tile, so that the row is gathered once for many lines.
 
 import CSupport
 
@@ -51,7 +51,8 @@ extension Kernels {
   /// Lines from ..< from + count of one row, at most a tile of them.
   @inline(never)
   static func jacobianLines<L: Lanes>(
-    _: L.Type, _ call: UnsafePointer<smxk_jacobian>, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
+    _: L.Type, _ call: UnsafePointer<smxk_jacobian>, _ job: UnsafePointer<smxk_job>,
+    _ row: UnsafePointer<smxk_row>,
     _ from: Int, _ count: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let tiles = JacobianTiles<L>(scratch)
@@ -68,7 +69,8 @@ extension Kernels {
       let length = Swift.min(jacobianTile, cols &- start)
       gatherTile(L.self, job, row, tiles.columns, tiles.showsColumn, start, length, scratch)
       for i in 0..<count {
-        let out = UnsafeMutableRawPointer(row.pointee.out!)
+        let out =
+          UnsafeMutableRawPointer(row.pointee.out!)
           + ((from &+ i) &* Int(call.pointee.line) &+ start &* Int(call.pointee.column))
         let results = isDirect ? out.assumingMemoryBound(to: L.Scalar.self) : tiles.results
         writeLine(tiles, i, results, length, temperature, diagonal: from &+ i &- start)
@@ -81,8 +83,10 @@ extension Kernels {
   /// Elements start ..< start + length of the row, and which of them are not masked.
   @inline(never)
   static func gatherTile<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ p: UnsafeMutablePointer<L.Scalar>,
-    _ shows: UnsafeMutablePointer<L.Scalar>, _ start: Int, _ length: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
+    _ p: UnsafeMutablePointer<L.Scalar>,
+    _ shows: UnsafeMutablePointer<L.Scalar>, _ start: Int, _ length: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let from = Swift.max(0, Swift.min(Int(row.pointee.lower) &- start, length))
     let to = Swift.max(from, Swift.min(Int(row.pointee.upper) &- start, length))
@@ -93,10 +97,12 @@ extension Kernels {
     conceal(L.self, job, row, shows, nil, from, to, start, scratch)
   }
 
-  /// `length` elements of line i of a tile; the one at `diagonal`, if it is there, is p_i·(1 - p_i).
+  /// `length` elements of line i of a tile; the one at `diagonal`, if it is there, is p_i·(1 -
+  /// p_i).
   @inline(__always)
   static func writeLine<L: Lanes>(
-    _ tiles: JacobianTiles<L>, _ i: Int, _ out: UnsafeMutablePointer<L.Scalar>, _ length: Int, _ temperature: Double,
+    _ tiles: JacobianTiles<L>, _ i: Int, _ out: UnsafeMutablePointer<L.Scalar>, _ length: Int,
+    _ temperature: Double,
     diagonal: Int
   ) {
     guard tiles.showsLine[i] != 0 else {
@@ -109,7 +115,8 @@ extension Kernels {
     func eight(_ a: L.Eight, _ b: L.Eight) -> L.Eight {
       // Of float32 the product is exact. 0 - 0 and, after the division, + 0: no result is -0.
       let entry = L.Eight(0) - a * b
-      return L.isSingle ? entry * inverse + L.Eight(0) : temperature == 1 ? entry : entry / whole + L.Eight(0)
+      return L.isSingle
+        ? entry * inverse + L.Eight(0) : temperature == 1 ? entry : entry / whole + L.Eight(0)
     }
     for (at, first, last) in vectors(L.self, 0, length) {
       let column: L = load(tiles.columns + at, first, last, fill: 0)

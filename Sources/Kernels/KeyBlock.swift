@@ -1,8 +1,8 @@
 // Keys and values of a block, where they lie, or gathered into the workspace.
 //
-// They are used in place as long as they are of the lanes' own type, the numbers of a row follow one another and the
-// rows lie in one piece: not narrow, not turned, not across the end of the past keys or of a pool's block. Few queries
-// take narrow ones in place too (FewQueries.swift).
+// They are used in place as long as they are of the lanes' own type, the numbers of a row follow
+// one another and the rows lie in one piece: not narrow, not turned, not across the end of the past
+// keys or of a pool's block. Few queries take narrow ones in place too (FewQueries.swift).
 
 import CSupport
 
@@ -29,11 +29,13 @@ extension Kernels {
       let job = bench.job
       if job.pointee.vector.data == nil {
         key = Self.place(
-          bench, job.pointee.key, job.pointee.past_key, from, to, Int(job.pointee.head_size), job.pointee.rooms.keys, isFew,
+          bench, job.pointee.key, job.pointee.past_key, from, to, Int(job.pointee.head_size),
+          job.pointee.rooms.keys, isFew,
           &keyDtype)
       }
       value = Self.place(
-        bench, job.pointee.value, job.pointee.past_value, from, to, Int(job.pointee.value_size), job.pointee.rooms.values,
+        bench, job.pointee.value, job.pointee.past_value, from, to, Int(job.pointee.value_size),
+        job.pointee.rooms.values,
         isFew, &valueDtype)
     }
 
@@ -46,9 +48,17 @@ extension Kernels {
     }
 
     /// The keys of the next block, if they follow these.
-    @inline(__always) func nextKeys(columns: Int, strips: Int) -> Ahead { next(key, columns, strips) }
+    @inline(__always) func nextKeys(
+      columns: Int, strips: Int
+    ) -> Ahead {
+      next(key, columns, strips)
+    }
 
-    @inline(__always) func nextValues(columns: Int, strips: Int) -> Ahead { next(value, columns, strips) }
+    @inline(__always) func nextValues(
+      columns: Int, strips: Int
+    ) -> Ahead {
+      next(value, columns, strips)
+    }
 
     @inline(__always) private func next(_ rows: TileLeft, _ columns: Int, _ strips: Int) -> Ahead {
       Ahead(
@@ -59,14 +69,16 @@ extension Kernels {
     /// `found` is the dtype of the rows at the result.
     @inline(never)
     private static func place(
-      _ bench: Bench<L>, _ view: smxk_view, _ past: smxk_view, _ from: Int, _ to: Int, _ columns: Int, _ room: Int64,
+      _ bench: Bench<L>, _ view: smxk_view, _ past: smxk_view, _ from: Int, _ to: Int,
+      _ columns: Int, _ room: Int64,
       _ isFew: Bool, _ found: inout smx_dtype
     ) -> TileLeft {
       let dtype = bench.job.pointee.dtype
       let whole = piece(bench, view, past, from)
       let size = MemoryLayout<L.Scalar>.stride
       let ownSize = isOwn(L.self, dtype) ? size : 2
-      if (isFew || ownSize == size) && whole.end >= to && (whole.column == ownSize || columns <= 1) {
+      if (isFew || ownSize == size) && whole.end >= to && (whole.column == ownSize || columns <= 1)
+      {
         return TileLeft(base: whole.start, stride: whole.row)
       }
       found = smx_dtype(L.isSingle ? SMX_FLOAT32 : SMX_FLOAT64)
@@ -77,7 +89,8 @@ extension Kernels {
         let end = Swift.min(piece.end, to)
         for k in key..<end {
           readRow(
-            L.self, dtype, piece.start + (k &- key) &* piece.row, piece.column, numbers + (k &- from) &* columns, columns)
+            L.self, dtype, piece.start + (k &- key) &* piece.row, piece.column,
+            numbers + (k &- from) &* columns, columns)
         }
         key = end
       }
@@ -98,13 +111,15 @@ extension Kernels {
       var end = isPast ? pastCount : bench.keys
       if let table = job.pointee.blocks.data {
         let size = Int(job.pointee.block_size)
-        let entry = UnsafeRawPointer(table)
+        let entry =
+          UnsafeRawPointer(table)
           + (batch &* Int(job.pointee.blocks.batch) &+ key / size &* Int(job.pointee.blocks.column))
         batch = Int(entry.loadUnaligned(as: Int32.self))
         row = key % size
         end = key &- row &+ size
       }
-      let start = UnsafeRawPointer(v.data!)
+      let start =
+        UnsafeRawPointer(v.data!)
         + (batch &* Int(v.batch) &+ bench.keyHead &* Int(v.head) &+ row &* Int(v.row))
       return (start, end, Int(v.row), Int(v.column))
     }
@@ -121,8 +136,8 @@ extension Kernels {
 
     /// One number of the keys.
     @inline(__always) func key(_ key: Int, _ column: Int) -> L.Scalar {
-      (self.key.base + ((key &- from) &* self.key.stride &+ column &* MemoryLayout<L.Scalar>.stride))
-        .loadUnaligned(as: L.Scalar.self)
+      let place = (key &- from) &* self.key.stride &+ column &* MemoryLayout<L.Scalar>.stride
+      return (self.key.base + place).loadUnaligned(as: L.Scalar.self)
     }
 
     /// One number of the values.
@@ -134,8 +149,11 @@ extension Kernels {
 
   /// Whether all numbers of a matrix are finite.
   @inline(never)
-  static func areFinite<L: TileLanes>(_: L.Type, _ left: TileLeft, rows: Int, columns: Int) -> Bool {
-    // A product with 0 is 0 for a finite number and NaN for any other. Four chains, as one would wait for itself.
+  static func areFinite<L: TileLanes>(
+    _: L.Type, _ left: TileLeft, rows: Int, columns: Int
+  ) -> Bool {
+    // A product with 0 is 0 for a finite number and NaN for any other. Four chains, as one would
+    // wait for itself.
     var found = InlineArray<4, L>(repeating: L(0))
     // Rows that follow one another are one.
     let isOne = left.stride == columns &* MemoryLayout<L.Scalar>.stride

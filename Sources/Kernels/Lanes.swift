@@ -39,8 +39,9 @@ public protocol Lanes {
   /// The bits of each lane shifted into the exponent field: 2^(k - bias) from a k in the low bits.
   func shiftedIntoExponent() -> Self
 
-  /// self · 2^n for self from 1/2 to 2 (any, where one instruction does it: `scalesByPowers`), rounded once where that is
-  /// subnormal; n is d rounded to a whole number, 62 at most. 0 where d is -inf.
+  /// self · 2^n for self from 1/2 to 2 (any, where one instruction does it: `scalesByPowers`),
+  /// rounded once where that is subnormal; n is d rounded to a whole number, 62 at most. 0 where d
+  /// is -inf.
   func scaled(byPowerOf n: Self, from d: Self) -> Self
 
   /// The first eight lanes as float64, and eight float64 rounded into the first lanes.

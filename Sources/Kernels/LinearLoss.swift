@@ -1,18 +1,22 @@
-// Cross-entropy of a linear layer, logits = hidden · weightᵀ + bias, with its gradients (docs/training.md).
+// Cross-entropy of a linear layer, logits = hidden · weightᵀ + bias, with its gradients
+// (docs/training.md).
 //
-// All logits at once would be the largest array of a training step. Here tokens go in groups of some blocks of 48, whose
-// logits fit into tens of megabytes; each group has four passes, shared by spans of 2048 classes or by blocks of tokens:
+// All logits at once would be the largest array of a training step. Here tokens go in groups of
+// some blocks of 48, whose logits fit into tens of megabytes; each group has four passes, shared by
+// spans of 2048 classes or by blocks of tokens:
 //
-//     logits   S = W·Hᵀ + b, and each span's sum of exponentials, N and sum as in attention       spans
-//     rows     lse, loss, what a token counts in the gradients                                    blocks
-//     classes  dS = p - y;  dW = dW + dS·H;  the span's part of dH = dSᵀ·W                          spans
-//     tokens   dH, the spans' parts added in order                                                 blocks
+//     logits   S = W·Hᵀ + b, and each span's sum of exponentials, as in attention   spans
+//     rows     lse, loss, what a token counts in the gradients                      blocks
+//     classes  dS = p - y;  dW = dW + dS·H;  the span's part of dH = dSᵀ·W            spans
+//     tokens   dH, the spans' parts added in order                                  blocks
 //
-// Three products, as many as with all logits in memory. The weights come from memory twice a group and their gradient
-// goes there and back once: with 192 tokens a group that is a fifteenth of the time that the products take.
+// Three products, as many as with all logits in memory. The weights come from memory twice a group
+// and their gradient goes there and back once: with 192 tokens a group that is a fifteenth of the
+// time that the products take.
 //
-// Every inner product is a chain of fused multiply-adds over 128 columns (128 classes, 48 tokens), and these are added in
-// order; sums over the classes begin anew with each span. So neither threads nor groups show. Order is part of the contract.
+// Every inner product is a chain of fused multiply-adds over 128 columns (128 classes, 48 tokens),
+// and these are added in order; sums over the classes begin anew with each span. So neither threads
+// nor groups show. Order is part of the contract.
 
 import CSupport
 
@@ -27,10 +31,14 @@ extension Kernels {
     var padded: Int { @inline(__always) get { Int(job.pointee.padded) } }
     var classes: Int { @inline(__always) get { Int(job.pointee.classes) } }
     var blocks: Int {
-      @inline(__always) get { (Int(job.pointee.count) &+ Int(SMXK_QUERY_BLOCK) &- 1) / Int(SMXK_QUERY_BLOCK) }
+      @inline(__always) get {
+        (Int(job.pointee.count) &+ Int(SMXK_QUERY_BLOCK) &- 1) / Int(SMXK_QUERY_BLOCK)
+      }
     }
 
-    @inline(__always) func numbers(_ room: UnsafeMutablePointer<CChar>?, _ at: Int) -> UnsafeMutablePointer<L.Scalar> {
+    @inline(__always) func numbers(
+      _ room: UnsafeMutablePointer<CChar>?, _ at: Int
+    ) -> UnsafeMutablePointer<L.Scalar> {
       UnsafeMutableRawPointer(room!).assumingMemoryBound(to: L.Scalar.self) + at
     }
     /// Logits of a block, then their gradients: (classes, SMXK_QUERY_BLOCK).
@@ -44,53 +52,73 @@ extension Kernels {
       numbers(job.pointee.panels, block &* padded &* Int(SMXK_QUERY_BLOCK))
     }
     @inline(__always) func state(_ row: Int, _ block: Int) -> UnsafeMutablePointer<L.Scalar> {
-      numbers(job.pointee.states, row &* Int(job.pointee.group_tokens) &+ block &* Int(SMXK_QUERY_BLOCK))
+      numbers(
+        job.pointee.states, row &* Int(job.pointee.group_tokens) &+ block &* Int(SMXK_QUERY_BLOCK))
     }
-    @inline(__always) func span(_ span: Int, _ row: Int, _ block: Int) -> UnsafeMutablePointer<L.Scalar> {
+    @inline(__always) func span(
+      _ span: Int, _ row: Int, _ block: Int
+    ) -> UnsafeMutablePointer<L.Scalar> {
       numbers(
         job.pointee.spans,
-        (span &* Int(SMXK_SPAN_STATES) &+ row) &* Int(job.pointee.group_tokens) &+ block &* Int(SMXK_QUERY_BLOCK))
+        (span &* Int(SMXK_SPAN_STATES) &+ row) &* Int(job.pointee.group_tokens) &+ block
+          &* Int(SMXK_QUERY_BLOCK))
     }
-    @inline(__always) func part(_ span: Int, _ block: Int, _ tile: Int) -> UnsafeMutablePointer<L.Scalar> {
+    @inline(__always) func part(
+      _ span: Int, _ block: Int, _ tile: Int
+    ) -> UnsafeMutablePointer<L.Scalar> {
       let blocks = Int(job.pointee.group_tokens) / Int(SMXK_QUERY_BLOCK)
-      return numbers(job.pointee.parts, ((span &* blocks &+ block) &* Self.tiles &+ tile) &* padded &* Self.lanes)
+      return numbers(
+        job.pointee.parts, ((span &* blocks &+ block) &* Self.tiles &+ tile) &* padded &* Self.lanes
+      )
     }
     /// Sums of the weight's gradient, from class `first` on.
     @inline(__always) func sums(_ first: Int) -> UnsafeMutablePointer<L.Scalar> {
       if job.pointee.is_gradient_direct != 0 {
-        return UnsafeMutableRawPointer(job.pointee.d_weight.data! + first &* Int(job.pointee.d_weight.row))
-          .assumingMemoryBound(to: L.Scalar.self)
+        return UnsafeMutableRawPointer(
+          job.pointee.d_weight.data! + first &* Int(job.pointee.d_weight.row)
+        )
+        .assumingMemoryBound(to: L.Scalar.self)
       }
       return numbers(job.pointee.sums, first &* Int(job.pointee.gradient_pitch))
     }
 
     /// A block of classes' weights, in place or read into the thread's room.
-    @inline(__always) func weights(_ first: Int, _ last: Int, _ own: UnsafeMutablePointer<L.Scalar>) -> TileLeft {
+    @inline(__always) func weights(
+      _ first: Int, _ last: Int, _ own: UnsafeMutablePointer<L.Scalar>
+    ) -> TileLeft {
       let weight = job.pointee.weight
       let start = UnsafeRawPointer(weight.data!) + first &* Int(weight.row)
       if job.pointee.is_weight_direct != 0 { return TileLeft(base: start, stride: Int(weight.row)) }
       for j in 0..<(last &- first) {
         Kernels.readRow(
-          L.self, job.pointee.dtype, start + j &* Int(weight.row), Int(weight.column), own + j &* padded, columns)
+          L.self, job.pointee.dtype, start + j &* Int(weight.row), Int(weight.column),
+          own + j &* padded, columns)
       }
       return TileLeft(base: UnsafeRawPointer(own), stride: padded &* MemoryLayout<L.Scalar>.stride)
     }
 
-    /// The weights of the block of classes behind the one up to `next`, or the sums of their gradients: what a core gets
-    /// from memory while it multiplies, in so many strips. Nothing at the end of a span, nor where a block does not fit
-    /// into the second-level cache beside another.
+    /// The weights of the block of classes behind the one up to `next`, or the sums of their
+    /// gradients: what a core gets from memory while it multiplies, in so many strips. Nothing at
+    /// the end of a span, nor where a block does not fit into the second-level cache beside
+    /// another.
     @inline(__always) func ahead(weights next: Int, before last: Int, strips: Int) -> Ahead {
       job.pointee.is_weight_direct == 0
         ? Ahead()
-        : ahead(UnsafeRawPointer(job.pointee.weight.data!), Int(job.pointee.weight.row), next, last, strips)
+        : ahead(
+          UnsafeRawPointer(job.pointee.weight.data!), Int(job.pointee.weight.row), next, last,
+          strips)
     }
     @inline(__always) func ahead(sums next: Int, before last: Int, strips: Int) -> Ahead {
       job.pointee.d_weight.data == nil
         ? Ahead()
-        : ahead(UnsafeRawPointer(sums(0)), Int(job.pointee.gradient_pitch) &* MemoryLayout<L.Scalar>.stride, next, last, strips)
+        : ahead(
+          UnsafeRawPointer(sums(0)),
+          Int(job.pointee.gradient_pitch) &* MemoryLayout<L.Scalar>.stride, next, last, strips)
     }
     @inline(__always)
-    private func ahead(_ start: UnsafeRawPointer, _ row: Int, _ next: Int, _ last: Int, _ strips: Int) -> Ahead {
+    private func ahead(
+      _ start: UnsafeRawPointer, _ row: Int, _ next: Int, _ last: Int, _ strips: Int
+    ) -> Ahead {
       let rows = Swift.min(Int(SMXK_CLASS_BLOCK), last &- next)
       if rows <= 0 || row <= 0 || rows &* row > 1 << 19 { return Ahead() }
       return Ahead(start + next &* row, bytes: rows &* row, strips: strips)
@@ -105,11 +133,14 @@ extension Kernels {
   }
 
   public static func linearLoss<L: TileLanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_linear_loss>, _ task: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _: L.Type, _ job: UnsafePointer<smxk_linear_loss>, _ task: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let rooms = LossRooms<L>(job: job)
-    let own = UnsafeMutableRawPointer(job.pointee.own! + Int(scratch.pointee.worker) &* Int(job.pointee.own_bytes))
-      .assumingMemoryBound(to: L.Scalar.self)
+    let own = UnsafeMutableRawPointer(
+      job.pointee.own! + Int(scratch.pointee.worker) &* Int(job.pointee.own_bytes)
+    )
+    .assumingMemoryBound(to: L.Scalar.self)
     let first = task &* Int(SMXK_CLASS_SPAN)
     let last = Swift.min(first &+ Int(SMXK_CLASS_SPAN), rooms.classes)
     switch job.pointee.phase {
@@ -121,9 +152,12 @@ extension Kernels {
     }
   }
 
-  /// A block of tokens, in columns of lanes and in panels; 0 for those that are ignored, or are not there.
+  /// A block of tokens, in columns of lanes and in panels; 0 for those that are ignored, or are not
+  /// there.
   @inline(never)
-  private static func turnTokens<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ own: UnsafeMutablePointer<L.Scalar>) {
+  private static func turnTokens<L: TileLanes>(
+    _ rooms: LossRooms<L>, _ block: Int, _ own: UnsafeMutablePointer<L.Scalar>
+  ) {
     let job = rooms.job
     let tokens = Int(SMXK_QUERY_BLOCK)
     let padded = rooms.padded
@@ -135,7 +169,9 @@ extension Kernels {
         let row = own + l &* padded
         let token = block &* tokens &+ i &+ l
         if token < Int(job.pointee.count) && rooms.target(Int(job.pointee.first) &+ token) >= 0 {
-          let p = UnsafeRawPointer(job.pointee.hidden.data!) + (Int(job.pointee.first) &+ token) &* Int(job.pointee.hidden.row)
+          let p =
+            UnsafeRawPointer(job.pointee.hidden.data!) + (Int(job.pointee.first) &+ token)
+            &* Int(job.pointee.hidden.row)
           readRow(L.self, job.pointee.dtype, p, Int(job.pointee.hidden.column), row, rooms.columns)
         } else {
           clear(L.self, row, padded)
@@ -145,7 +181,9 @@ extension Kernels {
       let lane = i % lanes
       var column = 0
       while column < padded {
-        transpose(L.self, own + column, padded, rooms.turned(block, tile) + (column &* lanes &+ lane), lanes, times: 1)
+        transpose(
+          L.self, own + column, padded, rooms.turned(block, tile) + (column &* lanes &+ lane),
+          lanes, times: 1)
         column = column &+ L.count
       }
       var vector = 0
@@ -153,7 +191,9 @@ extension Kernels {
         let width = panelWidth(padded / L.count, from: vector)
         for l in 0..<L.count {
           let to = rooms.panels(block) + (vector &* tokens &+ (i &+ l) &* width) &* L.count
-          for k in 0..<width { L(at: own + (l &* padded &+ (vector &+ k) &* L.count)).store(at: to + k &* L.count) }
+          for k in 0..<width {
+            L(at: own + (l &* padded &+ (vector &+ k) &* L.count)).store(at: to + k &* L.count)
+          }
         }
         vector = vector &+ width
       }
@@ -161,16 +201,19 @@ extension Kernels {
     }
   }
 
-  // -- logits and losses --------------------------------------------------------------------------------------
+  // -- logits and losses --------------------------------------------------------------------------
 
   @inline(never)
   private static func findLogits<L: TileLanes>(
-    _ rooms: LossRooms<L>, _ span: Int, _ first: Int, _ last: Int, _ own: UnsafeMutablePointer<L.Scalar>
+    _ rooms: LossRooms<L>, _ span: Int, _ first: Int, _ last: Int,
+    _ own: UnsafeMutablePointer<L.Scalar>
   ) {
     let tokens = Int(SMXK_QUERY_BLOCK)
     let lanes = LossRooms<L>.lanes
     for block in 0..<rooms.blocks {
-      fill(L.self, rooms.span(span, SMXK_SPAN_EXPONENT, block), -L.Scalar.greatestFiniteMagnitude, tokens)
+      fill(
+        L.self, rooms.span(span, SMXK_SPAN_EXPONENT, block), -L.Scalar.greatestFiniteMagnitude,
+        tokens)
       clear(L.self, rooms.span(span, SMXK_SPAN_WEIGHT, block), tokens)
       clear(L.self, rooms.span(span, SMXK_SPAN_LOGITS, block), tokens)
     }
@@ -180,7 +223,8 @@ extension Kernels {
       let weights = rooms.weights(from, to, own)
       let pieces = (rooms.columns &+ Int(SMXK_COLUMN_BLOCK) &- 1) / Int(SMXK_COLUMN_BLOCK)
       var ahead = rooms.ahead(
-        weights: to, before: last, strips: rooms.blocks &* LossRooms<L>.tiles &* pieces &* ((to &- from) / 8))
+        weights: to, before: last,
+        strips: rooms.blocks &* LossRooms<L>.tiles &* pieces &* ((to &- from) / 8))
       for block in 0..<rooms.blocks {
         let logits = rooms.logits(block, from)
         begin(rooms, logits, from, to)
@@ -190,8 +234,11 @@ extension Kernels {
             let steps = Swift.min(Int(SMXK_COLUMN_BLOCK), rooms.columns &- column)
             product(
               RowGoal<L>(pitch: tokens),
-              TileLeft(base: weights.base + column &* MemoryLayout<L.Scalar>.stride, stride: weights.stride),
-              rows: to &- from, steps: steps, rooms.turned(block, tile) + column &* lanes, logits + tile &* lanes,
+              TileLeft(
+                base: weights.base + column &* MemoryLayout<L.Scalar>.stride, stride: weights.stride
+              ),
+              rows: to &- from, steps: steps, rooms.turned(block, tile) + column &* lanes,
+              logits + tile &* lanes,
               lanes: lanes, ahead: &ahead)
             column = column &+ steps
           }
@@ -220,7 +267,8 @@ extension Kernels {
   /// A block's exponentials into the span's sums (AttentionWeights.swift).
   @inline(never)
   private static func addExponentials<L: TileLanes>(
-    _ rooms: LossRooms<L>, _ span: Int, _ block: Int, _ logits: UnsafePointer<L.Scalar>, _ count: Int
+    _ rooms: LossRooms<L>, _ span: Int, _ block: Int, _ logits: UnsafePointer<L.Scalar>,
+    _ count: Int
   ) {
     let tokens = Int(SMXK_QUERY_BLOCK)
     var lane = 0
@@ -248,129 +296,5 @@ extension Kernels {
       (L(at: all) + total).store(at: all)
       lane = lane &+ L.count
     }
-  }
-
-  /// lse and loss of a block's tokens, in float64, the spans in order.
-  @inline(never)
-  private static func findLosses<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int) {
-    let job = rooms.job
-    let tokens = Int(SMXK_QUERY_BLOCK)
-    let smoothing = job.pointee.label_smoothing
-    var lane = 0
-    while lane < tokens {
-      var others: L? = nil
-      for i in lane..<lane &+ L.count {
-        let token = Int(job.pointee.first) &+ block &* tokens &+ i
-        let isThere = block &* tokens &+ i < Int(job.pointee.count)
-        let target = target(rooms, block, i)
-        var high = L.Scalar.infinity
-        var low: L.Scalar = 0
-        var weight = 0.0
-        var loss = 0.0
-        var lse: L.Scalar = 0
-        if target >= 0 {
-          let found = logSum(rooms, block, i)
-          let exact = found.lse
-          lse = L.Scalar(exact)
-          loss = exact - Double(rooms.logits(block, target)[i])
-          if loss < sureLoss {
-            if others == nil { others = sumOthers(rooms, block, lane) }
-            loss = log1p(Sum(high: Double(others![i &- lane]), low: 0)).high
-          }
-          if smoothing != 0 {
-            // Of a target that is shut out, whose loss is inf, no share may be taken at all.
-            let ofTarget = smoothing == 1 ? 0 : (1 - smoothing) * loss
-            loss = ofTarget + smoothing * (exact - found.total / Double(rooms.classes))
-          }
-          loss += job.pointee.z_loss * exact * exact
-          weight = job.pointee.factor * (1 + 2 * job.pointee.z_loss * exact)
-          high = lse * L.log2e
-          low = L.Scalar(exact.fma(Double(L.log2e), -Double(high)))
-          if high != high || high - high != 0 { low = 0 }
-        }
-        if isThere, let data = job.pointee.lse.data {
-          UnsafeMutableRawPointer(data + token &* Int(job.pointee.lse.row)).storeBytes(of: lse, as: L.Scalar.self)
-        }
-        if isThere { job.pointee.losses![token] = loss == loss ? loss : .nan }
-        rooms.state(SMXK_LOSS_HIGH, block)[i] = high
-        rooms.state(SMXK_LOSS_LOW, block)[i] = low
-        rooms.state(SMXK_LOSS_WEIGHT, block)[i] = L.Scalar(weight)
-        rooms.state(SMXK_LOSS_TARGET, block)[i] = target >= 0 ? L.Scalar(job.pointee.factor) : 0
-      }
-      lane = lane &+ L.count
-    }
-  }
-
-  /// The target of a block's token, -1 where it is ignored or not there.
-  @inline(never)
-  private static func target<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ i: Int) -> Int {
-    let place = block &* Int(SMXK_QUERY_BLOCK) &+ i
-    return place < Int(rooms.job.pointee.count) ? rooms.target(Int(rooms.job.pointee.first) &+ place) : -1
-  }
-
-  /// Below this loss lse and the target's logit cancel: it is log(1 + t) instead, t the sum of the other classes' exponentials
-  /// relative to the target's. From 1 on, lse's error of 2^-20 is no more of the loss.
-  private static var sureLoss: Double { @inline(__always) get { 1 } }
-
-  /// That t, of each token in a vector's lanes; only those that are sure need it. Its error is that of x - target, 2^-24 of it,
-  /// and of the sum: classes within blocks of 128, blocks in order.
-  @inline(never)
-  private static func sumOthers<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ lane: Int) -> L {
-    let tokens = Int(SMXK_QUERY_BLOCK)
-    let logits = rooms.logits(block, 0)
-    // The targets' own stand aside meanwhile, as -inf: in a room that may have results of some of the lanes.
-    let own = rooms.state(SMXK_LOSS_HIGH, block) + lane
-    let results = L(at: own)
-    for l in 0..<L.count {
-      let target = target(rooms, block, lane &+ l)
-      own[l] = 0
-      if target < 0 { continue }
-      own[l] = logits[target &* tokens &+ lane &+ l]
-      logits[target &* tokens &+ lane &+ l] = -.infinity
-    }
-    let ofTargets = L(at: own)
-    var sum = L(0)
-    var from = 0
-    while from < rooms.classes {
-      let to = Swift.min(from &+ Int(SMXK_CLASS_BLOCK), rooms.classes)
-      var part = L(0)
-      for j in from..<to {
-        let d = (L(at: logits + (j &* tokens &+ lane)) - ofTargets) * L(L.log2e)
-        part = part + L.pick(L(2), lessThan: d, L(2), d).exp2()
-      }
-      sum = sum + part
-      from = to
-    }
-    for l in 0..<L.count {
-      let target = target(rooms, block, lane &+ l)
-      if target >= 0 { logits[target &* tokens &+ lane &+ l] = own[l] }
-    }
-    results.store(at: own)
-    return sum
-  }
-
-  /// Of one token, the logarithm of the sum of all classes' exponentials, and the sum of all logits.
-  @inline(never)
-  private static func logSum<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ i: Int) -> (lse: Double, total: Double) {
-    var exponent = -Double.infinity
-    let spans = Int(rooms.job.pointee.span_count)
-    for span in 0..<spans {
-      let own = Double(rooms.span(span, SMXK_SPAN_EXPONENT, block)[i])
-      if own > exponent { exponent = own }
-    }
-    var sum = 0.0
-    var total = 0.0
-    for span in 0..<spans {
-      let below = Double(rooms.span(span, SMXK_SPAN_EXPONENT, block)[i]) - exponent
-      let factor = below > -1000 ? Double(bitPattern: UInt64(1023 &+ Int(below)) &<< 52) : 0
-      sum += Double(rooms.span(span, SMXK_SPAN_WEIGHT, block)[i]) * factor
-      total += Double(rooms.span(span, SMXK_SPAN_LOGITS, block)[i])
-    }
-    guard sum > 0 && sum < .infinity else { return (sum == 0 ? -.infinity : .nan, total) }
-    // The exponents are of x·log2e, and float32's log2e is off by 2^-26: by its own inverse the error does not grow with x.
-    if L.isSingle { return (exponent.fma(1 / Double(L.log2e), logOfSingle(sum)), total) }
-    let scale = sum.binaryScale()
-    let log = logOfFraction(fraction(SumOf<Double>(high: sum, low: 0), scale.factor), exponent: scale.k + exponent)
-    return (log.high + log.low, total)
   }
 }

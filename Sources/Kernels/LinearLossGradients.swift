@@ -1,12 +1,15 @@
-// Gradients of a linear layer's cross-entropy: of its weights, and of the hidden states (LinearLoss.swift).
+// Gradients of a linear layer's cross-entropy: of its weights, and of the hidden states
+// (LinearLoss.swift).
 
 import CSupport
 
 extension Kernels {
-  /// A span of classes: its logits become gradients, which the weights take up; and its part of the tokens' gradients.
+  /// A span of classes: its logits become gradients, which the weights take up; and its part of the
+  /// tokens' gradients.
   @inline(never)
   static func addClasses<L: TileLanes>(
-    _ rooms: LossRooms<L>, _ span: Int, _ first: Int, _ last: Int, _ own: UnsafeMutablePointer<L.Scalar>
+    _ rooms: LossRooms<L>, _ span: Int, _ first: Int, _ last: Int,
+    _ own: UnsafeMutablePointer<L.Scalar>
   ) {
     let job = rooms.job
     let tokens = Int(SMXK_QUERY_BLOCK)
@@ -16,26 +19,35 @@ extension Kernels {
     let isLast = job.pointee.first &+ job.pointee.count == job.pointee.tokens
     if job.pointee.d_hidden.data != nil {
       for block in 0..<rooms.blocks {
-        for tile in 0..<LossRooms<L>.tiles { clear(L.self, rooms.part(span, block, tile), rooms.padded &* lanes) }
+        for tile in 0..<LossRooms<L>.tiles {
+          clear(L.self, rooms.part(span, block, tile), rooms.padded &* lanes)
+        }
       }
     }
     var from = first
     while from < last {
       let to = Swift.min(from &+ Int(SMXK_CLASS_BLOCK), last)
       let wantsWeights = job.pointee.d_weight.data != nil
-      if wantsWeights && isFirst { clearRows(L.self, rooms.sums(from), pitch, rooms.columns, to &- from) }
-      let weights = job.pointee.d_hidden.data != nil ? rooms.weights(from, to, own) : TileLeft(base: own, stride: 0)
+      if wantsWeights && isFirst {
+        clearRows(L.self, rooms.sums(from), pitch, rooms.columns, to &- from)
+      }
+      let weights =
+        job.pointee.d_hidden.data != nil
+        ? rooms.weights(from, to, own) : TileLeft(base: own, stride: 0)
       var nextWeights = rooms.ahead(
-        weights: to, before: last, strips: rooms.blocks &* LossRooms<L>.tiles &* (rooms.columns / 8))
+        weights: to, before: last, strips: rooms.blocks &* LossRooms<L>.tiles &* (rooms.columns / 8)
+      )
       var nextSums = rooms.ahead(
-        sums: to, before: last, strips: rooms.blocks &* (rooms.padded / (3 &* L.count)) &* ((to &- from) / 8))
+        sums: to, before: last,
+        strips: rooms.blocks &* (rooms.padded / (3 &* L.count)) &* ((to &- from) / 8))
       for block in 0..<rooms.blocks {
         let gradients = rooms.logits(block, from)
         subtractTargets(rooms, block, from, to)
         if job.pointee.d_hidden.data != nil {
           for tile in 0..<LossRooms<L>.tiles {
             product(
-              ColumnGoal<L>(), weights, rows: rooms.columns, steps: to &- from, gradients + tile &* lanes,
+              ColumnGoal<L>(), weights, rows: rooms.columns, steps: to &- from,
+              gradients + tile &* lanes,
               rooms.part(span, block, tile), lanes: lanes, ahead: &nextWeights)
           }
         }
@@ -44,24 +56,31 @@ extension Kernels {
           while vector < rooms.padded / L.count {
             let width = panelWidth(rooms.padded / L.count, from: vector)
             product(
-              RowGoal<L>(pitch: pitch), TileLeft(base: gradients, stride: tokens &* MemoryLayout<L.Scalar>.stride),
+              RowGoal<L>(pitch: pitch),
+              TileLeft(base: gradients, stride: tokens &* MemoryLayout<L.Scalar>.stride),
               rows: to &- from, steps: Swift.min(tokens, Int(job.pointee.count) &- block &* tokens),
-              rooms.panels(block) + vector &* tokens &* L.count, rooms.sums(from) + vector &* L.count,
+              rooms.panels(block) + vector &* tokens &* L.count,
+              rooms.sums(from) + vector &* L.count,
               lanes: width &* L.count, ahead: &nextSums)
             vector = vector &+ width
           }
         }
-        if job.pointee.d_bias.data != nil { addBias(rooms, block, from, to, isFirst: isFirst && block == 0) }
+        if job.pointee.d_bias.data != nil {
+          addBias(rooms, block, from, to, isFirst: isFirst && block == 0)
+        }
       }
       if wantsWeights && isLast { writeClasses(rooms, from, to) }
       from = to
     }
   }
 
-  /// Logits of a block of classes to their gradients: what the weights count, less the smoothed part of all classes, less
-  /// the target's. 0 for an ignored token, whose logits of a row with a NaN or an infinity are NaN.
+  /// Logits of a block of classes to their gradients: what the weights count, less the smoothed
+  /// part of all classes, less the target's. 0 for an ignored token, whose logits of a row with a
+  /// NaN or an infinity are NaN.
   @inline(never)
-  private static func subtractTargets<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ from: Int, _ to: Int) {
+  private static func subtractTargets<L: TileLanes>(
+    _ rooms: LossRooms<L>, _ block: Int, _ from: Int, _ to: Int
+  ) {
     let job = rooms.job
     let tokens = Int(SMXK_QUERY_BLOCK)
     let logits = rooms.logits(block, from)
@@ -92,15 +111,21 @@ extension Kernels {
 
   /// A block's gradients of logits, summed over its tokens in float64, into those of the bias.
   @inline(never)
-  private static func addBias<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ from: Int, _ to: Int, isFirst: Bool) {
+  private static func addBias<L: TileLanes>(
+    _ rooms: LossRooms<L>, _ block: Int, _ from: Int, _ to: Int, isFirst: Bool
+  ) {
     let job = rooms.job
     for j in from..<to {
       let row = rooms.logits(block, j)
       var sum = 0.0
-      for i in 0..<Swift.min(Int(SMXK_QUERY_BLOCK), Int(job.pointee.count) &- block &* Int(SMXK_QUERY_BLOCK)) {
+      for i
+        in 0..<Swift.min(
+          Int(SMXK_QUERY_BLOCK), Int(job.pointee.count) &- block &* Int(SMXK_QUERY_BLOCK))
+      {
         sum += Double(row[i])
       }
-      let p = UnsafeMutableRawPointer(job.pointee.d_bias.data! + j &* Int(job.pointee.d_bias.column))
+      let p = UnsafeMutableRawPointer(
+        job.pointee.d_bias.data! + j &* Int(job.pointee.d_bias.column))
       let before = isFirst ? 0 : p.loadUnaligned(as: L.Scalar.self)
       let value = L.Scalar(Double(before) + sum) + 0
       p.storeBytes(of: value == value ? value : .nan, as: L.Scalar.self)
@@ -116,14 +141,17 @@ extension Kernels {
       closeColumns(L.self, row, rooms.padded, times: 1)
       if job.pointee.is_gradient_direct != 0 { continue }
       write(
-        L.self, job.pointee.dtype, UnsafeMutableRawPointer(job.pointee.d_weight.data! + j &* Int(job.pointee.d_weight.row)),
+        L.self, job.pointee.dtype,
+        UnsafeMutableRawPointer(job.pointee.d_weight.data! + j &* Int(job.pointee.d_weight.row)),
         Int(job.pointee.d_weight.column), row, rooms.columns)
     }
   }
 
   /// The gradients of a block of tokens: the spans' parts, added in order.
   @inline(never)
-  static func joinParts<L: TileLanes>(_ rooms: LossRooms<L>, _ block: Int, _ own: UnsafeMutablePointer<L.Scalar>) {
+  static func joinParts<L: TileLanes>(
+    _ rooms: LossRooms<L>, _ block: Int, _ own: UnsafeMutablePointer<L.Scalar>
+  ) {
     let job = rooms.job
     let lanes = LossRooms<L>.lanes
     let padded = rooms.padded
@@ -149,10 +177,14 @@ extension Kernels {
           let token = block &* Int(SMXK_QUERY_BLOCK) &+ tile &* lanes &+ lane &+ l
           if token >= Int(job.pointee.count) { break }
           // 0 times a weight that is NaN or infinite is NaN.
-          if rooms.target(Int(job.pointee.first) &+ token) < 0 { clear(L.self, own + l &* padded, padded) }
+          if rooms.target(Int(job.pointee.first) &+ token) < 0 {
+            clear(L.self, own + l &* padded, padded)
+          }
           write(
             L.self, job.pointee.dtype,
-            UnsafeMutableRawPointer(job.pointee.d_hidden.data! + (Int(job.pointee.first) &+ token) &* Int(job.pointee.d_hidden.row)),
+            UnsafeMutableRawPointer(
+              job.pointee.d_hidden.data! + (Int(job.pointee.first) &+ token)
+                &* Int(job.pointee.d_hidden.row)),
             Int(job.pointee.d_hidden.column), own + l &* padded, rooms.columns)
         }
         lane = lane &+ L.count

@@ -3,10 +3,10 @@
 //     w = 2^k · (1 + f),  1 + f in [sqrt(1/2), sqrt(2)],      s = f / (2 + f)
 //     log w = k·ln2 + 2s + s³·(2/3 + 2/5·s² + 2/7·s⁴ + …)          (atanh series; |s| <= 0.1716)
 //
-// For float64 rows s is kept as a pair, so the leading term 2s is exact to 2^-100 and only the tail, below 1 %
-// of it, is rounded in float64. For small t the fraction is t itself: log1p without cancellation. Degree 21
-// in s leaves out less than 2^-61 of the value. For float32 rows plain float64 to degree 13, 2^-39, will do:
-// a third of the latency.
+// For float64 rows s is kept as a pair, so the leading term 2s is exact to 2^-100 and only the
+// tail, below 1 % of it, is rounded in float64. For small t the fraction is t itself: log1p without
+// cancellation. Degree 21 in s leaves out less than 2^-61 of the value. For float32 rows plain
+// float64 to degree 13, 2^-39, will do: a third of the latency.
 
 import CSupport
 
@@ -20,18 +20,18 @@ extension Kernels {
     /// Whether `relative` needs the sum without the maximum, to more digits than this sum can give.
     let isRough: W
 
-    /// Below 2^-5 the rounding of the other terms to the unit of the maximum shows. For logsumexp the bound is
-    /// one ulp of the larger of |maximum| and |result|: half of it is the last rounding, and the terms' error,
-    /// 0.55·2^-24·t/(1 + t), must fit into the other half, which is at least a quarter of that magnitude
-    /// in the same unit.
+    /// Below 2^-5 the rounding of the other terms to the unit of the maximum shows. For logsumexp
+    /// the bound is one ulp of the larger of |maximum| and |result|: half of it is the last
+    /// rounding, and the terms' error, 0.55·2^-24·t/(1 + t), must fit into the other half, which is
+    /// at least a quarter of that magnitude in the same unit.
     @inline(__always)
     init<L: Lanes>(
       _ operation: smxk_operation, _ sum: SumOf<W>, _ top: WideTop<L, W>, maximum: SumOf<W>
     ) {
       let s = top.corrected(sum)
       if L.isSingle {
-        // Over the term and not from maximum - N·ln2, which lacks the polynomial's error. The reciprocal
-        // follows from the maximum and is there before the sum.
+        // Over the term and not from maximum - N·ln2, which lacks the polynomial's error. The
+        // reciprocal follows from the maximum and is there before the sum.
         let log = logOfSingle(s.high * (W(1) / (top.added.high + top.missing)))
         relative = SumOf(high: log, low: W(0))
       } else {
@@ -51,7 +51,8 @@ extension Kernels {
         // t / (1 + t), the share of the others.
         let share = W(1) - top.added.high / s.high
         let isClose = W.pick(larger, lessThan: W(1.25) * share, W(1), W(0))
-        isRough = W.pick(ofMaximum, lessThan: W(2), W.pick(rough, lessThan: isClose, W(1), rough), rough)
+        isRough = W.pick(
+          ofMaximum, lessThan: W(2), W.pick(rough, lessThan: isClose, W(1), rough), rough)
       } else {
         isRough = rough
       }
@@ -101,8 +102,8 @@ extension Kernels {
     SumOf.exact(w.high * factor - W(1), w.low * factor)
   }
 
-  /// log((1 + f)·2^k) as one number, within an ulp: f - f²/2 + s·(f²/2 + s²·(2/3 + 2/5·s² + …)), in which the leading term has no
-  /// error. One division.
+  /// log((1 + f)·2^k) as one number, within an ulp: f - f²/2 + s·(f²/2 + s²·(2/3 + 2/5·s² + …)), in
+  /// which the leading term has no error. One division.
   @inline(__always)
   static func roundedLogOfFraction<W: Wide>(_ f: W, exponent k: W) -> W {
     let s = f / (f + W(2))

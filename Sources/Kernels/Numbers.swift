@@ -42,7 +42,8 @@ extension Kernels {
   /// `length` numbers of L.Scalar from places so many bytes apart to others.
   @inline(__always)
   private static func move<L: Lanes>(
-    _: L.Type, _ from: UnsafeRawPointer, _ fromStride: Int, _ to: UnsafeMutableRawPointer, _ toStride: Int, _ length: Int
+    _: L.Type, _ from: UnsafeRawPointer, _ fromStride: Int, _ to: UnsafeMutableRawPointer,
+    _ toStride: Int, _ length: Int
   ) {
     let size = MemoryLayout<L.Scalar>.stride
     var j = 0
@@ -51,7 +52,8 @@ extension Kernels {
       j = j &+ L.count
     }
     while j < length {
-      (to + j &* toStride).storeBytes(of: (from + j &* fromStride).loadUnaligned(as: L.Scalar.self), as: L.Scalar.self)
+      (to + j &* toStride).storeBytes(
+        of: (from + j &* fromStride).loadUnaligned(as: L.Scalar.self), as: L.Scalar.self)
       j = j &+ 1
     }
   }
@@ -79,7 +81,8 @@ extension Kernels {
   /// `length` numbers of any dtype, `stride` bytes apart, as float64.
   @inline(never)
   static func readNumbers(
-    _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int, _ length: Int, _ to: UnsafeMutablePointer<Double>
+    _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int, _ length: Int,
+    _ to: UnsafeMutablePointer<Double>
   ) {
     switch Int(dtype) {
     case SMX_FLOAT64: read(F64.self, dtype, p, stride, to, length)
@@ -106,10 +109,13 @@ extension Kernels {
   /// The numbers where they lie, or in `room` if not as L.Scalar one after the other.
   @inline(__always)
   static func place<L: Lanes>(
-    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int, _ room: UnsafeMutablePointer<L.Scalar>,
+    _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int,
+    _ room: UnsafeMutablePointer<L.Scalar>,
     _ length: Int
   ) -> UnsafePointer<L.Scalar> {
-    if isOwn(L.self, dtype) && stride == MemoryLayout<L.Scalar>.stride { return p.assumingMemoryBound(to: L.Scalar.self) }
+    if isOwn(L.self, dtype) && stride == MemoryLayout<L.Scalar>.stride {
+      return p.assumingMemoryBound(to: L.Scalar.self)
+    }
     read(L.self, dtype, p, stride, room, length)
     return UnsafePointer(room)
   }

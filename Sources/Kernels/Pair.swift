@@ -1,9 +1,9 @@
 // Two vectors side by side, one operation on each: what makes consecutive instructions independent.
 //
-// An exponential is a chain of 13 operations of 4 cycles. Written one vector after the other, the chain
-// of the next begins so far down the instruction stream that the scheduler's window (some 100
-// entries) fills with operations that cannot start yet. Pair<Pair<F32>> interleaves four chains in the
-// stream itself. It changes no result: the sum still takes the vectors one by one.
+// An exponential is a chain of 13 operations of 4 cycles. Written one vector after the other, the
+// chain of the next begins so far down the instruction stream that the scheduler's window (some 100
+// entries) fills with operations that cannot start yet. Pair<Pair<F32>> interleaves four chains in
+// the stream itself. It changes no result: the sum still takes the vectors one by one.
 
 extension Kernels {
   struct Pair<L: Lanes>: Lanes {
@@ -26,10 +26,15 @@ extension Kernels {
     init(at p: UnsafePointer<Scalar>, from: Int, to: Int, fill: Scalar) {
       self.init(
         L(at: p, from: Swift.min(from, L.count), to: Swift.min(to, L.count), fill: fill),
-        L(at: p + L.count, from: Swift.max(from &- L.count, 0), to: Swift.max(to &- L.count, 0),
+        L(
+          at: p + L.count, from: Swift.max(from &- L.count, 0), to: Swift.max(to &- L.count, 0),
           fill: fill))
     }
-    @inline(__always) init(bytes p: UnsafeRawPointer) { self.init(L(bytes: p), L(bytes: p + L.count)) }
+    @inline(__always) init(
+      bytes p: UnsafeRawPointer
+    ) {
+      self.init(L(bytes: p), L(bytes: p + L.count))
+    }
     @inline(__always) func store(at p: UnsafeMutablePointer<Scalar>) {
       a.store(at: p)
       b.store(at: p + L.count)
@@ -75,10 +80,26 @@ extension Kernels {
     @inline(__always) init(eight: L.Eight) { self.init(L(eight: eight), L(0)) }
     @inline(__always) var whole: Self { self }
     @inline(__always) var upperEight: L.Eight { a.upperEight }
-    @inline(__always) init(lower: L.Eight, upper: L.Eight) { self.init(L(lower: lower, upper: upper), L(0)) }
-    @inline(__always) static func total(eight high: L.Eight, low: L.Eight) -> Sum { L.total(eight: high, low: low) }
-    @inline(__always) static func loadEight(_ p: UnsafePointer<Double>) -> L.Eight { L.loadEight(p) }
-    @inline(__always) static func storeEight(_ v: L.Eight, _ p: UnsafeMutablePointer<Double>) { L.storeEight(v, p) }
+    @inline(__always) init(
+      lower: L.Eight, upper: L.Eight
+    ) {
+      self.init(L(lower: lower, upper: upper), L(0))
+    }
+    @inline(__always) static func total(
+      eight high: L.Eight, low: L.Eight
+    ) -> Sum {
+      L.total(eight: high, low: low)
+    }
+    @inline(__always) static func loadEight(
+      _ p: UnsafePointer<Double>
+    ) -> L.Eight {
+      L.loadEight(p)
+    }
+    @inline(__always) static func storeEight(
+      _ v: L.Eight, _ p: UnsafeMutablePointer<Double>
+    ) {
+      L.storeEight(v, p)
+    }
     /// Of each vector.
     @inline(__always) func turned(by n: Int) -> Self { Self(a.turned(by: n), b.turned(by: n)) }
     @inline(__always) func largest() -> Scalar { L.max(a, b).largest() }

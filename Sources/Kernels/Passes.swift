@@ -19,9 +19,9 @@ enum No: Choice {
 }
 
 extension Kernels {
-  /// The vectors in from..<to with the lanes that take part: one body for whole and partial ones, for the forms whose code is
-  /// large. A sequence and not a call for each: where the compiler leaves a closure alone, what it has of vectors passes
-  /// through the stack.
+  /// The vectors in from..<to with the lanes that take part: one body for whole and partial ones,
+  /// for the forms whose code is large. A sequence and not a call for each: where the compiler
+  /// leaves a closure alone, what it has of vectors passes through the stack.
   @inline(__always) static func vectors<L: Lanes>(_: L.Type, _ from: Int, _ to: Int) -> Places {
     Places(at: from & ~(L.count &- 1), from: from, to: to, count: L.count)
   }
@@ -105,18 +105,21 @@ extension Kernels {
     let lines: UnsafeRawPointer
   }
 
-  /// The sum of exp over the elements from..<to of the chunk at p; each term is kept at `terms`, which may be
-  /// p, if Keeps. Four vectors at a time (Pair.swift).
+  /// The sum of exp over the elements from..<to of the chunk at p; each term is kept at `terms`,
+  /// which may be p, if Keeps. Four vectors at a time (Pair.swift).
   ///
-  /// Arithmetic is the limit here and loads are free, so if Measures the maximum of another row is found on
-  /// the way.
+  /// Arithmetic is the limit here and loads are free, so if Measures the maximum of another row is
+  /// found on the way.
   ///
-  /// Numbers of the row come and go as scalars, in registers. Vectors would pass through the caller's stack, and where that
-  /// puts one across two lines of the cache the load waits until the store has left the core.
+  /// Numbers of the row come and go as scalars, in registers. Vectors would pass through the
+  /// caller's stack, and where that puts one across two lines of the cache the load waits until the
+  /// store has left the core.
   @inline(never)
   static func sumPlain<F: Format, Keeps: Choice, Measures: Choice, Asks: Choice>(
-    _: F.Type, _: Keeps.Type, _: Measures.Type, _: Asks.Type, _ p: UnsafeRawPointer, _ from: Int, _ to: Int,
-    shift: F.L.Scalar, floor: F.L.Scalar, _ terms: UnsafeMutablePointer<F.L.Scalar>, _ beside: Beside
+    _: F.Type, _: Keeps.Type, _: Measures.Type, _: Asks.Type, _ p: UnsafeRawPointer, _ from: Int,
+    _ to: Int,
+    shift: F.L.Scalar, floor: F.L.Scalar, _ terms: UnsafeMutablePointer<F.L.Scalar>,
+    _ beside: Beside
   ) -> Swept<F.L.Scalar> {
     typealias L = F.L
     let exp = PlainExp<L>(shift: L(shift), floor: L(floor))
@@ -124,14 +127,17 @@ extension Kernels {
     let lowest = -L.Scalar.infinity
     var highest = L(lowest)
     let wide = exp.widened()
-    // A row that begins inside a line of memory is taken from that line's start, with the lanes turned by as
-    // much: each lane still adds the same elements in the same order, and no vector lies across two lines.
-    let turn = I.interleaves && from == 0 && to >= 16 &* L.count && F.size &* L.count == 64
+    // A row that begins inside a line of memory is taken from that line's start, with the lanes
+    // turned by as much: each lane still adds the same elements in the same order, and no vector
+    // lies across two lines.
+    let turn =
+      I.interleaves && from == 0 && to >= 16 &* L.count && F.size &* L.count == 64
       ? (L.count &- toBoundary(F.self, p)) & (L.count &- 1) : 0
     let p = p - turn &* F.size
     let terms = terms - turn
     let turned = turn &* F.size
-    let beside = Beside(row: beside.row - turned, ahead: beside.ahead - turned, lines: beside.lines - turned)
+    let beside = Beside(
+      row: beside.row - turned, ahead: beside.ahead - turned, lines: beside.lines - turned)
     let from = from &+ turn
     let to = to &+ turn
     var i = from & ~(L.count &- 1)
@@ -155,9 +161,12 @@ extension Kernels {
       for vector in 0..<4 {
         let at = i &+ vector &* L.count
         // Two narrow vectors share a line.
-        if F.size &* L.count == 64 || vector & 1 == 0 { I.prefetchWrite(beside.lines + at &* F.size) }
+        if F.size &* L.count == 64 || vector & 1 == 0 {
+          I.prefetchWrite(beside.lines + at &* F.size)
+        }
         if Measures.isTrue { highest = L.max(F.load(beside.row, at), highest) }
-        // One line in each quarter of the stretch: the processor's own prefetching runs ahead in all of them.
+        // One line in each quarter of the stretch: the processor's own prefetching runs ahead in
+        // all of them.
         if Asks.isTrue { I.prefetchRead(beside.ahead + (vector &* quarter &+ i &* F.size / 4)) }
       }
       sum.add(four.part { $0.a.a }, rounded: e.a.a)
@@ -197,20 +206,28 @@ extension Kernels {
     sum.add(term, rounded: e)
   }
 
-  @inline(__always) static func isOwn<F: Format>(_: F.Type) -> Bool { F.size == MemoryLayout<F.L.Scalar>.stride }
+  @inline(__always) static func isOwn<F: Format>(
+    _: F.Type
+  ) -> Bool {
+    F.size == MemoryLayout<F.L.Scalar>.stride
+  }
 
   /// A whole vector, aligned if `streams`: past the caches (Run.swift).
   @inline(__always)
-  static func put<F: Format>(_: F.Type, _ v: F.L, _ out: UnsafeMutableRawPointer, _ i: Int, streams: Bool) {
+  static func put<F: Format>(
+    _: F.Type, _ v: F.L, _ out: UnsafeMutableRawPointer, _ i: Int, streams: Bool
+  ) {
     if isOwn(F.self) && streams { F.stream(v, out, i) } else { F.store(v, out, i) }
   }
 
-  /// out[i] = value(i) for `count` elements, whole vectors of out where they are aligned: a store across two
-  /// lines costs more than a load. A row that has left the first-level cache since its last pass (IsLong) is
-  /// asked for 64 lines ahead: 128 × 32768 softmax, 0.51 ns an element without, 0.45 with.
+  /// out[i] = value(i) for `count` elements, whole vectors of out where they are aligned: a store
+  /// across two lines costs more than a load. A row that has left the first-level cache since its
+  /// last pass (IsLong) is asked for 64 lines ahead: 128 × 32768 softmax, 0.51 ns an element
+  /// without, 0.45 with.
   @inline(__always)
   static func write<F: Format, IsLong: Choice>(
-    _: F.Type, _: IsLong.Type, _ out: UnsafeMutableRawPointer, _ count: Int, streams: Bool, whole: (_ i: Int) -> F.L,
+    _: F.Type, _: IsLong.Type, _ out: UnsafeMutableRawPointer, _ count: Int, streams: Bool,
+    whole: (_ i: Int) -> F.L,
     part: (_ i: Int, _ lanes: Int) -> F.L
   ) {
     let lanes = F.L.count
@@ -232,7 +249,8 @@ extension Kernels {
     if i < count { F.store(part(i, count &- i), out, i, 0, count &- i) }
   }
 
-  /// out = term / sum. Correct to 0.5 ulp beside the term's own error. Without x, terms must tell the element.
+  /// out = term / sum. Correct to 0.5 ulp beside the term's own error. Without x, terms must tell
+  /// the element.
   @inline(__always)
   static func divide<F: Format, IsLong: Choice>(
     _: F.Type, _: IsLong.Type, _ terms: UnsafePointer<F.L.Scalar>, of x: UnsafeRawPointer?,
@@ -249,7 +267,8 @@ extension Kernels {
       write(F.self, IsLong.self, out, count, streams: streams) { i in
         divisor.quotientOrTop(L(at: terms + i), of: F.load(x, i))
       } part: { i, lanes in
-        divisor.quotientOrTop(L(at: terms + i, from: 0, to: lanes, fill: 0), of: F.load(x, i, 0, lanes, fill: 0))
+        divisor.quotientOrTop(
+          L(at: terms + i, from: 0, to: lanes, fill: 0), of: F.load(x, i, 0, lanes, fill: 0))
       }
     } else {
       write(F.self, IsLong.self, out, count, streams: streams) { i in
@@ -263,7 +282,8 @@ extension Kernels {
   /// out = exp(x) / sum, which may be in place: of terms that were not kept.
   @inline(__always)
   static func divideAgain<F: Format>(
-    _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int, _ exp: PlainExp<F.L>,
+    _: F.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int,
+    _ exp: PlainExp<F.L>,
     _ divisor: Divisor<F.L>
   ) {
     typealias L = F.L
@@ -293,7 +313,8 @@ extension Kernels {
   /// out = (x - maximum) - logSum.
   @inline(__always)
   static func subtract<F: Format, IsLong: Choice>(
-    _: F.Type, _: IsLong.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int, maximum: F.L,
+    _: F.Type, _: IsLong.Type, _ x: UnsafeRawPointer, _ out: UnsafeMutableRawPointer, _ count: Int,
+    maximum: F.L,
     logSum: F.L, streams: Bool
   ) {
     write(F.self, IsLong.self, out, count, streams: streams) { i in

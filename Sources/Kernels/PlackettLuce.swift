@@ -1,12 +1,13 @@
-// The log-probability of a ranking under the Plackett–Luce model: the product, over the places, of the softmax of what is
-// not ranked yet.
+// The log-probability of a ranking under the Plackett–Luce model: the product, over the places, of
+// the softmax of what is not ranked yet.
 //
-// From the back the scores that a place chooses from only grow in number, so their sum of exponentials runs along:
-// as (1 + rest)·exp(largest), so that log1p(rest) has all its digits where one score dominates. Everything that
-// is added has one sign; nothing cancels.
+// From the back the scores that a place chooses from only grow in number, so their sum of
+// exponentials runs along: as (1 + rest)·exp(largest), so that log1p(rest) has all its digits where
+// one score dominates. Everything that is added has one sign; nothing cancels.
 //
-// What runs along is a few additions a place. Exponentials and logarithms, most of the work, are taken for eight places side by
-// side (1024 places, one thread: 23 ns a place, one by one 65; a part of it is the ABI's).
+// What runs along is a few additions a place. Exponentials and logarithms, most of the work, are
+// taken for eight places side by side (1024 places, one thread: 23 ns a place, one by one 65; a
+// part of it is the ABI's).
 
 import CSupport
 
@@ -29,9 +30,11 @@ extension Kernels {
     }
   }
 
-  /// The log-probability of a ranking of `count` scores. They come as the places are undone: first those that are not
-  /// ranked, then the `ranked` others, last place first.
-  public static func plackettLuce(_ scores: UnsafePointer<Double>, _ count: Int, ranked: Int) -> Double {
+  /// The log-probability of a ranking of `count` scores. They come as the places are undone: first
+  /// those that are not ranked, then the `ranked` others, last place first.
+  public static func plackettLuce(
+    _ scores: UnsafePointer<Double>, _ count: Int, ranked: Int
+  ) -> Double {
     let others = count &- ranked
     var state = Ranked(largest: maximum(Own<F64>.self, scores, 0, others))
     if others > 0 && state.largest.isFinite {
@@ -39,7 +42,8 @@ extension Kernels {
       moments.add(scores, others, Weighting(largest: state.largest, inverse: 1))
       state.rest = moments.rest
     }
-    let all = Elements<F64>(high: UnsafeMutablePointer(mutating: scores), low: nil, from: 0, to: count)
+    let all = Elements<F64>(
+      high: UnsafeMutablePointer(mutating: scores), low: nil, from: 0, to: count)
     if findNaN(all) != 0 || state.largest == .infinity { return .nan }
     var i = others
     if i == 0 && count > 0 {
@@ -100,7 +104,11 @@ extension Kernels {
           state.rest = Sum.exact(larger: product.high, product.low + (sum.low + state.rest.low) * e)
         } else {
           state.rest.add(Sum(high: e, low: 0))
-          if high[i] == -.infinity { state.isImpossible = true } else { state.add(Sum(high: high[i], low: low[i])) }
+          if high[i] == -.infinity {
+            state.isImpossible = true
+          } else {
+            state.add(Sum(high: high[i], low: low[i]))
+          }
         }
         high[i] = state.rest.high
         low[i] = state.rest.low

@@ -1,16 +1,17 @@
 // The common rows: contiguous, plain form, nothing masked.
 //
-// A row has three passes, and between them waits: for the maximum across its lanes, and for the sum across
-// the lanes, its reciprocal and the first quotient. Together some 150 cycles, which a row of 128 elements would
-// spend as long on as on its arithmetic. So short rows go in blocks of up to eight, and the passes of
-// neighbouring blocks alternate:
+// A row has three passes, and between them waits: for the maximum across its lanes, and for the sum
+// across the lanes, its reciprocal and the first quotient. Together some 150 cycles, which a row of
+// 128 elements would spend as long on as on its arithmetic. So short rows go in blocks of up to
+// eight, and the passes of neighbouring blocks alternate:
 //
-//     terms and sums of a block's rows, with the maxima of the next block's on the way   (sumPlain)
-//     their divisors or logarithms, eight at a time                                      (EightRows)
-//     results of the block before, whose divisors have been known for a pass             (writeResults)
+//     terms and sums of a block's rows, and the maxima of the next block's   (sumPlain)
+//     their divisors or logarithms, eight at a time                          (EightRows)
+//     results of the block before, whose divisors have long been known       (writeResults)
 //
-// Each row's own operations and their order are those of Softmax.swift; rows that turn out to be special go
-// there. 64 × 128 float32 softmax, one thread: 0.52 ns an element row by row, 0.44 in blocks.
+// Each row's own operations and their order are those of Softmax.swift; rows that turn out to be
+// special go there. 64 × 128 float32 softmax, one thread: 0.52 ns an element row by row, 0.44 in
+// blocks.
 
 import CSupport
 
@@ -28,7 +29,8 @@ extension Kernels {
       (numbers.memory + EightRows<L>.size).assumingMemoryBound(to: UnsafeRawPointer.self)
     }
     @inline(__always) var out: UnsafeMutablePointer<UnsafeMutableRawPointer> {
-      (numbers.memory + (EightRows<L>.size &+ 64)).assumingMemoryBound(to: UnsafeMutableRawPointer.self)
+      (numbers.memory + (EightRows<L>.size &+ 64)).assumingMemoryBound(
+        to: UnsafeMutableRawPointer.self)
     }
     /// Bytes of scratch, terms aside.
     static var size: Int { @inline(__always) get { EightRows<L>.size &+ 128 } }
@@ -61,11 +63,14 @@ extension Kernels {
     }
   }
 
-  /// A block of short rows. Of softmax, terms: two blocks and their rows share the first-level cache. Else there are
-  /// none, and eight rows are worth more than that cache (logsumexp of 512 × 1024: 17 % less time; log_softmax 5 %, of float64
-  /// 12 %), unless they come from memory (65536 × 1024: 20 % and 10 % more). A longer row is a block of its own up to
-  /// shortRowBytes, or one chunk where out cannot hold its terms.
-  @inline(__always) static func blockBytes<IsSoftmax: Choice>(_: IsSoftmax.Type, isFromMemory: Bool) -> Int {
+  /// A block of short rows. Of softmax, terms: two blocks and their rows share the first-level
+  /// cache. Else there are none, and eight rows are worth more than that cache (logsumexp of 512 ×
+  /// 1024: 17 % less time; log_softmax 5 %, of float64 12 %), unless they come from memory (65536 ×
+  /// 1024: 20 % and 10 % more). A longer row is a block of its own up to shortRowBytes, or one
+  /// chunk where out cannot hold its terms.
+  @inline(__always) static func blockBytes<IsSoftmax: Choice>(
+    _: IsSoftmax.Type, isFromMemory: Bool
+  ) -> Int {
     IsSoftmax.isTrue || isFromMemory ? 4096 : 32768
   }
   static var shortRowBytes: Int { @inline(__always) get { 8192 } }
@@ -86,7 +91,8 @@ extension Kernels {
     var next = block(L.self, 2, scratch)
     var terms = previous.terms
     var otherTerms = current.terms
-    // What is asked for is out's lines; where those are not wanted, the rows behind the next block's.
+    // What is asked for is out's lines; where those are not wanted, the rows behind the next
+    // block's.
     let behind = 3 &* blockBytes
     var row = first
     enter(job, &next, row, Swift.min(rowsPerBlock, first &+ count &- row), scratch)
@@ -95,7 +101,8 @@ extension Kernels {
     while next.count > 0 || current.count > 0 {
       (previous, current, next) = (current, next, previous)
       (terms, otherTerms) = (otherTerms, terms)
-      // Aligned as out is: `divide` has no arithmetic to hide a vector across two lines behind, `sumPlain` has.
+      // Aligned as out is: `divide` has no arithmetic to hide a vector across two lines behind,
+      // `sumPlain` has.
       current.terms = terms + (isOwn(F.self) ? (Int(bitPattern: current.out[0]) & 63) / F.size : 0)
       row = row &+ current.count
       enter(job, &next, row, Swift.min(rowsPerBlock, first &+ count &- row), scratch)
@@ -106,19 +113,25 @@ extension Kernels {
         let lines = !isWritten ? x : streams ? x + behind : UnsafeRawPointer(current.out[r])
         let beside = Beside(row: r < next.count ? next.x[r] : x, ahead: x, lines: lines)
         let swept = sumPlain(
-          F.self, IsSoftmax.self, Yes.self, No.self, x, 0, cols, shift: numbers.shift[r], floor: numbers.floor[r],
+          F.self, IsSoftmax.self, Yes.self, No.self, x, 0, cols, shift: numbers.shift[r],
+          floor: numbers.floor[r],
           current.terms + r &* cols, beside)
         numbers.setSum(r, swept.sum)
         if r < next.count { next.numbers.setMaximum(r, swept.highest) }
       }
       if current.count > 0 {
-        if IsSoftmax.isTrue { numbers.findDivisors() } else { numbers.findLogarithms(job.pointee.operation) }
+        if IsSoftmax.isTrue {
+          numbers.findDivisors()
+        } else {
+          numbers.findLogarithms(job.pointee.operation)
+        }
       }
       writeResults(F.self, IsSoftmax.self, No.self, job, previous, streams: streams, scratch)
     }
   }
 
-  /// One row after the other; its terms wait in out, or are computed once more where out is too narrow for them.
+  /// One row after the other; its terms wait in out, or are computed once more where out is too
+  /// narrow for them.
   @inline(never)
   static func longRows<F: Format, IsSoftmax: Choice>(
     _: F.Type, _: IsSoftmax.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
@@ -129,20 +142,24 @@ extension Kernels {
     let isOwn = isOwn(F.self)
     var block = block(L.self, 0, scratch)
     let numbers = block.numbers
-    // A row's maximum is found beside the sum of the row before, and its lines are asked for beside that of the one before
-    // this, while the exponentials keep the arithmetic busy; of rows so long that three of them do not stay in the second-level
-    // cache, only the next one's lines. Without results beside them, rows may be twice as long: their lines are asked for one
-    // chunk ahead (logsumexp of 64 × 131072: 8 to 12 % less time). Half a page ahead out's lines, too (4096 × 4096, one thread:
-    // 0.57 ns an element with rows alone, 0.46 with both). Rows behind the last one are another thread's.
+    // A row's maximum is found beside the sum of the row before, and its lines are asked for beside
+    // that of the one before this, while the exponentials keep the arithmetic busy; of rows so long
+    // that three of them do not stay in the second-level cache, only the next one's lines. Without
+    // results beside them, rows may be twice as long: their lines are asked for one chunk ahead
+    // (logsumexp of 64 × 131072: 8 to 12 % less time). Half a page ahead out's lines, too (4096 ×
+    // 4096, one thread: 0.57 ns an element with rows alone, 0.46 with both). Rows behind the last
+    // one are another thread's.
     let isShort = cols &* F.size <= 1 << 18
     let isNear = isShort || (job.pointee.operation == SMXK_LOGSUMEXP && cols &* F.size <= 1 << 19)
     let step = job.pointee.outer_count == 1 ? Int(job.pointee.outer![0].x) : 0
-    // Results may go past the caches, but terms stay in the second level: those of all rows where the last one's results will
-    // lie, which come last.
+    // Results may go past the caches, but terms stay in the second level: those of all rows where
+    // the last one's results will lie, which come last.
     let lastRow = first &+ count &- 1
     let isEven = job.pointee.outer_count == 1
     let streams = job.pointee.streams != 0 && (!IsSoftmax.isTrue || (isOwn && isShort && isEven))
-    let sharedTerms = IsSoftmax.isTrue && streams ? job.pointee.out! + lastRow &* Int(job.pointee.outer![0].out) : nil
+    let sharedTerms =
+      IsSoftmax.isTrue && streams
+      ? job.pointee.out! + lastRow &* Int(job.pointee.outer![0].out) : nil
     var known = L.Scalar.nan
     for row in first..<first &+ count {
       enter(job, &block, row, 1, scratch)
@@ -151,16 +168,20 @@ extension Kernels {
       let maximum = known.isNaN ? maximum(F.self, x, 0, cols) : known
       known = .nan
       // Whether the terms do not tell the element that is the maximum, and take its place in out.
-      let isAmbiguous = IsSoftmax.isTrue && isOwn && maximum.magnitude < L.Scalar(leastTellingMaximum)
+      let isAmbiguous =
+        IsSoftmax.isTrue && isOwn && maximum.magnitude < L.Scalar(leastTellingMaximum)
       // Before its terms overwrite it in place. (A NaN among them is one of the terms.)
-      guard maximum.magnitude < L.plainLimit && !(isAmbiguous && x == UnsafeRawPointer(block.out[0])) else {
+      guard
+        maximum.magnitude < L.plainLimit && !(isAmbiguous && x == UnsafeRawPointer(block.out[0]))
+      else {
         rowInStages(L.self, job, row, scratch)
         continue
       }
       numbers.setMaximum(0, maximum)
       let rest = first &+ count &- row &- 1
       let next = x + (rest > 0 ? step : 0)
-      let ahead = isShort ? x + Swift.min(rest, 2) &* step : isNear ? next + chunkSize &* F.size : next
+      let ahead =
+        isShort ? x + Swift.min(rest, 2) &* step : isNear ? next + chunkSize &* F.size : next
       let measured = isNear ? next : x
       let isWritten = IsSoftmax.isTrue || (job.pointee.operation == SMXK_LOG_SOFTMAX && !streams)
       let out = isWritten ? UnsafeRawPointer(block.terms) + 512 &* F.size : x
@@ -172,12 +193,15 @@ extension Kernels {
         let length = Swift.min(chunkSize, cols &- start)
         let bytes = start &* F.size
         let beside = Beside(row: measured + bytes, ahead: ahead + bytes, lines: out + bytes)
-        let swept = isOwn
+        let swept =
+          isOwn
           ? sumPlain(
-            F.self, IsSoftmax.self, Yes.self, Yes.self, x + bytes, 0, length, shift: shift, floor: floor,
+            F.self, IsSoftmax.self, Yes.self, Yes.self, x + bytes, 0, length, shift: shift,
+            floor: floor,
             block.terms + start, beside)
           : sumPlain(
-            F.self, No.self, Yes.self, Yes.self, x + bytes, 0, length, shift: shift, floor: floor, block.terms, beside)
+            F.self, No.self, Yes.self, Yes.self, x + bytes, 0, length, shift: shift, floor: floor,
+            block.terms, beside)
         highest = Swift.max(swept.highest, highest)
         // The first chunk stands alone: adding it to zero would change nothing but take its time.
         if start == 0 { sum = swept.sum } else { sum.add(swept.sum) }
@@ -185,7 +209,11 @@ extension Kernels {
       }
       if isNear && rest > 0 && step != 0 { known = highest }
       numbers.setSum(0, sum)
-      if IsSoftmax.isTrue { numbers.findDivisors() } else { numbers.findLogarithms(job.pointee.operation) }
+      if IsSoftmax.isTrue {
+        numbers.findDivisors()
+      } else {
+        numbers.findLogarithms(job.pointee.operation)
+      }
       if isAmbiguous && numbers.divisor(0).showsTop { numbers.isSpecial[0] = 1 }
       let isPast = streams && (sharedTerms == nil || row < lastRow)
       writeResults(F.self, IsSoftmax.self, Yes.self, job, block, streams: isPast, scratch)
@@ -195,7 +223,8 @@ extension Kernels {
   /// The results of a block's rows.
   @inline(__always)
   static func writeResults<F: Format, IsSoftmax: Choice, IsLong: Choice>(
-    _: F.Type, _: IsSoftmax.Type, _: IsLong.Type, _ job: UnsafePointer<smxk_job>, _ block: RowBlock<F.L>,
+    _: F.Type, _: IsSoftmax.Type, _: IsLong.Type, _ job: UnsafePointer<smxk_job>,
+    _ block: RowBlock<F.L>,
     streams: Bool, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     typealias L = F.L
@@ -208,7 +237,8 @@ extension Kernels {
         divideAgain(F.self, block.x[r], block.out[r], cols, numbers.exp(r), numbers.divisor(r))
       } else if IsSoftmax.isTrue {
         divide(
-          F.self, IsLong.self, block.terms + r &* cols, of: IsLong.isTrue ? nil : block.x[r], block.out[r], cols,
+          F.self, IsLong.self, block.terms + r &* cols, of: IsLong.isTrue ? nil : block.x[r],
+          block.out[r], cols,
           numbers.divisor(r), streams: streams)
       } else if job.pointee.operation == SMXK_LOG_SOFTMAX {
         subtract(
@@ -224,9 +254,10 @@ extension Kernels {
   static func block<L: Lanes>(
     _: L.Type, _ place: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) -> RowBlock<L> {
-    // Of `high`, the first half may be needed by a special row on its way through the stages; `low` is only where
-    // there is a bias. A chunk of terms fits into either, with a line more.
-    let terms = place & 1 == 0 ? smxk_high_of(scratch) + halfOfScratch : smxk_low_of(scratch) + numbersBytes
+    // Of `high`, the first half may be needed by a special row on its way through the stages; `low`
+    // is only where there is a bias. A chunk of terms fits into either, with a line more.
+    let terms =
+      place & 1 == 0 ? smxk_high_of(scratch) + halfOfScratch : smxk_low_of(scratch) + numbersBytes
     return RowBlock(
       numbers: EightRows(memory: smxk_low_of(scratch) + place &* RowBlock<L>.size),
       terms: terms.assumingMemoryBound(to: L.Scalar.self))

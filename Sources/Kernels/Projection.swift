@@ -2,24 +2,28 @@
 //
 //     out[a] = sum over d of matrix[a][d] · row[d]
 //
-// The product of TileProduct.swift, with the matrix as the operand that is read where it lies and a panel of rows,
-// turned, as the other: lanes run along the rows. Results are left that way, (width, lanes) for each panel, because
-// AdditiveScores.swift wants keys side by side. Each number is made as a score is, the sum of chains over 32 columns each,
-// added in order, so a row has the same bits wherever it stands. Order is part of the contract.
+// The product of TileProduct.swift, with the matrix as the operand that is read where it lies and a
+// panel of rows, turned, as the other: lanes run along the rows. Results are left that way, (width,
+// lanes) for each panel, because AdditiveScores.swift wants keys side by side. Each number is made
+// as a score is, the sum of chains over 32 columns each, added in order, so a row has the same bits
+// wherever it stands. Order is part of the contract.
 
 import CSupport
 
 extension Kernels {
   /// A task: some panels of one group.
   public static func project<L: TileLanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_projection>, _ task: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _: L.Type, _ job: UnsafePointer<smxk_projection>, _ task: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     let panels = Int(job.pointee.panels)
     let perTask = Int(job.pointee.panels_per_task)
     let tasks = (panels &+ perTask &- 1) / perTask
     let group = task / tasks
     let first = task % tasks &* perTask
-    let base = UnsafeMutableRawPointer(job.pointee.workspace!) + Int(scratch.pointee.worker) &* Int(job.pointee.bytes)
+    let base =
+      UnsafeMutableRawPointer(job.pointee.workspace!) + Int(scratch.pointee.worker)
+      &* Int(job.pointee.bytes)
     func numbers(_ offset: Int64) -> UnsafeMutablePointer<L.Scalar> {
       (base + Int(offset)).assumingMemoryBound(to: L.Scalar.self)
     }
@@ -39,10 +43,12 @@ extension Kernels {
     }
   }
 
-  /// The group's matrix, where it lies if its numbers are the lanes' own and neighbours in a row, else copied.
+  /// The group's matrix, where it lies if its numbers are the lanes' own and neighbours in a row,
+  /// else copied.
   @inline(never)
   private static func matrix<L: TileLanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_projection>, _ group: Int, _ copy: UnsafeMutablePointer<L.Scalar>
+    _: L.Type, _ job: UnsafePointer<smxk_projection>, _ group: Int,
+    _ copy: UnsafeMutablePointer<L.Scalar>
   ) -> TileLeft {
     let view = job.pointee.matrix
     let size = Int(job.pointee.size)
@@ -52,7 +58,9 @@ extension Kernels {
       return TileLeft(base: start, stride: Int(view.row))
     }
     for a in 0..<Int(job.pointee.width) {
-      readRow(L.self, job.pointee.dtype, start + a &* Int(view.row), Int(view.column), copy + a &* size, size)
+      readRow(
+        L.self, job.pointee.dtype, start + a &* Int(view.row), Int(view.column), copy + a &* size,
+        size)
     }
     return TileLeft(base: UnsafeRawPointer(copy), stride: size &* stride)
   }
@@ -60,7 +68,8 @@ extension Kernels {
   /// A panel's rows, turned: (size, lanes).
   @inline(never)
   private static func loadPanel<L: TileLanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_projection>, _ group: Int, _ panel: Int, _ input: UnsafeMutablePointer<L.Scalar>,
+    _: L.Type, _ job: UnsafePointer<smxk_projection>, _ group: Int, _ panel: Int,
+    _ input: UnsafeMutablePointer<L.Scalar>,
     _ turn: UnsafeMutablePointer<L.Scalar>
   ) {
     let view = job.pointee.rows
@@ -75,7 +84,8 @@ extension Kernels {
         for l in 0..<L.count {
           if let p = row(job, group, panel &* lanes &+ lane &+ l) {
             readRow(
-              L.self, job.pointee.dtype, p + column &* Int(view.column), Int(view.column), turn + l &* width, columns)
+              L.self, job.pointee.dtype, p + column &* Int(view.column), Int(view.column),
+              turn + l &* width, columns)
           } else {
             clear(L.self, turn + l &* width, width)
           }
@@ -89,7 +99,9 @@ extension Kernels {
 
   /// The row of a place of a group; nil where there is none.
   @inline(never)
-  private static func row(_ job: UnsafePointer<smxk_projection>, _ group: Int, _ place: Int) -> UnsafeRawPointer? {
+  private static func row(
+    _ job: UnsafePointer<smxk_projection>, _ group: Int, _ place: Int
+  ) -> UnsafeRawPointer? {
     let slots = Int(job.pointee.slots)
     let perGroup = Int(job.pointee.heads / job.pointee.groups)
     let sequence = place / slots
@@ -98,7 +110,8 @@ extension Kernels {
     if batch >= Int(job.pointee.batch) || row >= Int(job.pointee.length) { return nil }
     let head = job.pointee.groups == 1 ? sequence % perGroup : group
     let view = job.pointee.rows
-    return UnsafeRawPointer(view.data!) + (batch &* Int(view.batch) &+ head &* Int(view.head) &+ row &* Int(view.row))
+    return UnsafeRawPointer(view.data!)
+      + (batch &* Int(view.batch) &+ head &* Int(view.head) &+ row &* Int(view.row))
   }
 
   /// Where the results of a row begin; they are `lanes` of the projection apart.
@@ -111,7 +124,8 @@ extension Kernels {
     let place = (batch &* perGroup &+ own) &* Int(projection.slots) &+ row
     let lanes = Int(projection.lanes)
     let panel = group &* Int(projection.panels) &+ place / lanes
-    return UnsafePointer(UnsafeMutableRawPointer(projection.out!).assumingMemoryBound(to: L.Scalar.self))
+    return UnsafePointer(
+      UnsafeMutableRawPointer(projection.out!).assumingMemoryBound(to: L.Scalar.self))
       + (panel &* Int(projection.width) &* lanes &+ place % lanes)
   }
 }

@@ -23,19 +23,22 @@ extension Kernels {
     }
   }
 
-  /// The maximum's share is shown from here on: a certain class is exactly 1, and a few equal ones share exactly.
+  /// The maximum's share is shown from here on: a certain class is exactly 1, and a few equal ones
+  /// share exactly.
   static var leastShareShown: Double { @inline(__always) get { 0x1p-5 } }
 
-  /// From here on a term tells the element: numbers lie 4 · 2^-24 apart or more, and so do their exponentials, whose
-  /// roundings are 1.31 · 2^-24. Below, elements other than the maximum may have its term; with its share they would be up to
-  /// 3 ulp off, so there the element itself is looked at.
+  /// From here on a term tells the element: numbers lie 4 · 2^-24 apart or more, and so do their
+  /// exponentials, whose roundings are 1.31 · 2^-24. Below, elements other than the maximum may
+  /// have its term; with its share they would be up to 3 ulp off, so there the element itself is
+  /// looked at.
   static var leastTellingMaximum: Double { @inline(__always) get { 2 } }
 
   /// 1/sum as a pair, so that a quotient is a product and a fused multiply-add, rounded once.
   struct Divisor<L: Lanes> {
     let high: L
     let low: L
-    /// The maximum, its term, and its share, where that is large enough for its rounding to be seen; NaN where not.
+    /// The maximum, its term, and its share, where that is large enough for its rounding to be
+    /// seen; NaN where not.
     let element: L
     let top: L
     let topShare: L
@@ -66,7 +69,11 @@ extension Kernels {
     @inline(__always) func quotient(_ e: L) -> L { e.fma(high, e * low) }
 
     /// Where terms tell the element.
-    @inline(__always) func quotientOrTop(_ e: L) -> L { L.pick(e, equalTo: top, topShare, quotient(e)) }
+    @inline(__always) func quotientOrTop(
+      _ e: L
+    ) -> L {
+      L.pick(e, equalTo: top, topShare, quotient(e))
+    }
 
     /// e is the term of x.
     @inline(__always) func quotientOrTop(_ e: L, of x: L) -> L {

@@ -1,7 +1,8 @@
 // The scans of sampling: elements above a threshold, and a row with only those left.
 //
-// Where the threshold is the k-th largest element so far, nearly every vector has nothing to offer: a load, a comparison
-// and a quarter of a branch for 16 float32. The row comes from memory at a lower rate than that.
+// Where the threshold is the k-th largest element so far, nearly every vector has nothing to offer:
+// a load, a comparison and a quarter of a branch for 16 float32. The row comes from memory at a
+// lower rate than that.
 
 import CSupport
 
@@ -16,15 +17,27 @@ public protocol SamplingLanes: TileLanes {
 }
 
 extension Kernels.F32: SamplingLanes {
-  @inline(__always) public static func above(_ v: Self, _ bound: Self) -> UInt32 { I.above(v.v, bound.v) }
+  @inline(__always) public static func above(
+    _ v: Self, _ bound: Self
+  ) -> UInt32 {
+    I.above(v.v, bound.v)
+  }
   @inline(__always) public static func wideEight(at p: UnsafePointer<Float>) -> SIMD8<Double> {
     I.widen(UnsafeRawPointer(p).loadUnaligned(as: SIMD8<Float>.self))
   }
-  @inline(__always) public init(narrowing eight: SIMD8<Double>) { self.init(eight: Kernels.F64(v: eight)) }
+  @inline(__always) public init(
+    narrowing eight: SIMD8<Double>
+  ) {
+    self.init(eight: Kernels.F64(v: eight))
+  }
 }
 
 extension Kernels.F64: SamplingLanes {
-  @inline(__always) public static func above(_ v: Self, _ bound: Self) -> UInt32 { I.above(v.v, bound.v) }
+  @inline(__always) public static func above(
+    _ v: Self, _ bound: Self
+  ) -> UInt32 {
+    I.above(v.v, bound.v)
+  }
   @inline(__always) public static func wideEight(at p: UnsafePointer<Double>) -> SIMD8<Double> {
     UnsafeRawPointer(p).loadUnaligned(as: SIMD8<Double>.self)
   }
@@ -32,14 +45,17 @@ extension Kernels.F64: SamplingLanes {
 }
 
 extension Kernels {
-  /// The elements from ..< to of the row, at most a block of them, as the lanes compute them: where they lie, or gathered.
+  /// The elements from ..< to of the row, at most a block of them, as the lanes compute them: where
+  /// they lie, or gathered.
   @inline(__always)
   static func numbers<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, from: Int, to: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _: L.Type, _ job: UnsafePointer<smxk_job>, from: Int, to: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) -> UnsafeMutablePointer<L.Scalar> {
     let row = UnsafePointer(row(of: scratch))
     if isDirect(job) {
-      return UnsafeMutableRawPointer(mutating: row.pointee.x!).assumingMemoryBound(to: L.Scalar.self) + from
+      return UnsafeMutableRawPointer(mutating: row.pointee.x!).assumingMemoryBound(
+        to: L.Scalar.self) + from
     }
     let room = UnsafeMutableRawPointer(smxk_high_of(scratch))
     let high = room.assumingMemoryBound(to: L.Scalar.self)
@@ -49,20 +65,24 @@ extension Kernels {
     return high
   }
 
-  /// A number that at least k elements of the row reach: of its first elements the k-th largest among the maxima of 64
-  /// groups. -inf for a larger k.
+  /// A number that at least k elements of the row reach: of its first elements the k-th largest
+  /// among the maxima of 64 groups. -inf for a larger k.
   ///
-  /// What reaches it is little more than k elements of a row of a few thousand. A list of any elements, 300 long, from which
-  /// the largest are selected first took half of the time of top_k of such rows.
+  /// What reaches it is little more than k elements of a row of a few thousand. A list of any
+  /// elements, 300 long, from which the largest are selected first took half of the time of top_k
+  /// of such rows.
   @inline(never)
   public static func bound<L: SamplingLanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ k: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ k: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) -> Double {
     let groups = 64
     if k > groups { return -.infinity }
-    let length = Swift.min(Int(job.pointee.cols), isDirect(job) ? 4 &* Int(SMXK_BLOCK) : Int(SMXK_BLOCK))
+    let length = Swift.min(
+      Int(job.pointee.cols), isDirect(job) ? 4 &* Int(SMXK_BLOCK) : Int(SMXK_BLOCK))
     let p = numbers(L.self, job, from: 0, to: length, scratch)
-    let maxima = (UnsafeMutableRawPointer(smxk_high_of(scratch)) + Int(SMXK_NUMBERS_BYTES)).assumingMemoryBound(to: L.Scalar.self)
+    let maxima = (UnsafeMutableRawPointer(smxk_high_of(scratch)) + Int(SMXK_NUMBERS_BYTES))
+      .assumingMemoryBound(to: L.Scalar.self)
     // Four vectors of groups; of float64 as many again, of the row's second half.
     let step = 4 &* L.count
     var group = 0
@@ -90,7 +110,9 @@ extension Kernels {
       let candidate = maxima[group]
       let bound = L(candidate)
       var above = 0
-      for (i, _, _) in vectors(L.self, 0, groups) { above = above &+ L.above(L(at: maxima + i), bound).nonzeroBitCount }
+      for (i, _, _) in vectors(L.self, 0, groups) {
+        above = above &+ L.above(L(at: maxima + i), bound).nonzeroBitCount
+      }
       if above < k && candidate < result { result = candidate }
     }
     return Double(result)
@@ -103,7 +125,8 @@ extension Kernels {
   ) {
     while s.pointee.at < s.pointee.to && !isFull(s) {
       let from = Int(s.pointee.at)
-      let to = isDirect(job) ? Int(s.pointee.to) : Swift.min(from &+ Int(SMXK_BLOCK), Int(s.pointee.to))
+      let to =
+        isDirect(job) ? Int(s.pointee.to) : Swift.min(from &+ Int(SMXK_BLOCK), Int(s.pointee.to))
       let p = numbers(L.self, job, from: from, to: to, scratch)
       s.pointee.at = Int64(from &+ selectStretch(L.self, p, to &- from, s, first: from))
     }
@@ -116,7 +139,8 @@ extension Kernels {
   /// Takes what is above the threshold among `count` numbers at p; returns how far it came.
   @inline(__always)
   static func selectStretch<L: SamplingLanes>(
-    _: L.Type, _ p: UnsafePointer<L.Scalar>, _ count: Int, _ s: UnsafeMutablePointer<smxk_selection>, first: Int
+    _: L.Type, _ p: UnsafePointer<L.Scalar>, _ count: Int,
+    _ s: UnsafeMutablePointer<smxk_selection>, first: Int
   ) -> Int {
     let bound = L(L.Scalar(s.pointee.threshold))
     var i = 0
@@ -148,7 +172,8 @@ extension Kernels {
   /// Appends the elements at i whose bits are set, in their order.
   @inline(__always)
   static func take<L: Lanes>(
-    _: L.Type, _ bits: UInt32, _ p: UnsafePointer<L.Scalar>, _ i: Int, _ s: UnsafeMutablePointer<smxk_selection>,
+    _: L.Type, _ bits: UInt32, _ p: UnsafePointer<L.Scalar>, _ i: Int,
+    _ s: UnsafeMutablePointer<smxk_selection>,
     _ first: Int
   ) {
     var bits = bits
@@ -163,7 +188,8 @@ extension Kernels {
     s.pointee.count = Int64(count)
   }
 
-  /// Writes a block of the row to its out: what is above the threshold as it is, a NaN too, `hidden` for the rest.
+  /// Writes a block of the row to its out: what is above the threshold as it is, a NaN too,
+  /// `hidden` for the rest.
   @inline(never)
   public static func keep<L: SamplingLanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ block: UnsafePointer<smxk_block>,
@@ -172,7 +198,8 @@ extension Kernels {
     let from = Int(block.pointee.from)
     let count = Int(block.pointee.to) &- from
     let p = numbers(L.self, job, from: from, to: from &+ count, scratch)
-    let results = UnsafeMutableRawPointer(smxk_high_of(scratch)).assumingMemoryBound(to: L.Scalar.self)
+    let results = UnsafeMutableRawPointer(smxk_high_of(scratch)).assumingMemoryBound(
+      to: L.Scalar.self)
     let bound = L(L.Scalar(block.pointee.threshold))
     let hidden = L(L.Scalar(block.pointee.hidden))
     for (i, first, last) in vectors(L.self, 0, count) {

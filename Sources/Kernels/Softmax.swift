@@ -7,8 +7,8 @@
 // looks at what a stage found and chooses the next. The special rows of the contract (S1 to S8,
 // S14) are all decided there, in one place, from the maximum and the number of visible elements.
 //
-// Contiguous rows that need nothing special, nearly all, take PlainRows.swift instead: the same passes in the
-// same order without the bookkeeping.
+// Contiguous rows that need nothing special, nearly all, take PlainRows.swift instead: the same
+// passes in the same order without the bookkeeping.
 
 import CSupport
 
@@ -70,7 +70,7 @@ extension Kernels {
     }
   }
 
-  // -- stages ------------------------------------------------------------------------------------
+  // -- stages -------------------------------------------------------------------------------------
 
   /// Points the row state at row `index` and finds its visible interval.
   @inline(__always)
@@ -138,10 +138,15 @@ extension Kernels {
       if job.pointee.bias != nil { row.pointee.maximum_low = found.low }
       chooseForm(L.self, job, row, maximum: found.high, visible: Int(found.count))
     case SMXK_FIND_NAN:
-      if found.count >= Int64(SMXK_NAN) { setConstant(job, row, .nan) }
-      else if found.count > 0 { writeInfinite(job, row, found.count) }
-      else if row.pointee.form == SMXK_CONSTANT { setConstant(job, row, row.pointee.constant) }
-      else { row.pointee.stage = SMXK_SUM }
+      if found.count >= Int64(SMXK_NAN) {
+        setConstant(job, row, .nan)
+      } else if found.count > 0 {
+        writeInfinite(job, row, found.count)
+      } else if row.pointee.form == SMXK_CONSTANT {
+        setConstant(job, row, row.pointee.constant)
+      } else {
+        row.pointee.stage = SMXK_SUM
+      }
     case SMXK_SUM:
       let sum = Sum(high: found.high, low: found.low)
       if isGradient(job) { useGradientSum(L.self, row, sum) } else { useSum(L.self, job, row, sum) }
@@ -154,7 +159,7 @@ extension Kernels {
     if isSum { row.pointee.found.high = 0 }
   }
 
-  // -- decisions ---------------------------------------------------------------------------------
+  // -- decisions ----------------------------------------------------------------------------------
 
   /// After the maximum: contract S1 to S4, S8 and S14.
   @inline(__always)
@@ -189,12 +194,13 @@ extension Kernels {
     row.pointee.stage = hidesNaN ? SMXK_FIND_NAN : SMXK_SUM
   }
 
-  /// Greedy, uniform or scaled. Where 1/T is no number of this type even after scaling, every difference is 0 or out
-  /// of range.
+  /// Greedy, uniform or scaled. Where 1/T is no number of this type even after scaling, every
+  /// difference is 0 or out of range.
   @inline(__always)
   static func form<L: Lanes>(_: L.Type, _ temperature: Double) -> smxk_form {
     let isZero =
-      temperature == 0 || 1 / (temperature * Double(L.unit)) > Double(L.Scalar.greatestFiniteMagnitude)
+      temperature == 0
+      || 1 / (temperature * Double(L.unit)) > Double(L.Scalar.greatestFiniteMagnitude)
     let isInfinite = temperature * 0x1p-40 * Double(L.Scalar.leastNormalMagnitude) >= 1
     return isZero ? SMXK_GREEDY : isInfinite ? SMXK_UNIFORM : SMXK_SCALED
   }
@@ -236,7 +242,8 @@ extension Kernels {
     return Top<L>(plain: L(L.Scalar(row.pointee.maximum)), low: low)
   }
 
-  /// The distance of the second maximum, negative and a quarter of it, sets the scale of the sum without the maximum.
+  /// The distance of the second maximum, negative and a quarter of it, sets the scale of the sum
+  /// without the maximum.
   @inline(__always)
   static func chooseRaise<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
@@ -273,8 +280,8 @@ extension Kernels {
     useRelativeLog(job, row, log)
   }
 
-  /// log(1 + ties + sum · factor · rest), the sum in units of 2^headroom: two factors, as their product may be below the
-  /// smallest normal number, and neither is.
+  /// log(1 + ties + sum · factor · rest), the sum in units of 2^headroom: two factors, as their
+  /// product may be below the smallest normal number, and neither is.
   @inline(__always)
   static func preciseLog<L: Lanes, W: Wide>(
     _: L.Type, _ sum: SumOf<W>, ties: W, _ factor: W, _ rest: W
@@ -283,8 +290,10 @@ extension Kernels {
     let high = sum.high * lower * factor * rest
     let low = sum.low * lower * factor * rest
     let t = SumOf.exact(larger: ties, high)
-    return log1p(SumOf(
-      high: W.pick(ties, equalTo: W(0), high, t.high), low: W.pick(ties, equalTo: W(0), low, t.low)))
+    return log1p(
+      SumOf(
+        high: W.pick(ties, equalTo: W(0), high, t.high),
+        low: W.pick(ties, equalTo: W(0), low, t.low)))
   }
 
   @inline(__always)

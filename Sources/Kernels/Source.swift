@@ -1,8 +1,8 @@
 // From the caller's memory to scratch and back: any dtype, any strides, mask, bias and weights.
 //
-// A row is the flattening of the reduced axes in C order. A chunk of it is a few runs along the last
-// of them; each run is read with one stride for each operand. The masks act here, by selection, so
-// that a NaN in a masked element is gone before any arithmetic.
+// A row is the flattening of the reduced axes in C order. A chunk of it is a few runs along the
+// last of them; each run is read with one stride for each operand. The masks act here, by
+// selection, so that a NaN in a masked element is gone before any arithmetic.
 
 import CSupport
 
@@ -14,7 +14,7 @@ extension Kernels {
     k < -1022 ? 0 : Double(bitPattern: UInt64(bitPattern: Int64(k &+ 1023)) &<< 52)
   }
 
-  // -- one row's pointers -----------------------------------------------------------------------
+  // -- one row's pointers -------------------------------------------------------------------------
 
   /// Sets the row's pointers and temperature from its number.
   @inline(never)
@@ -53,15 +53,18 @@ extension Kernels {
     row.pointee.out = (job.pointee.out! + out).assumingMemoryBound(to: CChar.self)
     row.pointee.mask = job.pointee.mask.map { ($0 + mask).assumingMemoryBound(to: CChar.self) }
     row.pointee.bias = job.pointee.bias.map { ($0 + bias).assumingMemoryBound(to: CChar.self) }
-    row.pointee.weights = job.pointee.weights.map { ($0 + weights).assumingMemoryBound(to: CChar.self) }
+    row.pointee.weights = job.pointee.weights.map {
+      ($0 + weights).assumingMemoryBound(to: CChar.self)
+    }
     row.pointee.sign = job.pointee.sign.map { ($0 + sign).assumingMemoryBound(to: CChar.self) }
-    row.pointee.temperature = job.pointee.temperature.map {
-      readScalar(job.pointee.temperature_dtype, $0 + temperature)
-    } ?? 1
+    row.pointee.temperature =
+      job.pointee.temperature.map {
+        readScalar(job.pointee.temperature_dtype, $0 + temperature)
+      } ?? 1
     row.pointee.factor = job.pointee.factor.map { readScalar(job.pointee.dtype, $0 + factor) } ?? 1
   }
 
-  // -- runs ------------------------------------------------------------------------------------------
+  // -- runs ---------------------------------------------------------------------------------------
 
   /// Byte offsets of one run's first element in each operand, and its length.
   struct Run {
@@ -101,8 +104,8 @@ extension Kernels {
     return run
   }
 
-  /// Reads elements from..<to of the chunk that begins at `start` into scratch: scores in `high`, the
-  /// rounding of x + bias in `low`, hidden ones -inf. Returns the number of visible elements.
+  /// Reads elements from..<to of the chunk that begins at `start` into scratch: scores in `high`,
+  /// the rounding of x + bias in `low`, hidden ones -inf. Returns the number of visible elements.
   @inline(never)
   static func gather<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>,
@@ -132,7 +135,8 @@ extension Kernels {
       }
       visible &+= Int64(run.length)
       if let mask = row.pointee.mask {
-        visible &-= hide(L.self, high, UnsafeRawPointer(mask) + run.mask, Int(last.mask), run.length)
+        visible &-= hide(
+          L.self, high, UnsafeRawPointer(mask) + run.mask, Int(last.mask), run.length)
       }
       if let index {
         for j in 0..<run.length {
@@ -148,8 +152,8 @@ extension Kernels {
     return visible
   }
 
-  /// The row's index in this thread's scratch: several threads may be at work on one row, each at another
-  /// element.
+  /// The row's index in this thread's scratch: several threads may be at work on one row, each at
+  /// another element.
   @inline(__always)
   static func ownIndex(
     _ shared: UnsafePointer<smxk_row>, _ scratch: UnsafeMutablePointer<smxk_scratch>
@@ -207,7 +211,8 @@ extension Kernels {
     var i = 0
     while i < length {
       let run = run(job, at: start &+ i, limit: length &- i, index: nil)
-      write(L.self, job.pointee.dtype, UnsafeMutableRawPointer(row.pointee.out!) + run.out,
+      write(
+        L.self, job.pointee.dtype, UnsafeMutableRawPointer(row.pointee.out!) + run.out,
         Int(last.out), results + i, run.length)
       i = i &+ run.length
     }

@@ -1,7 +1,7 @@
 // Structured masks: which keys a query sees, by arithmetic instead of an array.
 //
-// A structure is a list of conditions joined by AND (swiftmax.h, smx_mask). Seen from one query, causal,
-// window and lengths each leave an interval of keys, so a row along the keys needs only the
+// A structure is a list of conditions joined by AND (swiftmax.h, smx_mask). Seen from one query,
+// causal, window and lengths each leave an interval of keys, so a row along the keys needs only the
 // intersection of intervals; segments, and rows along any other axes, ask for each element.
 
 import CSupport
@@ -32,22 +32,27 @@ extension Kernels {
   /// The keys that one condition lets query i see, segments aside: an interval.
   @inline(__always)
   static func interval(
-    _ condition: UnsafePointer<smx_mask>, _ index: UnsafePointer<Int64>, query i: Int, of queries: Int, keys: Int
+    _ condition: UnsafePointer<smx_mask>, _ index: UnsafePointer<Int64>, query i: Int,
+    of queries: Int, keys: Int
   ) -> (lower: Int, upper: Int) {
     var lower = 0
     var upper = keys
     let c = condition.pointee
     if c.causal != 0 || c.window != 0 {
-      let offset = c.query_offset.map { integer($0, index) }
+      let offset =
+        c.query_offset.map { integer($0, index) }
         ?? (keys &- queries)
-      // Offset and sides may be any integers: a place that no key has is the nearest one behind the keys, or in front.
+      // Offset and sides may be any integers: a place that no key has is the nearest one behind the
+      // keys, or in front.
       @inline(__always) func place(_ shift: Int) -> Int { shift < keys ? shift &+ i : keys }
       if c.causal != 0 { upper = Swift.min(upper, place(offset) &+ 1) }
       if c.window != 0 {
         let left = Int(c.window_left)
         let right = Int(c.window_right)
         if left >= 0 { lower = Swift.max(lower, place(Swift.max(offset, Int.min &+ left) &- left)) }
-        if right >= 0 { upper = Swift.min(upper, place(Swift.min(offset, Int.max &- right) &+ right) &+ 1) }
+        if right >= 0 {
+          upper = Swift.min(upper, place(Swift.min(offset, Int.max &- right) &+ right) &+ 1)
+        }
       }
     }
     if let lengths = c.key_lengths { upper = Swift.min(upper, integer(lengths, index)) }
@@ -90,7 +95,8 @@ extension Kernels {
     let j = Int(index[Int(job.pointee.key_place)])
     var condition = job.pointee.structure
     while let c = condition {
-      let keys = interval(c, index, query: i, of: Int(job.pointee.query_count), keys: Int(job.pointee.key_count))
+      let keys = interval(
+        c, index, query: i, of: Int(job.pointee.query_count), keys: Int(job.pointee.key_count))
       guard keys.lower <= j && j < keys.upper else { return false }
       if let queries = c.pointee.query_segments, let keys = c.pointee.key_segments {
         guard segment(queries, index, at: i) == segment(keys, index, at: j) else { return false }

@@ -10,8 +10,8 @@
 // Why not plain lanes, flushed to float64 every few vectors: one float32 rounding of a dominant
 // partial sum is up to one ulp of every result of the row, and the budget is a tenth of that.
 
-/// An unevaluated sum of two float64, or of eight side by side. For float32 rows `low` is zero: 53 bits are
-/// enough.
+/// An unevaluated sum of two float64, or of eight side by side. For float32 rows `low` is zero: 53
+/// bits are enough.
 public struct SumOf<W: Wide> {
   public var high: W
   public var low: W
@@ -56,7 +56,9 @@ public struct SumOf<W: Wide> {
 
 extension Kernels {
   /// The sum of one lane of a chunk, for rows side by side.
-  @inline(__always) static func laneSum<L: Lanes, W: Wide>(_ high: L, _ low: L, _ wide: (L) -> W) -> SumOf<W> {
+  @inline(__always) static func laneSum<L: Lanes, W: Wide>(
+    _ high: L, _ low: L, _ wide: (L) -> W
+  ) -> SumOf<W> {
     let h = wide(high) - W(Double(L.sumOrigin))
     return L.isSingle ? SumOf(high: h + wide(low), low: W(0)) : SumOf(high: h, low: wide(low))
   }
@@ -96,8 +98,8 @@ struct Accumulator<L: Lanes> {
     high = s
   }
 
-  /// Adds an exponential before its last rounding: `rounded` decides the upper part, what that and the
-  /// addition lost is found from the factors. One operation more than `add`.
+  /// Adds an exponential before its last rounding: `rounded` decides the upper part, what that and
+  /// the addition lost is found from the factors. One operation more than `add`.
   @inline(__always) mutating func add(_ term: Exponential<L>, rounded: L) {
     // Order is part of the contract.
     let s = high + rounded

@@ -1,18 +1,22 @@
-// The sum of a chunk's exponentials in the fewest operations, for losses: what a row costs beyond reading it.
+// The sum of a chunk's exponentials in the fewest operations, for losses: what a row costs beyond
+// reading it.
 //
-// Each chunk stands alone: its maximum, N = round(maximum / ln2), and the sum of 2^headroom · exp(x) / 2^N. Chunks meet
-// by powers of two, which are exact (CrossEntropy.swift), so a chunk is worked on while it is in the first-level
-// cache, and a row comes from memory once. What differs from the passes of softmax:
-//   - float32 leaves out n·ln2Low. All terms of a row then belong to x·(1 + 2^-28.4), and relative to the maximum
-//     a term is off by 2^-29 · log2 of it: |x - max| · 0.046 units of 2^-24. A term that matters (the rows where
-//     others matter take another way) is not far off.
-//   - a term is added as rounded, by Fast2Sum from a large origin (Sum.swift): the maximum's term can then be
-//     taken off exactly. Terms carry at most 1.31 · 2^-24, as ever, the sum nothing.
-//   - where the exponent can be given to an instruction (scalesByPowers), 2^(headroom - N) goes into the
-//     polynomial's coefficients and 2^n comes at the end, without a floor: 10 operations instead of 12. What is too far
-//     below becomes 0 by itself. -inf becomes NaN, and so do numbers beyond 2^45; then the sum is no number, and
-//     the chunk is summed again with the floor. Both forms give the same bits: they differ by exact powers of two.
-// Of AVX-512, for each vector: maximum 1, exponential 10, sum 4. With two ports 7.5 cycles for 64 bytes.
+// Each chunk stands alone: its maximum, N = round(maximum / ln2), and the sum of 2^headroom ·
+// exp(x) / 2^N. Chunks meet by powers of two, which are exact (CrossEntropy.swift), so a chunk is
+// worked on while it is in the first-level cache, and a row comes from memory once. What differs
+// from the passes of softmax:
+//   - float32 leaves out n·ln2Low. All terms of a row then belong to x·(1 + 2^-28.4), and relative
+//     to the maximum a term is off by 2^-29 · log2 of it: |x - max| · 0.046 units of 2^-24. A term
+//     that matters (the rows where others matter take another way) is not far off.
+//   - a term is added as rounded, by Fast2Sum from a large origin (Sum.swift): the maximum's term
+//     can then be taken off exactly. Terms carry at most 1.31 · 2^-24, as ever, the sum nothing.
+//   - where the exponent can be given to an instruction (scalesByPowers), 2^(headroom - N) goes
+//     into the polynomial's coefficients and 2^n comes at the end, without a floor: 10 operations
+//     instead of 12. What is too far below becomes 0 by itself. -inf becomes NaN, and so do numbers
+//     beyond 2^45; then the sum is no number, and the chunk is summed again with the floor. Both
+//     forms give the same bits: they differ by exact powers of two.
+// Of AVX-512, for each vector: maximum 1, exponential 10, sum 4. With two ports 7.5 cycles for 64
+// bytes.
 
 import CSupport
 
@@ -80,36 +84,44 @@ extension Kernels {
   struct ChunkSum {
     /// NaN passed over; -inf for none.
     var maximum: Double
-    /// Sum of 2^headroom · exp(x) / 2^N; NaN where an element is, and 0 where |maximum| is beyond L.plainLimit.
+    /// Sum of 2^headroom · exp(x) / 2^N; NaN where an element is, and 0 where |maximum| is beyond
+    /// L.plainLimit.
     var sum: Sum
   }
 
-  /// The chunk of `length` elements at p, and the one that will be next, of `next` elements, `distance` bytes behind it. The
-  /// chunk's maximum may be known from the one before, else it is NaN; afterwards it is that of the next chunk.
+  /// The chunk of `length` elements at p, and the one that will be next, of `next` elements,
+  /// `distance` bytes behind it. The chunk's maximum may be known from the one before, else it is
+  /// NaN; afterwards it is that of the next chunk.
   @inline(never)
   static func sumChunk<F: Format>(
-    _: F.Type, _ p: UnsafeRawPointer, _ length: Int, _ known: inout F.L.Scalar, next: Int, distance: Int
+    _: F.Type, _ p: UnsafeRawPointer, _ length: Int, _ known: inout F.L.Scalar, next: Int,
+    distance: Int
   ) -> ChunkSum {
     typealias L = F.L
     let maximum = known.isNaN ? maximum(F.self, p, 0, length) : known
     known = .nan
     guard maximum.magnitude < L.plainLimit else {
-      return ChunkSum(maximum: Double(maximum), sum: Sum(high: hasNaN(F.self, p, length) ? .nan : 0, low: 0))
+      return ChunkSum(
+        maximum: Double(maximum), sum: Sum(high: hasNaN(F.self, p, length) ? .nan : 0, low: 0))
     }
     let exp = SumExp<L>(maximum: L(maximum))
     if I.scalesByPowers && maximum.magnitude < L.powerLimit {
       let sum = sum(F.self, Yes.self, exp, p, length, &known, next: next, distance: distance)
       if sum.high - sum.high == 0 { return ChunkSum(maximum: Double(maximum), sum: sum) }
     }
-    return ChunkSum(maximum: Double(maximum), sum: sum(F.self, No.self, exp, p, length, &known, next: next, distance: distance))
+    return ChunkSum(
+      maximum: Double(maximum),
+      sum: sum(F.self, No.self, exp, p, length, &known, next: next, distance: distance))
   }
 
-  /// The sum, and the next chunk's maximum on the way: looked for before that chunk's turn, it would wait for memory with
-  /// nothing else to do. The lines of the chunk after that are asked for (2048 × 32000, side by side with a build that takes one
-  /// chunk at a time: 7 % less time on one thread, 2 to 3 % on two).
+  /// The sum, and the next chunk's maximum on the way: looked for before that chunk's turn, it
+  /// would wait for memory with nothing else to do. The lines of the chunk after that are asked for
+  /// (2048 × 32000, side by side with a build that takes one chunk at a time: 7 % less time on one
+  /// thread, 2 to 3 % on two).
   @inline(__always)
   static func sum<F: Format, ByPower: Choice>(
-    _: F.Type, _: ByPower.Type, _ exp: SumExp<F.L>, _ p: UnsafeRawPointer, _ length: Int, _ nextMaximum: inout F.L.Scalar,
+    _: F.Type, _: ByPower.Type, _ exp: SumExp<F.L>, _ p: UnsafeRawPointer, _ length: Int,
+    _ nextMaximum: inout F.L.Scalar,
     next: Int, distance: Int
   ) -> Sum {
     typealias L = F.L
@@ -124,7 +136,8 @@ extension Kernels {
     var highest = Pair(Pair(L(-.infinity), L(-.infinity)), Pair(L(-.infinity), L(-.infinity)))
     @inline(__always) func four(_ p: UnsafeRawPointer, _ i: Int) -> Pair<Pair<L>> {
       Pair(
-        Pair(F.load(p, i), F.load(p, i &+ L.count)), Pair(F.load(p, i &+ 2 &* L.count), F.load(p, i &+ 3 &* L.count)))
+        Pair(F.load(p, i), F.load(p, i &+ L.count)),
+        Pair(F.load(p, i &+ 2 &* L.count), F.load(p, i &+ 3 &* L.count)))
     }
     var i = 0
     while I.interleaves && i &+ 4 &* L.count <= length {
@@ -146,7 +159,8 @@ extension Kernels {
       nextMaximum = highest.largest()
       let seen = Swift.min(i, next / (4 &* L.count) &* (4 &* L.count))
       if seen < next {
-        nextMaximum = Swift.max(nextMaximum, maximum(F.self, following + seen &* F.size, 0, next &- seen))
+        nextMaximum = Swift.max(
+          nextMaximum, maximum(F.self, following + seen &* F.size, 0, next &- seen))
       }
     }
     // One body for whole and partial vectors: its code is large.

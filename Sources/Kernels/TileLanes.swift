@@ -3,7 +3,8 @@
 /// A vector whose lanes are queries.
 public protocol TileLanes: Lanes {
   static func / (a: Self, b: Self) -> Self
-  /// The lanes of a and b by turns, within each quarter of the vector: of its lower half, and of its upper one.
+  /// The lanes of a and b by turns, within each quarter of the vector: of its lower half, and of
+  /// its upper one.
   static func weave(_ a: Self, _ b: Self) -> (lower: Self, upper: Self)
   /// The first and third quarter of a and of b, and the second and fourth.
   static func quarters(_ a: Self, _ b: Self) -> (even: Self, odd: Self)
@@ -17,18 +18,19 @@ public protocol TileLanes: Lanes {
   /// 2^r = 1 + c1·r + … + cn·r^n for |r| <= 1/2: n, and each c.
   static var exp2Degree: Int { get }
   static func exp2Coefficient(_ k: Int) -> Scalar
-  /// Finite scores are kept within plus and minus this, so that their multiples by log2(e) are finite.
+  /// Finite scores are kept within plus and minus this, so that their multiples by log2(e) are
+  /// finite.
   static var scoreLimit: Scalar { get }
-  /// Up to here a score times log2(e) is near enough to its floor for `exp2`; from here on scores are counted from
-  /// a base (AttentionWeights.swift).
+  /// Up to here a score times log2(e) is near enough to its floor for `exp2`; from here on scores
+  /// are counted from a base (AttentionWeights.swift).
   static var baseLimit: Scalar { get }
 }
 
 extension TileLanes {
   /// 2^d for d up to 62, to 0.8 ulp; 0 for -inf, NaN for NaN.
   ///
-  /// Nine operations of AVX-512. Reducing by the floor, which its last instruction takes by itself, would save one, but
-  /// the rest is then not exact: below 0 it rounds, and not alike everywhere.
+  /// Nine operations of AVX-512. Reducing by the floor, which its last instruction takes by itself,
+  /// would save one, but the rest is then not exact: below 0 it rounds, and not alike everywhere.
   @inline(__always) func exp2() -> Self {
     let r = rest()
     var p = Self(Self.exp2Coefficient(Self.exp2Degree))
@@ -48,7 +50,11 @@ extension Kernels.F32: TileLanes {
     (Self(v: I.zipLower(a.v, b.v)), Self(v: I.zipUpper(a.v, b.v)))
   }
   /// Eight numbers from p and eight from q.
-  @inline(__always) init(halves p: UnsafeRawPointer, _ q: UnsafeRawPointer) { v = I.loadHalves(p, q) }
+  @inline(__always) init(
+    halves p: UnsafeRawPointer, _ q: UnsafeRawPointer
+  ) {
+    v = I.loadHalves(p, q)
+  }
   @inline(__always) public static func weave(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
     (Self(v: I.weaveLower(a.v, b.v)), Self(v: I.weaveUpper(a.v, b.v)))
   }
@@ -56,11 +62,14 @@ extension Kernels.F32: TileLanes {
     (Self(v: I.evenQuarters(a.v, b.v)), Self(v: I.oddQuarters(a.v, b.v)))
   }
   @inline(__always) public func magnitude() -> Self {
-    Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD16<UInt32>.self) & 0x7fff_ffff, to: SIMD16<Float>.self))
+    Self(
+      v: unsafeBitCast(
+        unsafeBitCast(v, to: SIMD16<UInt32>.self) & 0x7fff_ffff, to: SIMD16<Float>.self))
   }
   @inline(__always) public func signed(as other: Self) -> Self {
     let sign = unsafeBitCast(other.v, to: SIMD16<UInt32>.self) & ~0x7fff_ffff
-    return Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD16<UInt32>.self) | sign, to: SIMD16<Float>.self))
+    return Self(
+      v: unsafeBitCast(unsafeBitCast(v, to: SIMD16<UInt32>.self) | sign, to: SIMD16<Float>.self))
   }
   @inline(__always) public func floor() -> Self { Self(v: I.floor(v)) }
   @inline(__always) public func rest() -> Self { Self(v: I.rest(v)) }
@@ -91,11 +100,14 @@ extension Kernels.F64: TileLanes {
     (Self(v: I.evenQuarters(a.v, b.v)), Self(v: I.oddQuarters(a.v, b.v)))
   }
   @inline(__always) public func magnitude() -> Self {
-    Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD8<UInt64>.self) & 0x7fff_ffff_ffff_ffff, to: SIMD8<Double>.self))
+    Self(
+      v: unsafeBitCast(
+        unsafeBitCast(v, to: SIMD8<UInt64>.self) & 0x7fff_ffff_ffff_ffff, to: SIMD8<Double>.self))
   }
   @inline(__always) public func signed(as other: Self) -> Self {
     let sign = unsafeBitCast(other.v, to: SIMD8<UInt64>.self) & ~0x7fff_ffff_ffff_ffff
-    return Self(v: unsafeBitCast(unsafeBitCast(v, to: SIMD8<UInt64>.self) | sign, to: SIMD8<Double>.self))
+    return Self(
+      v: unsafeBitCast(unsafeBitCast(v, to: SIMD8<UInt64>.self) | sign, to: SIMD8<Double>.self))
   }
   @inline(__always) public func floor() -> Self { Self(v: I.floor(v)) }
   @inline(__always) public func rest() -> Self { Self(v: I.rest(v)) }

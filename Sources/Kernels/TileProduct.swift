@@ -1,26 +1,30 @@
-// The matrix products of attention and of its gradient, one loop: one operand read where it lies, the other and the
-// results in vectors.
+// The matrix products of attention and of its gradient, one loop: one operand read where it lies,
+// the other and the results in vectors.
 //
-//   scores  S[j][·] = sum over d of key[j][d] · Q[d][·]              rows are keys, steps go along d
-//   values  O[e][·] = O[e][·] · f[·] + sum over j of value[j][e] · P[j][·]    rows are value columns, steps are keys
-//   rows    R[j][·] = R[j][·] + sum over i of P[j][i] · X[i][·]      rows are keys, steps are queries (AttentionVjp.swift)
+//   scores  S[j][·] = sum over d of key[j][d] · Q[d][·]
+//           rows are keys, steps go along d
+//   values  O[e][·] = O[e][·] · f[·] + sum over j of value[j][e] · P[j][·]
+//           rows are value columns, steps are keys
+//   rows    R[j][·] = R[j][·] + sum over i of P[j][i] · X[i][·]
+//           rows are keys, steps are queries (AttentionVjp.swift)
 //
-// `left` is a caller's matrix, read where it lies one number at a time and spread over a vector; Q, S, P and O are
-// tiles of the workspace, `lanes` numbers a row. Each result is one chain of fused multiply-adds in the
-// order of the steps, or, a score, the sum of such chains over 32 columns each, added in order: so neither the shape of the
-// tile nor the instruction set shows in it. Order is part of the contract.
+// `left` is a caller's matrix, read where it lies one number at a time and spread over a vector; Q,
+// S, P and O are tiles of the workspace, `lanes` numbers a row. Each result is one chain of fused
+// multiply-adds in the order of the steps, or, a score, the sum of such chains over 32 columns
+// each, added in order: so neither the shape of the tile nor the instruction set shows in it. Order
+// is part of the contract.
 //
-// The limit is the FMA units: 8 rows × 3 vectors make 24 chains, and 11 loads for 24 FMA. Sixteen registers
-// (AVX2) hold 6 × 2 halves of a vector, 8 loads for 12. Additions of addresses run on the same ports as FMA: four
-// steps at a time with fixed offsets leave 6 of them beside 96 FMA: in a loop of its own 4.3 FMA a nanosecond, where
-// FMA without loads give 4.97; with one addition for each row, as any strides would need, 3.9 to 4.1. (The clock
-// falls under the faster loop, so whole calls gain less.) Therefore the numbers of a row must be neighbours;
-// KeyBlock.swift sees to it.
+// The limit is the FMA units: 8 rows × 3 vectors make 24 chains, and 11 loads for 24 FMA. Sixteen
+// registers (AVX2) hold 6 × 2 halves of a vector, 8 loads for 12. Additions of addresses run on the
+// same ports as FMA: four steps at a time with fixed offsets leave 6 of them beside 96 FMA: in a
+// loop of its own 4.3 FMA a nanosecond, where FMA without loads give 4.97; with one addition for
+// each row, as any strides would need, 3.9 to 4.1. (The clock falls under the faster loop, so whole
+// calls gain less.) Therefore the numbers of a row must be neighbours; KeyBlock.swift sees to it.
 
 import CSupport
 
-/// Where the left operand lies: bytes from one of its rows of memory to the next, `stride`; along a row its numbers
-/// follow one another.
+/// Where the left operand lies: bytes from one of its rows of memory to the next, `stride`; along a
+/// row its numbers follow one another.
 struct TileLeft {
   var base: UnsafeRawPointer
   var stride: Int
@@ -29,10 +33,12 @@ struct TileLeft {
 /// Which product, how its operands lie, and what becomes of the sums.
 protocol TileGoal {
   associatedtype L: TileLanes
-  /// Whether the rows of results are the left operand's rows in memory, the steps its columns; or the other way round.
+  /// Whether the rows of results are the left operand's rows in memory, the steps its columns; or
+  /// the other way round.
   static var stepsAlongRows: Bool { get }
   func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int)
-  /// Numbers from one row of results to the next, and of the right operand, where a strip is `lanes` wide.
+  /// Numbers from one row of results to the next, and of the right operand, where a strip is
+  /// `lanes` wide.
   func pitch(lanes: Int) -> Int
   static func rightPitch(lanes: Int) -> Int
   /// Steps of a chain, if a result is a sum of several; 0 if it is one chain.
@@ -51,14 +57,22 @@ extension TileGoal {
 }
 
 extension Kernels {
-  public static func tileLanes<L: TileLanes>(_: L.Type) -> Int { I.hasWideTiles ? 3 &* L.count : L.count }
+  public static func tileLanes<L: TileLanes>(
+    _: L.Type
+  ) -> Int {
+    I.hasWideTiles ? 3 &* L.count : L.count
+  }
 
   /// Scores: the sums are stored, and the largest of each lane kept, NaN passed over.
   struct ScoreGoal<L: TileLanes>: TileGoal {
     let largest: UnsafeMutablePointer<L.Scalar>
     static var stepsAlongRows: Bool { @inline(__always) get { true } }
     static var piece: Int { @inline(__always) get { Int(SMXK_SCORE_PIECE) } }
-    @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) { sum.store(at: place) }
+    @inline(__always) func store(
+      _ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int
+    ) {
+      sum.store(at: place)
+    }
     @inline(__always) func largest(lane: Int) -> L { L(at: largest + lane) }
     @inline(__always) func keep(largest most: L, lane: Int) { most.store(at: largest + lane) }
   }
@@ -82,7 +96,8 @@ extension Kernels {
     @inline(__always) func pitch(lanes: Int) -> Int { pitch }
   }
 
-  /// Gradients of hidden states (LinearLoss.swift): as values, the right operand being a block of tokens' whole rows.
+  /// Gradients of hidden states (LinearLoss.swift): as values, the right operand being a block of
+  /// tokens' whole rows.
   struct ColumnGoal<L: TileLanes>: TileGoal {
     static var stepsAlongRows: Bool { @inline(__always) get { false } }
     @inline(__always) func store(_ sum: L, at place: UnsafeMutablePointer<L.Scalar>, lane: Int) {
@@ -91,8 +106,8 @@ extension Kernels {
     @inline(__always) static func rightPitch(lanes: Int) -> Int { Int(SMXK_QUERY_BLOCK) }
   }
 
-  /// Memory that will be needed next, asked for between strips a little at a time, in four places at once: the processor's
-  /// own prefetching, which stays within a page, runs ahead in each.
+  /// Memory that will be needed next, asked for between strips a little at a time, in four places
+  /// at once: the processor's own prefetching, which stays within a page, runs ahead in each.
   struct Ahead {
     private var row: UnsafeRawPointer
     private let stride: Int
@@ -105,7 +120,10 @@ extension Kernels {
 
     /// `rows` rows of so many bytes, `stride` bytes apart.
     @inline(__always)
-    init(_ start: UnsafeRawPointer, rows: Int, stride: Int, bytes: Int, strips: Int, isForWriting: Bool = false) {
+    init(
+      _ start: UnsafeRawPointer, rows: Int, stride: Int, bytes: Int, strips: Int,
+      isForWriting: Bool = false
+    ) {
       let rowsOfQuarter = (rows &+ 3) / 4
       row = start
       self.stride = stride
@@ -171,8 +189,10 @@ extension Kernels {
   /// The product for `width` vectors of a tile's lanes, which is `tile` vectors wide.
   @inline(__always)
   static func panel<G: TileGoal, let width: Int, let tile: Int>(
-    _ goal: G, _: Vectors<width>.Type, of _: Vectors<tile>.Type, _ left: TileLeft, _ rows: Int, _ steps: Int,
-    _ right: UnsafePointer<G.L.Scalar>, _ results: UnsafeMutablePointer<G.L.Scalar>, _ ahead: inout Ahead
+    _ goal: G, _: Vectors<width>.Type, of _: Vectors<tile>.Type, _ left: TileLeft, _ rows: Int,
+    _ steps: Int,
+    _ right: UnsafePointer<G.L.Scalar>, _ results: UnsafeMutablePointer<G.L.Scalar>,
+    _ ahead: inout Ahead
   ) {
     var left = left
     var results = results
@@ -186,42 +206,54 @@ extension Kernels {
       // Of one vector, eight chains are just enough for two units with a latency of four cycles.
       while width == 1 && !G.stepsAlongRows && rest >= 16 {
         ahead.fetch()
-        strip(goal, rows: Vectors<16>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps, right, results)
+        strip(
+          goal, rows: Vectors<16>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps,
+          right, results)
         advance(16)
       }
       while rest >= 8 {
         ahead.fetch()
-        strip(goal, rows: Vectors<8>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps, right, results)
+        strip(
+          goal, rows: Vectors<8>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps,
+          right, results)
         advance(8)
       }
     } else if I.hasFastPaths {
       while rest >= 6 {
         ahead.fetch()
-        strip(goal, rows: Vectors<6>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps, right, results)
+        strip(
+          goal, rows: Vectors<6>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps,
+          right, results)
         advance(6)
       }
     }
     if I.hasFastPaths {
       while rest >= 4 {
-        strip(goal, rows: Vectors<4>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps, right, results)
+        strip(
+          goal, rows: Vectors<4>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps,
+          right, results)
         advance(4)
       }
     }
     while rest >= 1 {
-      strip(goal, rows: Vectors<1>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps, right, results)
+      strip(
+        goal, rows: Vectors<1>.self, Vectors<width>.self, of: Vectors<tile>.self, left, steps,
+        right, results)
       advance(1)
     }
   }
 
   @inline(never)
   private static func strip<G: TileGoal, let rows: Int, let vectors: Int, let tile: Int>(
-    _ goal: G, rows _: Vectors<rows>.Type, _: Vectors<vectors>.Type, of _: Vectors<tile>.Type, _ left: TileLeft, _ steps: Int,
+    _ goal: G, rows _: Vectors<rows>.Type, _: Vectors<vectors>.Type, of _: Vectors<tile>.Type,
+    _ left: TileLeft, _ steps: Int,
     _ right: UnsafePointer<G.L.Scalar>, _ results: UnsafeMutablePointer<G.L.Scalar>
   ) {
     let lanes = tile &* G.L.count
     let size = MemoryLayout<G.L.Scalar>.stride
     let stride = left.stride
-    var sums = InlineArray<rows, InlineArray<vectors, G.L>>(repeating: InlineArray(repeating: G.L(0)))
+    var sums = InlineArray<rows, InlineArray<vectors, G.L>>(
+      repeating: InlineArray(repeating: G.L(0)))
     // Of two bases, and of 1 and 3 strides, all addresses can be made.
     var lower = left.base
     var upper = left.base + 4 &* stride

@@ -1,13 +1,13 @@
 // The maximum's own term in the plain form, to more digits than the others.
 //
-// Where one element dominates, its rounding is the rounding of the sum and so of every result of the row;
-// for a logarithm it must come off the sum again without a trace. Both need the term as it went into the
-// sum, unrounded 1 + q·r, and as it should be; the difference of the two is the residue of the two
-// roundings that p(r) has before its last one, r itself and q = 1 + r·tail.
+// Where one element dominates, its rounding is the rounding of the sum and so of every result of
+// the row; for a logarithm it must come off the sum again without a trace. Both need the term as it
+// went into the sum, unrounded 1 + q·r, and as it should be; the difference of the two is the
+// residue of the two roundings that p(r) has before its last one, r itself and q = 1 + r·tail.
 
 extension Kernels {
-  /// The maximum's term in units of 2^headroom: 1 + quotient·rest went into the sum, and it is `missing` short.
-  /// One row, or in each lane another.
+  /// The maximum's term in units of 2^headroom: 1 + quotient·rest went into the sum, and it is
+  /// `missing` short. One row, or in each lane another.
   struct Top<L: Lanes> {
     let quotient: L
     let rest: L

@@ -1,8 +1,9 @@
 // logsumexp with weights: log |sum of b·exp(x)| and the sign of that sum, as SciPy has it.
 //
-// Weights have any sign and size, so the terms are not bounded by the first one and Fast2Sum does not
-// apply. Of float32 a lane is one float64, where the product of two float32 is exact; of float64 it is a pair, and so is each
-// product (Dot2 of Ogita, Rump, Oishi 2005), like the sums of the gradients.
+// Weights have any sign and size, so the terms are not bounded by the first one and Fast2Sum does
+// not apply. Of float32 a lane is one float64, where the product of two float32 is exact; of
+// float64 it is a pair, and so is each product (Dot2 of Ogita, Rump, Oishi 2005), like the sums of
+// the gradients.
 
 import CSupport
 
@@ -34,11 +35,14 @@ extension Kernels {
         readWeights(job, row, start, from, to, weights + (from &- base))
         for (i, first, last) in vectors(L.self, from, to) {
           let x = elements.high(at: i, first, last)
-          let difference = I.hasFastPaths && elements.low == nil
-            ? scaled.difference(scaled: x) : scaled.difference(scaled: x, elements.low(at: i, first, last))
+          let difference =
+            I.hasFastPaths && elements.low == nil
+            ? scaled.difference(scaled: x)
+            : scaled.difference(scaled: x, elements.low(at: i, first, last))
           // Of a term that is not there the weight may be anything.
           let weight = Widened<L>.pick(
-            Widened(x), equalTo: Widened(-Double.infinity), Widened(0), Widened(at: weights + (i &- base)))
+            Widened(x), equalTo: Widened(-Double.infinity), Widened(0),
+            Widened(at: weights + (i &- base)))
           terms.add(Widened(scaled.atOne(difference).rounded()), times: weight, lower)
         }
         base = base &+ weightsAtOnce
@@ -66,7 +70,8 @@ extension Kernels {
   /// The weights of elements from ..< to of the chunk at `start`.
   @inline(never)
   static func readWeights(
-    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ start: Int, _ from: Int, _ to: Int,
+    _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ start: Int, _ from: Int,
+    _ to: Int,
     _ weights: UnsafeMutablePointer<Double>
   ) {
     let stride = Int(job.pointee.inner![Int(job.pointee.inner_count) &- 1].weights)
@@ -82,7 +87,8 @@ extension Kernels {
   /// Elements whose weight is 0 are not there, a weight that is NaN is theirs.
   @inline(never)
   static func hideWeightless<L: Lanes>(
-    _: L.Type, _ high: UnsafeMutablePointer<L.Scalar>, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int,
+    _: L.Type, _ high: UnsafeMutablePointer<L.Scalar>, _ dtype: smx_dtype, _ p: UnsafeRawPointer,
+    _ stride: Int,
     _ length: Int
   ) {
     var room = InlineArray<64, Double>(repeating: 0)
@@ -94,7 +100,9 @@ extension Kernels {
         readNumbers(dtype, p + base &* stride, stride, count, weights)
         for (i, first, last) in vectors(L.self, 0, count) {
           let weight = Widened<L>(at: weights + i).lanes
-          let x = L.pick(weight, equalTo: L(0), L(-L.Scalar.infinity), load(high + (base &+ i), first, last, fill: 0))
+          let x = L.pick(
+            weight, equalTo: L(0), L(-L.Scalar.infinity),
+            load(high + (base &+ i), first, last, fill: 0))
           store(L.pick(weight, equalTo: weight, x, weight), high + (base &+ i), first, last)
         }
         base = base &+ count
@@ -102,7 +110,8 @@ extension Kernels {
     }
   }
 
-  /// NaN among the elements and weights, and the signs of the weights at +inf, as kernels.h counts them.
+  /// NaN among the elements and weights, and the signs of the weights at +inf, as kernels.h counts
+  /// them.
   @inline(never)
   static func findWeights<L: Lanes>(
     _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,

@@ -2,10 +2,10 @@
 //
 //     weight = round(2^52 · 2^y),      y = (x - max) · log2(e) / T,      in float64 for every dtype
 //
-// Whole numbers, because their sums are exact: no order of summation is to be written down, and which algorithm found
-// an element (a list of candidates, a histogram, a scan) cannot show. 2^-52 of the largest weight is where a
-// float64 sum of such weights would round as well. Two roundings of y, 53 at most where a weight is not 0, leave 2^-46
-// of the weight.
+// Whole numbers, because their sums are exact: no order of summation is to be written down, and
+// which algorithm found an element (a list of candidates, a histogram, a scan) cannot show. 2^-52
+// of the largest weight is where a float64 sum of such weights would round as well. Two roundings
+// of y, 53 at most where a weight is not 0, leave 2^-46 of the weight.
 //
 // Limit: 12 operations of 2^y, 6 around them, for 8 elements: 9 cycles on two vector ports.
 
@@ -21,7 +21,8 @@ extension Kernels {
     // A weight of 2^-64 is 0 already. -inf · 0 is a NaN; the threshold hides it.
     let power = F64.max(F64(-64), y).exp2()
     let shifted = power.fma(F64(unitWeight), F64(unitWeight))
-    return unsafeBitCast(shifted.v, to: SIMD8<UInt64>.self) &- SIMD8(repeating: unitWeight.bitPattern)
+    return unsafeBitCast(shifted.v, to: SIMD8<UInt64>.self)
+      &- SIMD8(repeating: unitWeight.bitPattern)
   }
 
   /// The weights of a block, 0 for what is not above the threshold; returns their sum.
@@ -39,7 +40,8 @@ extension Kernels {
     var sum = SIMD8<UInt64>(repeating: 0)
     @inline(__always) func ofEight(_ x: SIMD8<Double>) -> SIMD8<UInt64> {
       let w = F64(v: unsafeBitCast(Self.weights(x, exponent), to: SIMD8<Double>.self))
-      return unsafeBitCast(F64.pick(bound, lessThan: F64(v: x), w, F64(0)).v, to: SIMD8<UInt64>.self)
+      return unsafeBitCast(
+        F64.pick(bound, lessThan: F64(v: x), w, F64(0)).v, to: SIMD8<UInt64>.self)
     }
     var i = 0
     while i &+ 8 <= count {
@@ -86,8 +88,8 @@ extension Kernels {
     return pair.high + pair.low
   }
 
-  /// Standard Gumbel noise from uniform numbers u = (n + 1/2)·2^-52, n the upper 52 bits: both logarithms are then of
-  /// normal numbers. To 1 ulp in float64, and rounded once to float32.
+  /// Standard Gumbel noise from uniform numbers u = (n + 1/2)·2^-52, n the upper 52 bits: both
+  /// logarithms are then of normal numbers. To 1 ulp in float64, and rounded once to float32.
   @inline(never)
   public static func gumbel<L: SamplingLanes>(
     _: L.Type, _ bits: UnsafePointer<UInt64>, _ count: Int, _ noise: UnsafeMutableRawPointer

@@ -1,12 +1,13 @@
 // The table of kernels for this target's instruction set.
 //
-// One file, linked into every ISA target: the target's own flags decide what it compiles to. A kernel
-// that is listed in kernels.h and missing here does not compile.
+// One file, linked into every ISA target: the target's own flags decide what it compiles to. A
+// kernel that is listed in kernels.h and missing here does not compile.
 
 import CSupport
 import Kernels
 
-/// The marker of this target. Its operations are CSupport's, inlined here under this target's flags.
+/// The marker of this target. Its operations are CSupport's, inlined here under this target's
+/// flags.
 enum Here: ISA {
   @inline(__always)
   static func fma(_ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>) -> SIMD16<Float> {
@@ -20,22 +21,30 @@ enum Here: ISA {
     smxk_max_f32(a, b)
   }
   @inline(__always)
-  static func pick(_ a: SIMD16<Float>, lessThan b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>) -> SIMD16<Float> {
+  static func pick(
+    _ a: SIMD16<Float>, lessThan b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>
+  ) -> SIMD16<Float> {
     smxk_pick_less_f32(a, b, yes, no)
   }
   @inline(__always)
-  static func pick(_ a: SIMD16<Float>, equalTo b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>) -> SIMD16<Float> {
+  static func pick(
+    _ a: SIMD16<Float>, equalTo b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>
+  ) -> SIMD16<Float> {
     smxk_pick_equal_f32(a, b, yes, no)
   }
   @inline(__always) static func max(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
     smxk_max_f64(a, b)
   }
   @inline(__always)
-  static func pick(_ a: SIMD8<Double>, lessThan b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double> {
+  static func pick(
+    _ a: SIMD8<Double>, lessThan b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>
+  ) -> SIMD8<Double> {
     smxk_pick_less_f64(a, b, yes, no)
   }
   @inline(__always)
-  static func pick(_ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>) -> SIMD8<Double> {
+  static func pick(
+    _ a: SIMD8<Double>, equalTo b: SIMD8<Double>, _ yes: SIMD8<Double>, _ no: SIMD8<Double>
+  ) -> SIMD8<Double> {
     smxk_pick_equal_f64(a, b, yes, no)
   }
   @inline(__always) static func above(_ v: SIMD16<Float>, _ bound: SIMD16<Float>) -> UInt32 {
@@ -50,10 +59,14 @@ enum Here: ISA {
   @inline(__always) static func floor(_ v: SIMD8<Double>) -> SIMD8<Double> { smxk_floor_f64(v) }
   @inline(__always) static func rest(_ v: SIMD16<Float>) -> SIMD16<Float> { smxk_rest_f32(v) }
   @inline(__always) static func rest(_ v: SIMD8<Double>) -> SIMD8<Double> { smxk_rest_f64(v) }
-  @inline(__always) static func scaled(_ p: SIMD16<Float>, _ n: SIMD16<Float>, from d: SIMD16<Float>) -> SIMD16<Float> {
+  @inline(__always) static func scaled(
+    _ p: SIMD16<Float>, _ n: SIMD16<Float>, from d: SIMD16<Float>
+  ) -> SIMD16<Float> {
     smxk_scaled_f32(p, n, d)
   }
-  @inline(__always) static func scaled(_ p: SIMD8<Double>, _ n: SIMD8<Double>, from d: SIMD8<Double>) -> SIMD8<Double> {
+  @inline(__always) static func scaled(
+    _ p: SIMD8<Double>, _ n: SIMD8<Double>, from d: SIMD8<Double>
+  ) -> SIMD8<Double> {
     smxk_scaled_f64(p, n, d)
   }
   @inline(__always) static func turn(_ v: SIMD16<Float>, by n: Int) -> SIMD16<Float> {
@@ -70,28 +83,44 @@ enum Here: ISA {
   }
   @inline(__always) static func whole(_ v: SIMD16<Float>) -> SIMD16<Float> { smxk_whole_f32(v) }
   @inline(__always) static func largest(_ v: SIMD16<Float>) -> Float { smxk_largest_f32(v) }
-  @inline(__always) static func weaveLower(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+  @inline(__always) static func weaveLower(
+    _ a: SIMD16<Float>, _ b: SIMD16<Float>
+  ) -> SIMD16<Float> {
     smxk_weave_lower_f32(a, b)
   }
-  @inline(__always) static func weaveLower(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+  @inline(__always) static func weaveLower(
+    _ a: SIMD8<Double>, _ b: SIMD8<Double>
+  ) -> SIMD8<Double> {
     smxk_weave_lower_f64(a, b)
   }
-  @inline(__always) static func weaveUpper(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+  @inline(__always) static func weaveUpper(
+    _ a: SIMD16<Float>, _ b: SIMD16<Float>
+  ) -> SIMD16<Float> {
     smxk_weave_upper_f32(a, b)
   }
-  @inline(__always) static func weaveUpper(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+  @inline(__always) static func weaveUpper(
+    _ a: SIMD8<Double>, _ b: SIMD8<Double>
+  ) -> SIMD8<Double> {
     smxk_weave_upper_f64(a, b)
   }
-  @inline(__always) static func evenQuarters(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+  @inline(__always) static func evenQuarters(
+    _ a: SIMD16<Float>, _ b: SIMD16<Float>
+  ) -> SIMD16<Float> {
     smxk_even_quarters_f32(a, b)
   }
-  @inline(__always) static func evenQuarters(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+  @inline(__always) static func evenQuarters(
+    _ a: SIMD8<Double>, _ b: SIMD8<Double>
+  ) -> SIMD8<Double> {
     smxk_even_quarters_f64(a, b)
   }
-  @inline(__always) static func oddQuarters(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+  @inline(__always) static func oddQuarters(
+    _ a: SIMD16<Float>, _ b: SIMD16<Float>
+  ) -> SIMD16<Float> {
     smxk_odd_quarters_f32(a, b)
   }
-  @inline(__always) static func oddQuarters(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double> {
+  @inline(__always) static func oddQuarters(
+    _ a: SIMD8<Double>, _ b: SIMD8<Double>
+  ) -> SIMD8<Double> {
     smxk_odd_quarters_f64(a, b)
   }
   @inline(__always) static func largest(_ v: SIMD8<Double>) -> Double { smxk_largest_f64(v) }
@@ -122,14 +151,26 @@ enum Here: ISA {
   @inline(__always) static func load(_ p: UnsafeRawPointer, from: Int, to: Int) -> SIMD16<UInt16> {
     smxk_load_part_u16(p, Int64(from), Int64(to))
   }
-  @inline(__always) static func store(_ v: SIMD16<UInt16>, _ p: UnsafeMutableRawPointer, from: Int, to: Int) {
+  @inline(__always) static func store(
+    _ v: SIMD16<UInt16>, _ p: UnsafeMutableRawPointer, from: Int, to: Int
+  ) {
     smxk_store_part_u16(p, Int64(from), Int64(to), v)
   }
-  @inline(__always) static func fill(_ v: SIMD16<Float>, from: Int, to: Int, _ fill: Float) -> SIMD16<Float> {
+  @inline(__always) static func fill(
+    _ v: SIMD16<Float>, from: Int, to: Int, _ fill: Float
+  ) -> SIMD16<Float> {
     smxk_fill_f32(v, Int64(from), Int64(to), fill)
   }
-  @inline(__always) static func stream(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>) { smxk_stream_f32(p, v) }
-  @inline(__always) static func stream(_ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>) { smxk_stream_f64(p, v) }
+  @inline(__always) static func stream(
+    _ v: SIMD16<Float>, _ p: UnsafeMutablePointer<Float>
+  ) {
+    smxk_stream_f32(p, v)
+  }
+  @inline(__always) static func stream(
+    _ v: SIMD8<Double>, _ p: UnsafeMutablePointer<Double>
+  ) {
+    smxk_stream_f64(p, v)
+  }
   @inline(__always) static func streamFence() { smxk_stream_fence() }
   @inline(__always) static func prefetchRead(_ p: UnsafeRawPointer) { smxk_prefetch_read(p) }
   @inline(__always) static func prefetchAhead(_ p: UnsafeRawPointer) { smxk_prefetch_ahead(p) }
@@ -137,21 +178,37 @@ enum Here: ISA {
   @inline(__always) static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
     smxk_load_f16(p)
   }
-  @inline(__always) static func loadHalves(_ p: UnsafeRawPointer, _ q: UnsafeRawPointer) -> SIMD16<Float> {
+  @inline(__always) static func loadHalves(
+    _ p: UnsafeRawPointer, _ q: UnsafeRawPointer
+  ) -> SIMD16<Float> {
     smxk_load_halves_f32(p, q)
   }
-  @inline(__always) static func loadBytes(_ p: UnsafeRawPointer) -> SIMD16<Float> { smxk_load_bytes_f32(p) }
-  @inline(__always) static func loadBytes(_ p: UnsafeRawPointer) -> SIMD8<Double> { smxk_load_bytes_f64(p) }
+  @inline(__always) static func loadBytes(
+    _ p: UnsafeRawPointer
+  ) -> SIMD16<Float> {
+    smxk_load_bytes_f32(p)
+  }
+  @inline(__always) static func loadBytes(
+    _ p: UnsafeRawPointer
+  ) -> SIMD8<Double> {
+    smxk_load_bytes_f64(p)
+  }
   @inline(__always) static func loadBFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
     smxk_load_bf16(p)
   }
-  @inline(__always) static func halvesFloat16(_ words: SIMD16<Float>, upper: Bool) -> SIMD16<Float> {
+  @inline(__always) static func halvesFloat16(
+    _ words: SIMD16<Float>, upper: Bool
+  ) -> SIMD16<Float> {
     smxk_halves_f16(words, upper ? 1 : 0)
   }
-  @inline(__always) static func storeFloat16(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>) {
+  @inline(__always) static func storeFloat16(
+    _ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>
+  ) {
     smxk_store_f16(p, v)
   }
-  @inline(__always) static func storeBFloat16(_ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>) {
+  @inline(__always) static func storeBFloat16(
+    _ v: SIMD16<Float>, _ p: UnsafeMutablePointer<UInt16>
+  ) {
     smxk_store_bf16(p, v)
   }
 }
@@ -174,8 +231,12 @@ extension smxk_kernels {
       absorb: { HereKernels.absorb($0, $1.pointee) },
       advance_f32: { HereKernels.advance(HereKernels.F32.self, $0, $1) },
       advance_f64: { HereKernels.advance(HereKernels.F64.self, $0, $1) },
-      jacobian_f32: { HereKernels.jacobian(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
-      jacobian_f64: { HereKernels.jacobian(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
+      jacobian_f32: {
+        HereKernels.jacobian(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3)
+      },
+      jacobian_f64: {
+        HereKernels.jacobian(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3)
+      },
       project_f32: { HereKernels.project(HereKernels.F32.self, $0, Int($1), $2) },
       project_f64: { HereKernels.project(HereKernels.F64.self, $0, Int($1), $2) },
       attention_f32: { HereKernels.attention(HereKernels.F32.self, $0, Int($1), $2) },
@@ -184,16 +245,28 @@ extension smxk_kernels {
       attention_join_f64: { HereKernels.joinSpans(HereKernels.F64.self, $0, Int($1), $2) },
       tile_f32: Int64(HereKernels.tileLanes(HereKernels.F32.self)),
       tile_f64: Int64(HereKernels.tileLanes(HereKernels.F64.self)),
-      merge_f32: { HereKernels.mergeRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
-      merge_f64: { HereKernels.mergeRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
+      merge_f32: {
+        HereKernels.mergeRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3)
+      },
+      merge_f64: {
+        HereKernels.mergeRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3)
+      },
       attention_vjp_f32: { HereKernels.attentionVjp(HereKernels.F32.self, $0, Int($1), $2) },
       attention_vjp_f64: { HereKernels.attentionVjp(HereKernels.F64.self, $0, Int($1), $2) },
       linear_loss_f32: { HereKernels.linearLoss(HereKernels.F32.self, $0, Int($1), $2) },
       linear_loss_f64: { HereKernels.linearLoss(HereKernels.F64.self, $0, Int($1), $2) },
-      cross_entropy_f32: { HereKernels.crossEntropyRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
-      cross_entropy_f64: { HereKernels.crossEntropyRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
-      divergence_f32: { HereKernels.divergenceRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
-      divergence_f64: { HereKernels.divergenceRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
+      cross_entropy_f32: {
+        HereKernels.crossEntropyRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3)
+      },
+      cross_entropy_f64: {
+        HereKernels.crossEntropyRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3)
+      },
+      divergence_f32: {
+        HereKernels.divergenceRows(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3)
+      },
+      divergence_f64: {
+        HereKernels.divergenceRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3)
+      },
       exponential: { HereKernels.exponential($0) },
       bound_f32: { HereKernels.bound(HereKernels.F32.self, $0, Int($1), $2) },
       bound_f64: { HereKernels.bound(HereKernels.F64.self, $0, Int($1), $2) },
@@ -207,12 +280,23 @@ extension smxk_kernels {
       gumbel_f32: { HereKernels.gumbel(HereKernels.F32.self, $0, Int($1), $2) },
       gumbel_f64: { HereKernels.gumbel(HereKernels.F64.self, $0, Int($1), $2) },
       log: { HereKernels.log($0) },
-      sigmoid_f32: { HereKernels.sigmoid(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
-      sigmoid_f64: { HereKernels.sigmoid(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) },
-      log_prob_f32: { HereKernels.logProbability(HereKernels.F32.self, $0, Int($1), of: Int($2), $3) },
-      log_prob_f64: { HereKernels.logProbability(HereKernels.F64.self, $0, Int($1), of: Int($2), $3) },
+      sigmoid_f32: {
+        HereKernels.sigmoid(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3)
+      },
+      sigmoid_f64: {
+        HereKernels.sigmoid(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3)
+      },
+      log_prob_f32: {
+        HereKernels.logProbability(HereKernels.F32.self, $0, Int($1), of: Int($2), $3)
+      },
+      log_prob_f64: {
+        HereKernels.logProbability(HereKernels.F64.self, $0, Int($1), of: Int($2), $3)
+      },
       plackett_luce: { HereKernels.plackettLuce($0, Int($1), ranked: Int($2)) },
-      judge_f32: { HereKernels.judge(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3) },
-      judge_f64: { HereKernels.judge(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) })
+      judge_f32: {
+        HereKernels.judge(HereKernels.F32.self, $0, first: Int($1), count: Int($2), $3)
+      },
+      judge_f64: { HereKernels.judge(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3) }
+    )
   }
 }

@@ -1,4 +1,5 @@
-// What is particular to this instruction set: its getter, by the name that kernels.h declares, and its choices.
+// What is particular to this instruction set: its getter, by the name that kernels.h declares, and
+// its choices.
 
 import CSupport
 

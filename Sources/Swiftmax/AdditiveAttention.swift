@@ -1,5 +1,5 @@
-// Additive attention: what its parameters must be, how queries and keys are projected, and the calls. All that follows
-// the scores is attention's (Attention.swift).
+// Additive attention: what its parameters must be, how queries and keys are projected, and the
+// calls. All that follows the scores is attention's (Attention.swift).
 
 import CSupport
 import CSwiftmax
@@ -20,12 +20,14 @@ struct AdditiveTensors {
   /// How many numbers a projected query or key has.
   private var width: Int64 { vector.length(vector.rank - 1) }
 
-  // -- checks -------------------------------------------------------------------------------------------
+  // -- checks -------------------------------------------------------------------------------------
 
   func check(_ tensors: AttentionTensors) throws(Failure) {
     for i in 0..<3 { try matrices[i].require(dtype: tensors.query.dtype) }
-    try checkMatrix(queryMatrix, tensors.query, heads: tensors.heads, " must be (A, Dq) or (Hq, A, Dq) for ")
-    try checkMatrix(keyMatrix, tensors.key, heads: tensors.keyHeads, " must be (A, Dk) or (Hkv, A, Dk) for ")
+    try checkMatrix(
+      queryMatrix, tensors.query, heads: tensors.heads, " must be (A, Dq) or (Hq, A, Dq) for ")
+    try checkMatrix(
+      keyMatrix, tensors.key, heads: tensors.keyHeads, " must be (A, Dk) or (Hkv, A, Dk) for ")
     let width = queryMatrix.length(queryMatrix.rank - 2)
     if keyMatrix.length(keyMatrix.rank - 2) != width {
       throw disagree(keyMatrix, queryMatrix, " must have the rows, A, of ")
@@ -46,14 +48,17 @@ struct AdditiveTensors {
   private func checkMatrix(
     _ matrix: Tensor, _ rows: Tensor, heads: Int64, _ why: StaticString
   ) throws(Failure) {
-    let fits = matrix.rank >= 2 && matrix.rank <= 3 && matrix.length(matrix.rank - 1) == rows.length(rows.rank - 1)
+    let fits =
+      matrix.rank >= 2 && matrix.rank <= 3
+      && matrix.length(matrix.rank - 1) == rows.length(rows.rank - 1)
       && (matrix.rank == 2 || matrix.length(0) == heads)
     if !fits { throw disagree(matrix, rows, why) }
   }
 
-  // -- the plan -----------------------------------------------------------------------------------------
+  // -- the plan -----------------------------------------------------------------------------------
 
-  /// Of the job what is particular: queries and keys that will have been projected. Before tiles are planned.
+  /// Of the job what is particular: queries and keys that will have been projected. Before tiles
+  /// are planned.
   func plan(
     _ job: UnsafeMutablePointer<smxk_attention>, _ tensors: AttentionTensors, _ machine: Machine
   ) throws(Failure) {
@@ -64,12 +69,16 @@ struct AdditiveTensors {
       data: tensors.data(vector), batch: 0, head: vector.rank == 2 ? vector.stride(0) : 0, row: 0,
       column: vector.stride(vector.rank - 1))
     job.pointee.query_projection = projection(
-      tensors, queryMatrix, tensors.query, heads: tensors.heads, length: tensors.queries, isKey: false, lanes: lanes, isWide)
+      tensors, queryMatrix, tensors.query, heads: tensors.heads, length: tensors.queries,
+      isKey: false, lanes: lanes, isWide)
     job.pointee.key_projection = projection(
-      tensors, keyMatrix, tensors.key, heads: tensors.keyHeads, length: tensors.keys, isKey: true, lanes: lanes, isWide)
+      tensors, keyMatrix, tensors.key, heads: tensors.keyHeads, length: tensors.keys, isKey: true,
+      lanes: lanes, isWide)
     // Views that repeat their numbers can have more rows than any memory.
-    let most = resultBytes(job.pointee.query_projection) + resultBytes(job.pointee.key_projection)
-      + Double(SMXK_MAX_THREADS) * (threadBytes(job.pointee.query_projection) + threadBytes(job.pointee.key_projection))
+    let most =
+      resultBytes(job.pointee.query_projection) + resultBytes(job.pointee.key_projection)
+      + Double(SMXK_MAX_THREADS)
+      * (threadBytes(job.pointee.query_projection) + threadBytes(job.pointee.key_projection))
     if most < 0x1p60 { return }
     throw failure(SMX_ERROR_OVERFLOW) {
       $0.add("query of shape ")
@@ -83,7 +92,8 @@ struct AdditiveTensors {
   }
 
   private func projection(
-    _ tensors: AttentionTensors, _ matrix: Tensor, _ rows: Tensor, heads: Int64, length: Int64, isKey: Bool, lanes most: Int64,
+    _ tensors: AttentionTensors, _ matrix: Tensor, _ rows: Tensor, heads: Int64, length: Int64,
+    isKey: Bool, lanes most: Int64,
     _ isWide: Bool
   ) -> smxk_projection {
     let vector: Int64 = isWide ? 8 : 16
@@ -110,7 +120,7 @@ struct AdditiveTensors {
   }
 }
 
-// -- sizes ------------------------------------------------------------------------------------------------
+// -- sizes ----------------------------------------------------------------------------------------
 
 private func itemBytes(_ p: smxk_projection) -> Int64 { Int(p.dtype) == SMX_FLOAT64 ? 8 : 4 }
 
@@ -142,13 +152,15 @@ private func layOut(_ p: inout smxk_projection) {
   p.bytes = end
 }
 
-/// Bytes of both projections' results; the threads' workspace grows to what projecting needs. 0 where there are none.
+/// Bytes of both projections' results; the threads' workspace grows to what projecting needs. 0
+/// where there are none.
 func layOutProjections(_ job: UnsafeMutablePointer<smxk_attention>) -> Int {
   if job.pointee.vector.data == nil { return 0 }
   layOut(&job.pointee.query_projection)
   layOut(&job.pointee.key_projection)
   let bytes = max(
-    job.pointee.rooms.bytes, max(job.pointee.query_projection.bytes, job.pointee.key_projection.bytes))
+    job.pointee.rooms.bytes,
+    max(job.pointee.query_projection.bytes, job.pointee.key_projection.bytes))
   job.pointee.rooms.bytes = bytes
   job.pointee.query_projection.bytes = bytes
   job.pointee.key_projection.bytes = bytes
@@ -160,7 +172,7 @@ private func resultRoom(_ p: smxk_projection) -> Int {
   Int(p.groups * p.panels * p.width * p.lanes * itemBytes(p) + 63) / 64 * 64
 }
 
-// -- running ----------------------------------------------------------------------------------------------
+// -- running --------------------------------------------------------------------------------------
 
 /// In fused multiply-adds.
 private func work(_ p: smxk_projection) -> Double {
@@ -170,7 +182,8 @@ private func work(_ p: smxk_projection) -> Double {
 /// How many threads the larger of the projections is shared among; 1 where there is none.
 func projectionThreads(_ job: UnsafePointer<smxk_attention>, _ machine: Machine) -> Int32 {
   if job.pointee.vector.data == nil { return 1 }
-  return max(threads(job.pointee.query_projection, machine), threads(job.pointee.key_projection, machine))
+  return max(
+    threads(job.pointee.query_projection, machine), threads(job.pointee.key_projection, machine))
 }
 
 private func threads(_ p: smxk_projection, _ machine: Machine) -> Int32 {
@@ -179,11 +192,16 @@ private func threads(_ p: smxk_projection, _ machine: Machine) -> Int32 {
 
 private struct ProjectionShare {
   let job: UnsafePointer<smxk_projection>
-  let task: @convention(c) (UnsafePointer<smxk_projection>, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+  let task:
+    @convention(c) (UnsafePointer<smxk_projection>, Int64, UnsafeMutablePointer<smxk_scratch>) ->
+      Void
 }
 
 /// Projects queries and keys to `room`; the job has its workspace.
-func project(_ job: UnsafeMutablePointer<smxk_attention>, _ room: UnsafeMutablePointer<CChar>, _ machine: Machine) {
+func project(
+  _ job: UnsafeMutablePointer<smxk_attention>, _ room: UnsafeMutablePointer<CChar>,
+  _ machine: Machine
+) {
   job.pointee.query_projection.out = room
   job.pointee.key_projection.out = room + resultRoom(job.pointee.query_projection)
   job.pointee.query_projection.workspace = job.pointee.workspace
@@ -194,11 +212,14 @@ func project(_ job: UnsafeMutablePointer<smxk_attention>, _ room: UnsafeMutableP
 
 private func run(_ p: inout smxk_projection, _ machine: Machine) {
   let count = threads(p, machine)
-  // Few panels a task, so that threads end together; several, so that a matrix which is copied is so seldom.
+  // Few panels a task, so that threads end together; several, so that a matrix which is copied is
+  // so seldom.
   p.panels_per_task = max(1, min(8, p.groups * p.panels / (8 * Int64(count))))
   let tasks = p.groups * ((p.panels + p.panels_per_task - 1) / p.panels_per_task)
   let small: Int32 = isSmall(work: work(p)) ? 1 : 0
-  let task = Int(p.dtype) == SMX_FLOAT64 ? machine.kernels.pointee.project_f64 : machine.kernels.pointee.project_f32
+  let task =
+    Int(p.dtype) == SMX_FLOAT64
+    ? machine.kernels.pointee.project_f64 : machine.kernels.pointee.project_f32
   if tasks == 0 { return }
   withUnsafePointer(to: &p) {
     var share = ProjectionShare(job: $0, task: task)
@@ -211,11 +232,13 @@ private func run(_ p: inout smxk_projection, _ machine: Machine) {
   }
 }
 
-// -- the calls --------------------------------------------------------------------------------------------
+// -- the calls ------------------------------------------------------------------------------------
 
 private func execute(
-  _ query: UnsafePointer<smx_tensor>?, _ key: UnsafePointer<smx_tensor>?, _ value: UnsafePointer<smx_tensor>?,
-  _ wQuery: UnsafePointer<smx_tensor>?, _ wKey: UnsafePointer<smx_tensor>?, _ v: UnsafePointer<smx_tensor>?,
+  _ query: UnsafePointer<smx_tensor>?, _ key: UnsafePointer<smx_tensor>?,
+  _ value: UnsafePointer<smx_tensor>?,
+  _ wQuery: UnsafePointer<smx_tensor>?, _ wKey: UnsafePointer<smx_tensor>?,
+  _ v: UnsafePointer<smx_tensor>?,
   _ out: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_additive_attention_options>?,
   size: UnsafeMutablePointer<Int>?, _ machine: Machine
 ) throws(Failure) {
@@ -238,8 +261,10 @@ private func execute(
 
 @implementation @_cdecl("smx_additive_attention")
 public func smx_additive_attention(
-  _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!, _ value: UnsafePointer<smx_tensor>!,
-  _ wQuery: UnsafePointer<smx_tensor>!, _ wKey: UnsafePointer<smx_tensor>!, _ v: UnsafePointer<smx_tensor>!,
+  _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!,
+  _ value: UnsafePointer<smx_tensor>!,
+  _ wQuery: UnsafePointer<smx_tensor>!, _ wKey: UnsafePointer<smx_tensor>!,
+  _ v: UnsafePointer<smx_tensor>!,
   _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_additive_attention_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
@@ -249,8 +274,10 @@ public func smx_additive_attention(
 
 @implementation @_cdecl("smx_additive_attention_workspace_size")
 public func smx_additive_attention_workspace_size(
-  _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!, _ value: UnsafePointer<smx_tensor>!,
-  _ wQuery: UnsafePointer<smx_tensor>!, _ wKey: UnsafePointer<smx_tensor>!, _ v: UnsafePointer<smx_tensor>!,
+  _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!,
+  _ value: UnsafePointer<smx_tensor>!,
+  _ wQuery: UnsafePointer<smx_tensor>!, _ wKey: UnsafePointer<smx_tensor>!,
+  _ v: UnsafePointer<smx_tensor>!,
   _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_additive_attention_options>!,
   _ size: UnsafeMutablePointer<Int>!
 ) -> smx_status {

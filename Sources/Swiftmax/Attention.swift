@@ -15,7 +15,8 @@ private struct Call {
 }
 
 private func execute(
-  _ query: UnsafePointer<smx_tensor>?, _ key: UnsafePointer<smx_tensor>?, _ value: UnsafePointer<smx_tensor>?,
+  _ query: UnsafePointer<smx_tensor>?, _ key: UnsafePointer<smx_tensor>?,
+  _ value: UnsafePointer<smx_tensor>?,
   _ out: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_attention_options>?,
   size: UnsafeMutablePointer<Int>?, _ machine: Machine
 ) throws(Failure) {
@@ -28,7 +29,8 @@ func execute(
   _ tensors: AttentionTensors, _ additive: AdditiveTensors?, _ options: smx_attention_options,
   size: UnsafeMutablePointer<Int>?, _ machine: Machine
 ) throws(Failure) {
-  var call = Call(tensors: tensors, options: options, additive: additive, machine: machine, size: size)
+  var call = Call(
+    tensors: tensors, options: options, additive: additive, machine: machine, size: size)
   smxk_with_attention_plan(
     { context, plan in
       let call = context.assumingMemoryBound(to: Call.self)
@@ -41,7 +43,9 @@ func execute(
   if let failure = call.failure { throw failure }
 }
 
-private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attention_plan>) throws(Failure) {
+private func planAndRun(
+  _ call: Call, _ plan: UnsafeMutablePointer<smxk_attention_plan>
+) throws(Failure) {
   let tensors = call.tensors
   try tensors.check(plan, call.options)
   try tensors.checkOutputs(UnsafePointer(call.options.structure))
@@ -51,24 +55,33 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
   try call.additive?.plan(job, tensors, call.machine)
   let isWide = Int(job.pointee.dtype) == SMX_FLOAT64
   let kernels = call.machine.kernels.pointee
-  if Int(call.options.precision) == SMX_FAST { job.pointee.unit = fastUnit(job, lanes: kernels.tile_f32) }
-  planTiles(job, lanes: isWide ? kernels.tile_f64 : kernels.tile_f32, isWide: isWide, threads: call.machine.threads)
+  if Int(call.options.precision) == SMX_FAST {
+    job.pointee.unit = fastUnit(job, lanes: kernels.tile_f32)
+  }
+  planTiles(
+    job, lanes: isWide ? kernels.tile_f64 : kernels.tile_f32, isWide: isWide,
+    threads: call.machine.threads)
   splitSpans(job, isWide: isWide, threads: call.machine.threads)
   let tiles = taskCount(job)
   let tasks = tiles * job.pointee.spans
-  let threads = max(attentionThreads(job, call.machine.threads, tasks), projectionThreads(job, call.machine))
+  let threads = max(
+    attentionThreads(job, call.machine.threads, tasks), projectionThreads(job, call.machine))
   let partials = job.pointee.spans > 1 ? Int(tasks * job.pointee.partial_bytes) : 0
   let projections = layOutProjections(job)
   let isIdle = job.pointee.rows == 0 || tasks == 0
-  let isRoomy = job.pointee.rooms.bytes > Int64(SMXK_SCRATCH_BYTES) || partials > 0 || projections > 0
-  let needed = isRoomy && !isIdle ? Int(job.pointee.rooms.bytes) * Int(threads) + partials + projections : 0
+  let isRoomy =
+    job.pointee.rooms.bytes > Int64(SMXK_SCRATCH_BYTES) || partials > 0 || projections > 0
+  let needed =
+    isRoomy && !isIdle ? Int(job.pointee.rooms.bytes) * Int(threads) + partials + projections : 0
   if let size = call.size {
     size.pointee = needed
     return
   }
   if isIdle { return }
   let own = try workspace(needed, call.options, tensors)
-  if let additive = call.additive { for i in 0..<3 { try requireApart(additive.matrices[i], call.options.workspace, needed) } }
+  if let additive = call.additive {
+    for i in 0..<3 { try requireApart(additive.matrices[i], call.options.workspace, needed) }
+  }
   defer { smxk_release(own) }
   if needed > 0 {
     let room = (own ?? call.options.workspace)!.assumingMemoryBound(to: CChar.self)
@@ -76,9 +89,14 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
     job.pointee.partials = room + Int(job.pointee.rooms.bytes) * Int(threads)
     if call.additive != nil { project(job, job.pointee.partials + partials, call.machine) }
   }
-  run(AttentionShare(job: job, task: isWide ? kernels.attention_f64 : kernels.attention_f32), threads, tasks)
+  run(
+    AttentionShare(job: job, task: isWide ? kernels.attention_f64 : kernels.attention_f32), threads,
+    tasks)
   if job.pointee.spans > 1 {
-    run(AttentionShare(job: job, task: isWide ? kernels.attention_join_f64 : kernels.attention_join_f32), threads, tiles)
+    run(
+      AttentionShare(
+        job: job, task: isWide ? kernels.attention_join_f64 : kernels.attention_join_f32), threads,
+      tiles)
   }
 }
 
@@ -94,7 +112,9 @@ private func run(_ share: AttentionShare, _ threads: Int32, _ tasks: Int64) {
 
 private struct AttentionShare {
   let job: UnsafeMutablePointer<smxk_attention>
-  let task: @convention(c) (UnsafePointer<smxk_attention>, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+  let task:
+    @convention(c) (UnsafePointer<smxk_attention>, Int64, UnsafeMutablePointer<smxk_scratch>) ->
+      Void
 }
 
 /// Memory of the call's own; nil where the caller's is used, or none.
@@ -130,7 +150,9 @@ func workspace(
 }
 
 /// Refuses a tensor that reaches into the caller's workspace.
-func requireApart(_ tensor: Tensor?, _ workspace: UnsafeMutableRawPointer?, _ bytes: Int) throws(Failure) {
+func requireApart(
+  _ tensor: Tensor?, _ workspace: UnsafeMutableRawPointer?, _ bytes: Int
+) throws(Failure) {
   guard let tensor, let workspace else { return }
   let start = Int(bitPattern: workspace)
   let own = tensor.extent()
@@ -147,7 +169,8 @@ func requireApart(_ tensor: Tensor?, _ workspace: UnsafeMutableRawPointer?, _ by
 
 @implementation @_cdecl("smx_attention")
 public func smx_attention(
-  _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!, _ value: UnsafePointer<smx_tensor>!,
+  _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!,
+  _ value: UnsafePointer<smx_tensor>!,
   _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_attention_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
@@ -157,7 +180,8 @@ public func smx_attention(
 
 @implementation @_cdecl("smx_attention_workspace_size")
 public func smx_attention_workspace_size(
-  _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!, _ value: UnsafePointer<smx_tensor>!,
+  _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!,
+  _ value: UnsafePointer<smx_tensor>!,
   _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_attention_options>!,
   _ size: UnsafeMutablePointer<Int>!
 ) -> smx_status {
@@ -170,7 +194,8 @@ public func smx_attention_workspace_size(
 @implementation @_cdecl("smx_attention_f32")
 public func smx_attention_f32(
   _ query: UnsafePointer<Float>!, _ key: UnsafePointer<Float>!, _ value: UnsafePointer<Float>!,
-  _ out: UnsafeMutablePointer<Float>!, _ batch: Int64, _ heads: Int64, _ keyHeads: Int64, _ lq: Int64, _ lk: Int64,
+  _ out: UnsafeMutablePointer<Float>!, _ batch: Int64, _ heads: Int64, _ keyHeads: Int64,
+  _ lq: Int64, _ lk: Int64,
   _ headSize: Int64, _ valueSize: Int64, _ causal: Int32
 ) -> smx_status {
   enter { (machine) throws(Failure) in
@@ -180,7 +205,8 @@ public func smx_attention_f32(
     var options = smx_attention_options()
     options.size = MemoryLayout<smx_attention_options>.size
     let shapes: InlineArray<16, Int64> = [
-      batch, heads, lq, headSize, batch, keyHeads, lk, headSize, batch, keyHeads, lk, valueSize, batch, heads, lq,
+      batch, heads, lq, headSize, batch, keyHeads, lk, headSize, batch, keyHeads, lk, valueSize,
+      batch, heads, lq,
       valueSize,
     ]
     try shapes.span.withUnsafeBufferPointer { (shapes) throws(Failure) in

@@ -1,12 +1,13 @@
-// Keys that do not lie in one tensor: past ones in another, blocks of a pool found through a table, entries of many
-// lengths packed one behind the other.
+// Keys that do not lie in one tensor: past ones in another, blocks of a pool found through a table,
+// entries of many lengths packed one behind the other.
 
 import CSupport
 import CSwiftmax
 
 /// Element `i` of an integer tensor of one axis.
 private func element(_ tensor: Tensor, _ i: Int64) -> Int64 {
-  smxk_integer(tensor.dtype, UnsafeRawPointer(tensor.raw.pointee.data!) + Int(i &* tensor.stride(0)))
+  smxk_integer(
+    tensor.dtype, UnsafeRawPointer(tensor.raw.pointee.data!) + Int(i &* tensor.stride(0)))
 }
 
 /// The longest of the entries between starts.
@@ -33,7 +34,8 @@ extension AttentionTensors {
     }
     if mask != nil || bias != nil || weights != nil || pastKey != nil || blocks != nil {
       throw failure(
-        SMX_ERROR_VALUE, "query_starts cannot be given with mask, bias, weights, past_key or block_table")
+        SMX_ERROR_VALUE,
+        "query_starts cannot be given with mask, bias, weights, past_key or block_table")
     }
     try checkStarts(queryStarts, like: queryStarts, rows: length(query, rowAxis))
     try checkStarts(keyStarts, like: queryStarts, rows: length(key, rowAxis))
@@ -75,7 +77,9 @@ extension AttentionTensors {
       throw failure(SMX_ERROR_VALUE, "past_key and past_value must be given together")
     }
     guard let pastKey, let pastValue else { return }
-    if blocks != nil { throw failure(SMX_ERROR_VALUE, "block_table and past_key cannot be given together") }
+    if blocks != nil {
+      throw failure(SMX_ERROR_VALUE, "block_table and past_key cannot be given together")
+    }
     try checkPast(pastKey, key)
     try checkPast(pastValue, value)
     try checkPair(pastKey, pastValue)
@@ -110,7 +114,9 @@ extension AttentionTensors {
       let seen = longestRow(options.structure, entry)
       // Of blocks that hold nothing none is read.
       for n in 0..<(size == 0 ? 0 : min(blocks.length(1), (seen + size - 1) / size)) {
-        let p = UnsafeRawPointer(blocks.raw.pointee.data!) + Int(entry &* blocks.stride(0) + n &* blocks.stride(1))
+        let p =
+          UnsafeRawPointer(blocks.raw.pointee.data!)
+          + Int(entry &* blocks.stride(0) + n &* blocks.stride(1))
         let block = Int64(p.loadUnaligned(as: Int32.self))
         if block < 0 || block >= pool {
           throw failure(SMX_ERROR_VALUE) {
@@ -135,7 +141,9 @@ extension AttentionTensors {
         if let lengths = c.pointee.key_lengths {
           let index: InlineArray<2, Int64> = [entry, head]
           var p = UnsafeRawPointer(lengths.pointee.data!)
-          for axis in 0..<Int(lengths.pointee.ndim) { p += Int(index[axis] &* lengths.pointee.strides[axis]) }
+          for axis in 0..<Int(lengths.pointee.ndim) {
+            p += Int(index[axis] &* lengths.pointee.strides[axis])
+          }
           seen = min(seen, smxk_integer(lengths.pointee.dtype, p))
         }
         condition = UnsafePointer(c.pointee.also)

@@ -1,18 +1,20 @@
-// The operands of an attention call: do they belong together, and how does each lie along batch, heads, rows and
-// columns.
+// The operands of an attention call: do they belong together, and how does each lie along batch,
+// heads, rows and columns.
 
 import CSupport
 import CSwiftmax
 
 struct AttentionTensors {
   let query, key, value, out: Tensor
-  var mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts, keyStarts, lse, weights: Tensor?
+  var mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts, keyStarts, lse,
+    weights: Tensor?
   let isBLHD: Bool
   /// Whether queries and keys meet as they are, so that they must be of one size.
   let isDirect: Bool
 
   init(
-    _ query: UnsafePointer<smx_tensor>?, _ key: UnsafePointer<smx_tensor>?, _ value: UnsafePointer<smx_tensor>?,
+    _ query: UnsafePointer<smx_tensor>?, _ key: UnsafePointer<smx_tensor>?,
+    _ value: UnsafePointer<smx_tensor>?,
     _ out: UnsafePointer<smx_tensor>?, _ options: smx_attention_options, isDirect: Bool = true
   ) throws(Failure) {
     self.isDirect = isDirect
@@ -34,7 +36,7 @@ struct AttentionTensors {
     isBLHD = Int(options.layout) == SMX_BLHD
   }
 
-  // -- axes ---------------------------------------------------------------------------------------------
+  // -- axes ---------------------------------------------------------------------------------------
 
   /// Place of the rows (queries, keys) and of the heads; -1 where there are none.
   var rowAxis: Int { isBLHD && query.rank > 2 ? query.rank - 3 : query.rank - 2 }
@@ -50,7 +52,8 @@ struct AttentionTensors {
   var queries: Int64 { queryStarts.map(longest) ?? length(query, rowAxis) }
   var past: Int64 { pastKey.map { length($0, rowAxis) } ?? 0 }
   var keys: Int64 {
-    keyStarts.map(longest) ?? blocks.map { $0.length(1) &* length(key, rowAxis) } ?? (past + length(key, rowAxis))
+    keyStarts.map(longest) ?? blocks.map { $0.length(1) &* length(key, rowAxis) }
+      ?? (past + length(key, rowAxis))
   }
   var headSize: Int64 { length(query, query.rank - 1) }
   var valueSize: Int64 { length(value, value.rank - 1) }
@@ -61,7 +64,8 @@ struct AttentionTensors {
       axis < 0 || tensor.length(axis) == 1 ? 0 : tensor.stride(axis)
     }
     return smxk_view(
-      data: data(tensor), batch: isPool ? tensor.stride(0) : stride(batchAxis), head: stride(headAxis),
+      data: data(tensor), batch: isPool ? tensor.stride(0) : stride(batchAxis),
+      head: stride(headAxis),
       row: stride(rowAxis), column: tensor.stride(tensor.rank - 1))
   }
 
@@ -71,16 +75,18 @@ struct AttentionTensors {
     let rank = query.rank
     func stride(_ axis: Int) -> Int64 { axis < 0 ? 0 : tensor.broadcastStride(axis, rank: rank) }
     return smxk_view(
-      data: data(tensor), batch: rank == 4 ? stride(0) : 0, head: stride(rank - 3), row: stride(rank - 2),
+      data: data(tensor), batch: rank == 4 ? stride(0) : 0, head: stride(rank - 3),
+      row: stride(rank - 2),
       column: stride(rank - 1))
   }
 
   /// Never NULL for an operand that is there, so that NULL means that it is not.
   func data(_ tensor: Tensor) -> UnsafeMutablePointer<CChar> {
-    tensor.raw.pointee.data?.assumingMemoryBound(to: CChar.self) ?? UnsafeMutablePointer(bitPattern: 64)!
+    tensor.raw.pointee.data?.assumingMemoryBound(to: CChar.self) ?? UnsafeMutablePointer(
+      bitPattern: 64)!
   }
 
-  // -- the job ------------------------------------------------------------------------------------------
+  // -- the job ------------------------------------------------------------------------------------
 
   func fill(_ job: UnsafeMutablePointer<smxk_attention>, _ options: smx_attention_options) {
     job.pointee.dtype = query.dtype
@@ -105,28 +111,35 @@ struct AttentionTensors {
     if let queryStarts, let keyStarts {
       job.pointee.query_starts = smxk_view(
         data: data(queryStarts), batch: 0, head: 0, row: 0, column: queryStarts.stride(0))
-      job.pointee.key_starts = smxk_view(data: data(keyStarts), batch: 0, head: 0, row: 0, column: keyStarts.stride(0))
+      job.pointee.key_starts = smxk_view(
+        data: data(keyStarts), batch: 0, head: 0, row: 0, column: keyStarts.stride(0))
       job.pointee.query_starts_dtype = queryStarts.dtype
       job.pointee.key_starts_dtype = keyStarts.dtype
     }
     if let lse {
       let rank = lse.rank
       job.pointee.lse = smxk_view(
-        data: data(lse), batch: rank == 3 ? lse.stride(0) : 0, head: rank >= 2 ? lse.stride(rank - 2) : 0,
+        data: data(lse), batch: rank == 3 ? lse.stride(0) : 0,
+        head: rank >= 2 ? lse.stride(rank - 2) : 0,
         row: lse.stride(rank - 1), column: 0)
     }
     if let slopes {
       job.pointee.slopes = smxk_view(
-        data: data(slopes), batch: slopes.rank == 2 ? slopes.stride(0) : 0, head: slopes.stride(slopes.rank - 1),
+        data: data(slopes), batch: slopes.rank == 2 ? slopes.stride(0) : 0,
+        head: slopes.stride(slopes.rank - 1),
         row: 0, column: 0)
     }
-    if let sinks { job.pointee.sinks = smxk_view(data: data(sinks), batch: 0, head: sinks.stride(0), row: 0, column: 0) }
+    if let sinks {
+      job.pointee.sinks = smxk_view(
+        data: data(sinks), batch: 0, head: sinks.stride(0), row: 0, column: 0)
+    }
     if let blocks {
       job.pointee.blocks = smxk_view(
         data: data(blocks), batch: blocks.stride(0), head: 0, row: 0, column: blocks.stride(1))
       job.pointee.block_size = length(key, rowAxis)
     }
-    job.pointee.scale = options.has_scale != 0 ? options.scale : headSize > 0 ? 1 / Double(headSize).squareRoot() : 1
+    job.pointee.scale =
+      options.has_scale != 0 ? options.scale : headSize > 0 ? 1 / Double(headSize).squareRoot() : 1
     job.pointee.softcap = options.softcap
     job.pointee.structure = UnsafePointer(options.structure)
     job.pointee.leading = isPacked ? 2 : Int64(query.rank - 2)
@@ -138,10 +151,12 @@ struct AttentionTensors {
     }
   }
 
-  // -- checks -------------------------------------------------------------------------------------------
+  // -- checks -------------------------------------------------------------------------------------
 
   /// Checks all operands against one another; nothing has been written when it fails.
-  func check(_ plan: UnsafeMutablePointer<smxk_attention_plan>, _ options: smx_attention_options) throws(Failure) {
+  func check(
+    _ plan: UnsafeMutablePointer<smxk_attention_plan>, _ options: smx_attention_options
+  ) throws(Failure) {
     try checkNumbers(options)
     try query.requireFloats()
     if query.rank < 2 || query.rank > 4 {
@@ -166,26 +181,32 @@ struct AttentionTensors {
 
   private func checkNumbers(_ options: smx_attention_options) throws(Failure) {
     if Int(options.layout) != SMX_BHLD && Int(options.layout) != SMX_BLHD {
-      throw failure(SMX_ERROR_VALUE, "layout must be SMX_BHLD (0) or SMX_BLHD (1)", got: options.layout)
+      throw failure(
+        SMX_ERROR_VALUE, "layout must be SMX_BHLD (0) or SMX_BLHD (1)", got: options.layout)
     }
     if Int(options.precision) != SMX_EXACT && Int(options.precision) != SMX_FAST {
-      throw failure(SMX_ERROR_VALUE, "precision must be SMX_EXACT (0) or SMX_FAST (1)", got: options.precision)
+      throw failure(
+        SMX_ERROR_VALUE, "precision must be SMX_EXACT (0) or SMX_FAST (1)", got: options.precision)
     }
     if options.has_scale != 0 && !options.scale.isFinite {
       throw failure(SMX_ERROR_VALUE, "scale must be a finite number", got: options.scale)
     }
     if !(options.softcap >= 0 && options.softcap.isFinite) {
-      throw failure(SMX_ERROR_VALUE, "softcap must be 0 (none) or a finite number above 0", got: options.softcap)
+      throw failure(
+        SMX_ERROR_VALUE, "softcap must be 0 (none) or a finite number above 0", got: options.softcap
+      )
     }
     // Of all dtypes but float64 the scores are float32.
     if Int(query.dtype) == SMX_FLOAT64 { return }
     if options.has_scale != 0 && !Float(options.scale).isFinite {
       throw failure(
-        SMX_ERROR_VALUE, "scale must be a number that float32, the scores of this dtype, can hold", got: options.scale)
+        SMX_ERROR_VALUE, "scale must be a number that float32, the scores of this dtype, can hold",
+        got: options.scale)
     }
     if options.softcap != 0 && !Float(options.softcap).isNormal {
       throw failure(
-        SMX_ERROR_VALUE, "softcap must be 0 (none) or a normal number of float32, the scores of this dtype",
+        SMX_ERROR_VALUE,
+        "softcap must be 0 (none) or a normal number of float32, the scores of this dtype",
         got: options.softcap)
     }
   }
@@ -196,7 +217,9 @@ struct AttentionTensors {
       throw disagree(others[i], query, " must have as many axes as ")
     }
     try checkSizes()
-    if isDirect && length(key, key.rank - 1) != headSize { throw disagree(key, query, " must have the head size of ") }
+    if isDirect && length(key, key.rank - 1) != headSize {
+      throw disagree(key, query, " must have the head size of ")
+    }
     try checkPair(key, value)
     if keyHeads == 0 ? heads != 0 : heads % keyHeads != 0 {
       throw disagree(query, key, " must have a multiple of the heads of ")
@@ -211,7 +234,8 @@ struct AttentionTensors {
     try requireShape(out, plan, [entries, heads, length(query, rowAxis), valueSize])
   }
 
-  /// A row must be such that a workspace can hold 64 of them, and keys such that they can be counted.
+  /// A row must be such that a workspace can hold 64 of them, and keys such that they can be
+  /// counted.
   private func checkSizes() throws(Failure) {
     let most = Int64(Int32.max)
     let others: InlineArray<2, Tensor> = [key, value]
@@ -239,8 +263,8 @@ struct AttentionTensors {
     }
   }
 
-  /// Views that repeat their numbers, and empty ones, can have any number of rows: up to 2^56, tiles and tasks and their
-  /// multiples by 64 can be counted.
+  /// Views that repeat their numbers, and empty ones, can have any number of rows: up to 2^56,
+  /// tiles and tasks and their multiples by 64 can be counted.
   private func checkCount() throws(Failure) {
     if Double(batch) * Double(max(heads, 1)) * Double(max(queries, 1)) < 0x1p56 { return }
     throw failure(SMX_ERROR_OVERFLOW) {
@@ -252,7 +276,8 @@ struct AttentionTensors {
 
   /// Checks an output of the query's axes against lengths in the order batch, heads, rows, columns.
   private func requireShape(
-    _ out: Tensor, _ plan: UnsafeMutablePointer<smxk_attention_plan>, _ lengths: InlineArray<4, Int64>
+    _ out: Tensor, _ plan: UnsafeMutablePointer<smxk_attention_plan>,
+    _ lengths: InlineArray<4, Int64>
   ) throws(Failure) {
     let shape = smxk_shape_of(plan)
     for axis in 0..<out.rank {
@@ -300,18 +325,23 @@ struct AttentionTensors {
       try mask.requireBroadcast(to: scores)
     }
     if let bias {
-      if !(Int(query.dtype) < SMX_FLOAT32 && Int(bias.dtype) == SMX_FLOAT32) { try bias.require(dtype: query.dtype) }
+      if !(Int(query.dtype) < SMX_FLOAT32 && Int(bias.dtype) == SMX_FLOAT32) {
+        try bias.require(dtype: query.dtype)
+      }
       try bias.requireBroadcast(to: scores)
     }
     if let slopes {
       try slopes.require(dtype: single)
-      let fits = slopes.rank >= 1 && slopes.rank <= 2 && slopes.length(slopes.rank - 1) == heads
+      let fits =
+        slopes.rank >= 1 && slopes.rank <= 2 && slopes.length(slopes.rank - 1) == heads
         && (slopes.rank == 1 || scores.rank == 4 && slopes.length(0) == batch)
       if !fits { throw disagree(slopes, query, " must be (Hq) or (B, Hq) for ") }
     }
     if let sinks {
       try sinks.require(dtype: single)
-      if sinks.rank != 1 || sinks.length(0) != heads { throw disagree(sinks, query, " must be (Hq) for ") }
+      if sinks.rank != 1 || sinks.length(0) != heads {
+        throw disagree(sinks, query, " must be (Hq) for ")
+      }
     }
     if let lse {
       try lse.require(dtype: single)
@@ -320,20 +350,27 @@ struct AttentionTensors {
         fits = fits && lse.length(0) == heads && lse.length(1) == length(query, rowAxis)
         if !fits { throw disagree(lse, query, " must be (Hq, T) for ") }
       }
-      if fits && !isPacked { for axis in 0..<lse.rank { fits = fits && lse.length(axis) == scores.length(axis) } }
+      if fits && !isPacked {
+        for axis in 0..<lse.rank { fits = fits && lse.length(axis) == scores.length(axis) }
+      }
       if !fits { throw disagree(lse, scores, " must have the axes but the last of ") }
     }
     if let weights {
       try weights.require(dtype: query.dtype)
       var fits = weights.rank == scores.rank
-      if fits { for axis in 0..<weights.rank { fits = fits && weights.length(axis) == scores.length(axis) } }
+      if fits {
+        for axis in 0..<weights.rank { fits = fits && weights.length(axis) == scores.length(axis) }
+      }
       if !fits { throw disagree(weights, scores, " must have the shape of ") }
     }
   }
 
   // Inline: an array of Swift's own would allocate, and trap where there is no memory.
   var inputs: InlineArray<12, Tensor?> {
-    [query, key, value, mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts, keyStarts]
+    [
+      query, key, value, mask, bias, slopes, sinks, pastKey, pastValue, blocks, queryStarts,
+      keyStarts,
+    ]
   }
   var outputs: InlineArray<3, Tensor?> { [out, lse, weights] }
 

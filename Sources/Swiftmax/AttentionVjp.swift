@@ -8,7 +8,9 @@ private struct Gradients {
   let dOut: Tensor
   var query, key, value, bias, sinks: Tensor?
 
-  init(_ dOut: UnsafePointer<smx_tensor>?, _ given: UnsafePointer<smx_attention_gradients>?) throws(Failure) {
+  init(
+    _ dOut: UnsafePointer<smx_tensor>?, _ given: UnsafePointer<smx_attention_gradients>?
+  ) throws(Failure) {
     self.dOut = try Tensor(dOut, "d_out")
     guard let given else { throw failure(SMX_ERROR_NULL, "gradients is NULL") }
     try requireSize(given, "gradients.size")
@@ -38,7 +40,8 @@ private struct Gradients {
     }
     try require(sinks, single, forward.sinks)
     let inputs: InlineArray<10, Tensor?> = [
-      dOut, forward.query, forward.key, forward.value, forward.out, lse, forward.mask, forward.bias, forward.slopes,
+      dOut, forward.query, forward.key, forward.value, forward.out, lse, forward.mask, forward.bias,
+      forward.slopes,
       forward.sinks,
     ]
     for o in 0..<5 {
@@ -58,7 +61,9 @@ private struct Gradients {
       guard let output = outputs[o] else { continue }
       try forEach(output) { (p) throws(Failure) in
         let p = UnsafeMutableRawPointer(mutating: p)
-        for i in 0..<Int(itemSize(output.dtype)) { p.storeBytes(of: 0, toByteOffset: i, as: UInt8.self) }
+        for i in 0..<Int(itemSize(output.dtype)) {
+          p.storeBytes(of: 0, toByteOffset: i, as: UInt8.self)
+        }
       }
     }
   }
@@ -83,9 +88,12 @@ private struct Call {
 }
 
 private func execute(
-  _ dOut: UnsafePointer<smx_tensor>?, _ query: UnsafePointer<smx_tensor>?, _ key: UnsafePointer<smx_tensor>?,
-  _ value: UnsafePointer<smx_tensor>?, _ out: UnsafePointer<smx_tensor>?, _ lse: UnsafePointer<smx_tensor>?,
-  _ gradients: UnsafePointer<smx_attention_gradients>?, _ options: UnsafePointer<smx_attention_options>?,
+  _ dOut: UnsafePointer<smx_tensor>?, _ query: UnsafePointer<smx_tensor>?,
+  _ key: UnsafePointer<smx_tensor>?,
+  _ value: UnsafePointer<smx_tensor>?, _ out: UnsafePointer<smx_tensor>?,
+  _ lse: UnsafePointer<smx_tensor>?,
+  _ gradients: UnsafePointer<smx_attention_gradients>?,
+  _ options: UnsafePointer<smx_attention_options>?,
   size: UnsafeMutablePointer<Int>?, _ machine: Machine
 ) throws(Failure) {
   var given = try read(options, or: smx_attention_options())
@@ -136,7 +144,9 @@ private func checkSums(_ forward: AttentionTensors, threads: Int32) throws(Failu
   }
 }
 
-private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attention_vjp_plan>) throws(Failure) {
+private func planAndRun(
+  _ call: Call, _ plan: UnsafeMutablePointer<smxk_attention_vjp_plan>
+) throws(Failure) {
   let forward = call.forward
   try forward.check(smxk_forward_of(plan), call.options)
   try call.gradients.check(forward, call.lse, UnsafePointer(call.options.structure))
@@ -146,7 +156,8 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
   let isWide = Int(job.pointee.forward.dtype) == SMX_FLOAT64
   let kernels = call.machine.kernels.pointee
   let isTogether = planGradient(
-    job, lanes: isWide ? kernels.tile_f64 : kernels.tile_f32, isWide: isWide, threads: call.machine.threads)
+    job, lanes: isWide ? kernels.tile_f64 : kernels.tile_f32, isWide: isWide,
+    threads: call.machine.threads)
   let batch = forward.batch
   let heads = forward.heads
   let hasScores = batch > 0 && heads > 0 && forward.queries > 0 && forward.keys > 0
@@ -163,7 +174,8 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
     try call.gradients.clear()
     return
   }
-  job.pointee.forward.workspace = (own ?? call.options.workspace)!.assumingMemoryBound(to: CChar.self)
+  job.pointee.forward.workspace = (own ?? call.options.workspace)!.assumingMemoryBound(
+    to: CChar.self)
   let isShared = job.pointee.shares_keys != 0 || job.pointee.shares_values != 0
   let entries = (isShared ? 1 : batch) * job.pointee.forward.key_heads
   let task = isWide ? kernels.attention_vjp_f64 : kernels.attention_vjp_f32
@@ -177,7 +189,9 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
   }
   if job.pointee.d_bias.data != nil {
     let view = job.pointee.d_bias
-    share.run(SMXK_VJP_BIAS, (view.batch != 0 ? batch : 1) * (view.head != 0 ? heads : 1) * job.pointee.bias_tasks)
+    share.run(
+      SMXK_VJP_BIAS,
+      (view.batch != 0 ? batch : 1) * (view.head != 0 ? heads : 1) * job.pointee.bias_tasks)
   }
   if job.pointee.d_sinks.data != nil { share.run(SMXK_VJP_SINKS, heads) }
 }
@@ -185,23 +199,28 @@ private func planAndRun(_ call: Call, _ plan: UnsafeMutablePointer<smxk_attentio
 private func fill(_ job: UnsafeMutablePointer<smxk_attention_vjp>, _ call: Call) {
   let forward = call.forward
   // The forward job stands first in the gradient's.
-  forward.fill(UnsafeMutableRawPointer(job).assumingMemoryBound(to: smxk_attention.self), call.options)
+  forward.fill(
+    UnsafeMutableRawPointer(job).assumingMemoryBound(to: smxk_attention.self), call.options)
   job.pointee.d_out = forward.view(call.gradients.dOut)
   job.pointee.d_query = forward.view(call.gradients.query)
   job.pointee.d_key = forward.view(call.gradients.key)
   job.pointee.d_value = forward.view(call.gradients.value)
   job.pointee.d_bias = forward.scoreView(call.gradients.bias)
   if let sinks = call.gradients.sinks {
-    job.pointee.d_sinks = smxk_view(data: forward.data(sinks), batch: 0, head: sinks.stride(0), row: 0, column: 0)
+    job.pointee.d_sinks = smxk_view(
+      data: forward.data(sinks), batch: 0, head: sinks.stride(0), row: 0, column: 0)
   }
   let isSole = job.pointee.forward.batch == 1
   job.pointee.shares_keys = !isSole && forward.length(forward.key, forward.batchAxis) == 1 ? 1 : 0
-  job.pointee.shares_values = !isSole && forward.length(forward.value, forward.batchAxis) == 1 ? 1 : 0
+  job.pointee.shares_values =
+    !isSole && forward.length(forward.value, forward.batchAxis) == 1 ? 1 : 0
 }
 
 private struct Share {
   let job: UnsafeMutablePointer<smxk_attention_vjp>
-  let task: @convention(c) (UnsafePointer<smxk_attention_vjp>, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+  let task:
+    @convention(c) (UnsafePointer<smxk_attention_vjp>, Int64, UnsafeMutablePointer<smxk_scratch>) ->
+      Void
   let threads: Int32
 
   func run(_ phase: Int, _ tasks: Int64) {
@@ -220,9 +239,12 @@ private struct Share {
 
 @implementation @_cdecl("smx_attention_vjp")
 public func smx_attention_vjp(
-  _ dOut: UnsafePointer<smx_tensor>!, _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!,
-  _ value: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!, _ lse: UnsafePointer<smx_tensor>!,
-  _ gradients: UnsafePointer<smx_attention_gradients>!, _ options: UnsafePointer<smx_attention_options>!
+  _ dOut: UnsafePointer<smx_tensor>!, _ query: UnsafePointer<smx_tensor>!,
+  _ key: UnsafePointer<smx_tensor>!,
+  _ value: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ lse: UnsafePointer<smx_tensor>!,
+  _ gradients: UnsafePointer<smx_attention_gradients>!,
+  _ options: UnsafePointer<smx_attention_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
     try execute(dOut, query, key, value, out, lse, gradients, options, size: nil, machine)
@@ -231,9 +253,12 @@ public func smx_attention_vjp(
 
 @implementation @_cdecl("smx_attention_vjp_workspace_size")
 public func smx_attention_vjp_workspace_size(
-  _ dOut: UnsafePointer<smx_tensor>!, _ query: UnsafePointer<smx_tensor>!, _ key: UnsafePointer<smx_tensor>!,
-  _ value: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!, _ lse: UnsafePointer<smx_tensor>!,
-  _ gradients: UnsafePointer<smx_attention_gradients>!, _ options: UnsafePointer<smx_attention_options>!,
+  _ dOut: UnsafePointer<smx_tensor>!, _ query: UnsafePointer<smx_tensor>!,
+  _ key: UnsafePointer<smx_tensor>!,
+  _ value: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ lse: UnsafePointer<smx_tensor>!,
+  _ gradients: UnsafePointer<smx_attention_gradients>!,
+  _ options: UnsafePointer<smx_attention_options>!,
   _ size: UnsafeMutablePointer<Int>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in

@@ -1,5 +1,5 @@
-// How far a classifier's confidence is from how often it is right, and what both calls of calibration share: rows of
-// logits and their labels, judged at a temperature.
+// How far a classifier's confidence is from how often it is right, and what both calls of
+// calibration share: rows of logits and their labels, judged at a temperature.
 
 import CSupport
 import CSwiftmax
@@ -7,7 +7,8 @@ import CSwiftmax
 @implementation @_cdecl("smx_calibration_error")
 public func smx_calibration_error(
   _ logits: UnsafePointer<smx_tensor>!, _ labels: UnsafePointer<smx_tensor>!,
-  _ options: UnsafePointer<smx_calibration_options>!, _ result: UnsafeMutablePointer<smx_calibration>!
+  _ options: UnsafePointer<smx_calibration_options>!,
+  _ result: UnsafeMutablePointer<smx_calibration>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
     let given = try read(options, or: smx_calibration_options())
@@ -32,7 +33,7 @@ public func smx_calibration_error(
   }
 }
 
-// -- checks ----------------------------------------------------------------------------------------------------
+// -- checks ---------------------------------------------------------------------------------------
 
 /// Positive and finite, and its inverse too.
 func requirePositive(_ temperature: Double, _ name: StaticString) throws(Failure) {
@@ -65,7 +66,7 @@ private func emptyFailure(_ logits: Tensor) -> Failure {
   }
 }
 
-// -- rows under judgement --------------------------------------------------------------------------------------
+// -- rows under judgement -------------------------------------------------------------------------
 
 /// All rows of a call, each with its label and what it came to last.
 struct Judges {
@@ -81,7 +82,8 @@ struct Judges {
   /// Checks logits and labels, and takes memory: for the plan, the job and what each row comes to.
   @inline(never)
   init(
-    _ rawLogits: UnsafePointer<smx_tensor>?, _ rawLabels: UnsafePointer<smx_tensor>?, _ machine: Machine
+    _ rawLogits: UnsafePointer<smx_tensor>?, _ rawLabels: UnsafePointer<smx_tensor>?,
+    _ machine: Machine
   ) throws(Failure) {
     logits = try Tensor(rawLogits, "logits")
     labels = try Tensor(rawLabels, "labels")
@@ -102,7 +104,8 @@ struct Judges {
     let isReduced = smxk_reduced_of(plan)
     for axis in 0..<logits.rank { isReduced[axis] = axis == logits.rank - 1 ? 1 : 0 }
     job.initialize(
-      to: makeJob(Operands(operation: SMXK_LOG_SOFTMAX, x: logits, out: logits), plan, kept: logits.rank - 1))
+      to: makeJob(
+        Operands(operation: SMXK_LOG_SOFTMAX, x: logits, out: logits), plan, kept: logits.rank - 1))
     self.memory = memory
     call.job = UnsafePointer(job)
     call.judgements = UnsafeMutableRawPointer(job + 1).assumingMemoryBound(to: smxk_judgement.self)
@@ -147,7 +150,9 @@ struct Judges {
         let portions = share.pointee.portions
         let first = portions.first(task)
         let count = portions.end(task) - first
-        withUnsafePointer(to: &share.pointee.call) { share.pointee.kernel($0, first, count, scratch) }
+        withUnsafePointer(to: &share.pointee.call) {
+          share.pointee.kernel($0, first, count, scratch)
+        }
       }, &share)
     call.is_first = 0
   }
@@ -173,16 +178,19 @@ struct Judges {
     for row in 0..<rows {
       let judgement = judgements[Int(row)]
       let confidence = judgement.confidence
-      let isGood = areProbabilities
-        ? confidence >= 0 && confidence <= 1 + 0x1p-10 && !judgement.loss.isNaN : judgement.loss.isFinite
+      let isGood =
+        areProbabilities
+        ? confidence >= 0 && confidence <= 1 + 0x1p-10 && !judgement.loss.isNaN
+        : judgement.loss.isFinite
       if isGood { continue }
       throw failure(SMX_ERROR_VALUE) {
         $0.add("logits")
         labels.add(row, to: &$0)
-        $0.add(areProbabilities
-          ? " holds a NaN, a largest number above 1, or a negative one for its label: these are no probabilities"
-          : " holds a NaN or +inf, or -inf for its label ")
-        if !areProbabilities {
+        if areProbabilities {
+          $0.add(" holds a NaN, a largest number above 1, or a negative one for its label: ")
+          $0.add("these are no probabilities")
+        } else {
+          $0.add(" holds a NaN or +inf, or -inf for its label ")
           $0.add(judgement.label)
           $0.add(", or its loss is beyond what a float64 can be")
         }
@@ -193,11 +201,14 @@ struct Judges {
 
 private struct Share {
   var call: smxk_calibration
-  let kernel: @convention(c) (UnsafePointer<smxk_calibration>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+  let kernel:
+    @convention(c) (
+      UnsafePointer<smxk_calibration>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>
+    ) -> Void
   let portions: Portions
 }
 
-// -- bins --------------------------------------------------------------------------------------------------------
+// -- bins -----------------------------------------------------------------------------------------
 
 /// Rows by confidence: bin b has those above b / bins, up to (b + 1) / bins, as Guo et al. count.
 struct Histogram {

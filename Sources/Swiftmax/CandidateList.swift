@@ -1,7 +1,8 @@
 // A list of elements of a row: the largest ones so far, in the order of the row.
 //
-// Largest first, and of equal ones the first: `keepLargest` leaves the first k of that order. It finds the k-th largest
-// value by quickselect in a copy and then filters the list in place, so that the order of the row stays.
+// Largest first, and of equal ones the first: `keepLargest` leaves the first k of that order. It
+// finds the k-th largest value by quickselect in a copy and then filters the list in place, so that
+// the order of the row stays.
 
 import CSupport
 
@@ -60,7 +61,8 @@ struct CandidateList {
     count = to
   }
 
-  /// The k-th largest number of the copy, by Hoare's quickselect; a heap sorts what is left where the pivots are bad.
+  /// The k-th largest number of the copy, by Hoare's quickselect; a heap sorts what is left where
+  /// the pivots are bad.
   private func select(_ k: Int) -> Double {
     var low = 0
     var high = count - 1
@@ -97,7 +99,9 @@ private func swap<T>(_ p: UnsafeMutablePointer<T>, _ i: Int, _ j: Int) {
 }
 
 /// Heapsort: values largest first, and of equal ones the lower place first.
-func sortDescending(_ values: UnsafeMutablePointer<Double>, _ places: UnsafeMutablePointer<Int64>?, _ count: Int) {
+func sortDescending(
+  _ values: UnsafeMutablePointer<Double>, _ places: UnsafeMutablePointer<Int64>?, _ count: Int
+) {
   /// Whether i comes behind j.
   func isBehind(_ i: Int, _ j: Int) -> Bool {
     if values[i] != values[j] { return values[i] < values[j] }

@@ -1,11 +1,13 @@
-// Cross-entropy, negative log-likelihood and perplexity: from the call to rows, and from rows to one number.
+// Cross-entropy, negative log-likelihood and perplexity: from the call to rows, and from rows to
+// one number.
 
 import CSupport
 import CSwiftmax
 
 @implementation @_cdecl("smx_cross_entropy")
 public func smx_cross_entropy(
-  _ logits: UnsafePointer<smx_tensor>!, _ targets: UnsafePointer<smx_tensor>!, _ loss: UnsafePointer<smx_tensor>!,
+  _ logits: UnsafePointer<smx_tensor>!, _ targets: UnsafePointer<smx_tensor>!,
+  _ loss: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_cross_entropy_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
@@ -15,18 +17,24 @@ public func smx_cross_entropy(
 
 @implementation @_cdecl("smx_nll")
 public func smx_nll(
-  _ logProbs: UnsafePointer<smx_tensor>!, _ targets: UnsafePointer<smx_tensor>!, _ loss: UnsafePointer<smx_tensor>!,
+  _ logProbs: UnsafePointer<smx_tensor>!, _ targets: UnsafePointer<smx_tensor>!,
+  _ loss: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_cross_entropy_options>!
 ) -> smx_status {
-  enter { (machine) throws(Failure) in try crossEntropy(.nll, logProbs, targets, loss, options, machine) }
+  enter { (machine) throws(Failure) in
+    try crossEntropy(.nll, logProbs, targets, loss, options, machine)
+  }
 }
 
 @implementation @_cdecl("smx_perplexity")
 public func smx_perplexity(
-  _ logits: UnsafePointer<smx_tensor>!, _ targets: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ logits: UnsafePointer<smx_tensor>!, _ targets: UnsafePointer<smx_tensor>!,
+  _ out: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_cross_entropy_options>!
 ) -> smx_status {
-  enter { (machine) throws(Failure) in try crossEntropy(.perplexity, logits, targets, out, options, machine) }
+  enter { (machine) throws(Failure) in
+    try crossEntropy(.perplexity, logits, targets, out, options, machine)
+  }
 }
 
 /// One call on its way through the room for its plan.
@@ -41,8 +49,10 @@ private struct Call {
 }
 
 private func crossEntropy(
-  _ function: LossFunction, _ logits: UnsafePointer<smx_tensor>?, _ targets: UnsafePointer<smx_tensor>?,
-  _ loss: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_cross_entropy_options>?, _ machine: Machine
+  _ function: LossFunction, _ logits: UnsafePointer<smx_tensor>?,
+  _ targets: UnsafePointer<smx_tensor>?,
+  _ loss: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_cross_entropy_options>?,
+  _ machine: Machine
 ) throws(Failure) {
   let operands = try LossOperands(function, logits, targets, loss, options)
   var call = Call(operands: operands, machine: machine)
@@ -69,7 +79,7 @@ private func crossEntropy(
   }
 }
 
-// -- rows among threads ----------------------------------------------------------------------------------
+// -- rows among threads ---------------------------------------------------------------------------
 
 private func run(_ call: UnsafeMutablePointer<Call>) {
   let rows = call.pointee.rows
@@ -78,7 +88,8 @@ private func run(_ call: UnsafeMutablePointer<Call>) {
     runRows(call, first: 0, count: rows)
     return
   }
-  // Sums of some rows each; short rows cost too little for one each. As many at a time as there is room for.
+  // Sums of some rows each; short rows cost too little for one each. As many at a time as there is
+  // room for.
   var shift: Int64 = 6
   while shift > 0 && call.pointee.job.logits.cols << shift > 4096 { shift -= 1 }
   call.pointee.job.sum_shift = shift
@@ -97,7 +108,9 @@ private func run(_ call: UnsafeMutablePointer<Call>) {
     }, call)
 }
 
-private func addSums(_ call: UnsafeMutablePointer<Call>, _ sums: UnsafePointer<smxk_partial>, _ count: Int) {
+private func addSums(
+  _ call: UnsafeMutablePointer<Call>, _ sums: UnsafePointer<smxk_partial>, _ count: Int
+) {
   var sum = call.pointee.sum
   var rest = call.pointee.rest
   // Order is part of the contract: block after block, in float64 by TwoSum.
@@ -115,9 +128,10 @@ private func addSums(_ call: UnsafeMutablePointer<Call>, _ sums: UnsafePointer<s
 
 private struct Rows {
   let job: UnsafePointer<smxk_cross_entropy>
-  let kernel: @convention(c) (
-    UnsafePointer<smxk_cross_entropy>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>
-  ) -> Void
+  let kernel:
+    @convention(c) (
+      UnsafePointer<smxk_cross_entropy>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>
+    ) -> Void
   let first: Int64
   let end: Int64
   /// Of blocks of rows.
@@ -131,11 +145,13 @@ private func runRows(_ call: UnsafeMutablePointer<Call>, first: Int64, count: In
   // A row takes about as long as 64 elements beside its own: 40 ns.
   let each = call.pointee.job.logits.cols + 64
   let portions = Portions(
-    (count - 1) >> shift + 1, each: each << shift, on: call.pointee.machine, of: call.pointee.rows &* each)
+    (count - 1) >> shift + 1, each: each << shift, on: call.pointee.machine,
+    of: call.pointee.rows &* each)
   call.pointee.job.first = first
   withUnsafePointer(to: &call.pointee.job) { job in
     var rows = Rows(
-      job: job, kernel: isWide ? kernels.cross_entropy_f64 : kernels.cross_entropy_f32, first: first, end: first + count,
+      job: job, kernel: isWide ? kernels.cross_entropy_f64 : kernels.cross_entropy_f32,
+      first: first, end: first + count,
       portions: portions)
     smxk_parallel(
       portions.threads, portions.tasks, portions.isSmall,
@@ -143,7 +159,9 @@ private func runRows(_ call: UnsafeMutablePointer<Call>, first: Int64, count: In
         let rows = context.assumingMemoryBound(to: Rows.self).pointee
         let shift = rows.job.pointee.sum_shift
         let from = rows.first + rows.portions.first(index) << shift
-        rows.kernel(rows.job, from, min(rows.end, rows.first + rows.portions.end(index) << shift) - from, scratch)
+        rows.kernel(
+          rows.job, from, min(rows.end, rows.first + rows.portions.end(index) << shift) - from,
+          scratch)
       }, &rows)
   }
 }

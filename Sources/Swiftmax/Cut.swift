@@ -1,9 +1,11 @@
-// Where a filter cuts a row whose remaining elements are too many for a list: by histograms, not by sorting.
+// Where a filter cuts a row whose remaining elements are too many for a list: by histograms, not by
+// sorting.
 //
-// Numbers are ordered as the integers that their bits become. The range between a lower bound and the maximum is cut into
-// 512 buckets; one scan counts, or weighs, what falls into each; the bucket in which the sum from the top reaches what is
-// needed is the next range, until it holds one value. Sums are exact, so this is what sorting all would find. The lower
-// bound of top_p keeps most of a row away: what is below it cannot weigh enough together to matter.
+// Numbers are ordered as the integers that their bits become. The range between a lower bound and
+// the maximum is cut into 512 buckets; one scan counts, or weighs, what falls into each; the bucket
+// in which the sum from the top reaches what is needed is the next range, until it holds one value.
+// Sums are exact, so this is what sorting all would find. The lower bound of top_p keeps most of a
+// row away: what is below it cannot weigh enough together to matter.
 
 import CSupport
 
@@ -12,7 +14,8 @@ private let bucketCount = 512
 /// Numbers in order as integers; -0 is 0.
 private func key(_ value: Double, isWide: Bool) -> Int64 {
   let value = value + 0
-  let bits = isWide
+  let bits =
+    isWide
     ? Int64(bitPattern: value.bitPattern) : Int64(Int32(bitPattern: Float(value).bitPattern))
   let magnitude = isWide ? bits & Int64.max : bits & 0x7fff_ffff
   return bits < 0 ? -magnitude : magnitude
@@ -20,7 +23,10 @@ private func key(_ value: Double, isWide: Bool) -> Int64 {
 
 private func value(_ key: Int64, isWide: Bool) -> Double {
   let magnitude = key.magnitude
-  let number = isWide ? Double(bitPattern: magnitude) : Double(Float(bitPattern: UInt32(truncatingIfNeeded: magnitude)))
+  let number =
+    isWide
+    ? Double(bitPattern: magnitude)
+    : Double(Float(bitPattern: UInt32(truncatingIfNeeded: magnitude)))
   return key < 0 ? -number : number
 }
 
@@ -37,7 +43,8 @@ extension RowChoice {
     spare.subtract(need)
     let each = spare.number / Double(cols) * 0.5
     if each > 0x1p-60 && exponent.factor > 0 {
-      let distance = kernels.pointee.log(each) * 0x1.71547652b82fep0 / exponent.factor / exponent.before
+      let distance =
+        kernels.pointee.log(each) * 0x1.71547652b82fep0 / exponent.factor / exponent.before
       let bound = maximum + distance
       if bound - bound == 0 && bound < maximum {
         let rounded = isWide ? bound : Double(Float(bound))
@@ -87,7 +94,8 @@ extension RowChoice {
 
   /// Adds what lies in low ... high to the buckets, one scan.
   private mutating func fill(
-    _ masses: UnsafeMutablePointer<Mass>, _ low: Int64, _ high: Int64, _ shift: UInt64, _ byRank: Bool
+    _ masses: UnsafeMutablePointer<Mass>, _ low: Int64, _ high: Int64, _ shift: UInt64,
+    _ byRank: Bool
   ) {
     let isWide = isWide
     // The places of the list make room for its weights.
@@ -124,7 +132,8 @@ extension RowChoice {
     return cols - 1
   }
 
-  /// Takes out what has a logarithm of its weight below `least`: the weight's logarithm never falls as x grows.
+  /// Takes out what has a logarithm of its weight below `least`: the weight's logarithm never falls
+  /// as x grows.
   mutating func raiseCut(toLogWeight least: Double) {
     let isWide = isWide
     // low is out, or the lowest that is not looked at; high stays.

@@ -1,4 +1,5 @@
-// What the calls of decoding share: rows along the last axis, numbers of a row's own, and rows among threads.
+// What the calls of decoding share: rows along the last axis, numbers of a row's own, and rows
+// among threads.
 
 import CSupport
 import CSwiftmax
@@ -36,7 +37,9 @@ struct Decoding {
   var flag = false
   var failure: Failure? = nil
 
-  init(_ kind: Kind, _ machine: Machine, _ x: UnsafePointer<smx_tensor>?, _ out: UnsafePointer<smx_tensor>?,
+  init(
+    _ kind: Kind, _ machine: Machine, _ x: UnsafePointer<smx_tensor>?,
+    _ out: UnsafePointer<smx_tensor>?,
     outName: StaticString = "out"
   ) throws(Failure) {
     self.kind = kind
@@ -44,7 +47,10 @@ struct Decoding {
     self.x = try Tensor(x, "logits")
     self.out = try Tensor(out, outName)
     try self.x.requireFloats()
-    if self.x.rank == 0 { throw Swiftmax.failure(SMX_ERROR_SHAPE, "logits must have an axis of choices, but has shape ()") }
+    if self.x.rank == 0 {
+      throw Swiftmax.failure(
+        SMX_ERROR_SHAPE, "logits must have an axis of choices, but has shape ()")
+    }
   }
 
   var rows: Int64 {
@@ -57,7 +63,7 @@ struct Decoding {
   /// Number of draws of a row.
   var size: Int64 { out.rank == x.rank ? out.length(out.rank - 1) : 1 }
 
-  // -- checks ---------------------------------------------------------------------------------------
+  // -- checks -------------------------------------------------------------------------------------
 
   /// The mask, and every number of a row's own, against x.
   func checkInputs(_ isReduced: UnsafePointer<Int32>) throws(Failure) {
@@ -100,7 +106,9 @@ struct Decoding {
     }
   }
 
-  private func checkShares(_ numbers: RowNumbers?, _ isReduced: UnsafePointer<Int32>) throws(Failure) {
+  private func checkShares(
+    _ numbers: RowNumbers?, _ isReduced: UnsafePointer<Int32>
+  ) throws(Failure) {
     guard let tensor = numbers?.tensor else { return }
     if Int(tensor.dtype) != SMX_FLOAT32 && Int(tensor.dtype) != SMX_FLOAT64 {
       throw dtypeFailure(tensor, "float32 or float64")
@@ -140,10 +148,12 @@ struct Decoding {
     try output.requireDistinct(from: draw?.tensor, orSame: false)
   }
 
-  // -- numbers of a row --------------------------------------------------------------------------------
+  // -- numbers of a row ---------------------------------------------------------------------------
 
   /// Where a row's element of a tensor with one for each row lies.
-  private func place(_ tensor: Tensor, _ row: Int64, _ isReduced: UnsafePointer<Int32>) -> UnsafeRawPointer {
+  private func place(
+    _ tensor: Tensor, _ row: Int64, _ isReduced: UnsafePointer<Int32>
+  ) -> UnsafeRawPointer {
     var rest = row
     var offset: Int64 = 0
     var axis = x.rank - 2
@@ -166,7 +176,8 @@ struct Decoding {
 
   func random(_ row: Int64, _ isReduced: UnsafePointer<Int32>) -> RowRandom {
     RowRandom(
-      seed: seed, counter: counter?.tensor.map { smxk_integer($0.dtype, place($0, row, isReduced)) } ?? row,
+      seed: seed,
+      counter: counter?.tensor.map { smxk_integer($0.dtype, place($0, row, isReduced)) } ?? row,
       draw: draw?.tensor.map { smxk_integer($0.dtype, place($0, row, isReduced)) } ?? 0)
   }
 
@@ -183,8 +194,8 @@ struct Decoding {
     return UnsafeMutableRawPointer(output.raw.pointee.data!) + Int(offset)
   }
 
-  /// The job of the softmax family over these rows. Where out is of another kind, x stands in for it and is not
-  /// written.
+  /// The job of the softmax family over these rows. Where out is of another kind, x stands in for
+  /// it and is not written.
   func job(
     _ operation: Int, out: Tensor, bias: Tensor? = nil, _ plan: UnsafeMutablePointer<smxk_plan>
   ) -> smxk_job {
@@ -195,7 +206,8 @@ struct Decoding {
 }
 
 func number(_ dtype: smx_dtype, _ p: UnsafeRawPointer) -> Double {
-  Int(dtype) == SMX_FLOAT32 ? Double(p.loadUnaligned(as: Float.self)) : p.loadUnaligned(as: Double.self)
+  Int(dtype) == SMX_FLOAT32
+    ? Double(p.loadUnaligned(as: Float.self)) : p.loadUnaligned(as: Double.self)
 }
 
 /// Elements of one task; a smaller call is a small one (`smxk_parallel`).
@@ -226,7 +238,9 @@ func execute(_ call: consuming Decoding) throws(Failure) {
     { context, plan in
       let call = context.assumingMemoryBound(to: Decoding.self)
       let isReduced = smxk_reduced_of(plan)
-      for axis in 0..<call.pointee.x.rank { isReduced[axis] = axis == call.pointee.x.rank - 1 ? 1 : 0 }
+      for axis in 0..<call.pointee.x.rank {
+        isReduced[axis] = axis == call.pointee.x.rank - 1 ? 1 : 0
+      }
       do throws(Failure) {
         try call.pointee.checkInputs(isReduced)
         switch call.pointee.kind {

@@ -8,12 +8,15 @@ public func smx_entropy(
   _ p: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_divergence_options>!
 ) -> smx_status {
-  enter { (machine) throws(Failure) in try divergence(Tensor(p, "p"), nil, Tensor(out, "out"), options, machine) }
+  enter { (machine) throws(Failure) in
+    try divergence(Tensor(p, "p"), nil, Tensor(out, "out"), options, machine)
+  }
 }
 
 @implementation @_cdecl("smx_kl_divergence")
 public func smx_kl_divergence(
-  _ p: UnsafePointer<smx_tensor>!, _ q: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ p: UnsafePointer<smx_tensor>!, _ q: UnsafePointer<smx_tensor>!,
+  _ out: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_divergence_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
@@ -32,7 +35,8 @@ private struct Call {
 }
 
 private func divergence(
-  _ p: Tensor, _ q: Tensor?, _ out: Tensor, _ given: UnsafePointer<smx_divergence_options>?, _ machine: Machine
+  _ p: Tensor, _ q: Tensor?, _ out: Tensor, _ given: UnsafePointer<smx_divergence_options>?,
+  _ machine: Machine
 ) throws(Failure) {
   let options = try read(given, or: smx_divergence_options())
   try p.requireFloats()

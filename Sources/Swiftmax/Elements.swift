@@ -1,5 +1,6 @@
-// Single elements of a caller's tensor, for what is looked at one by one: indices, lengths, scores. Out of line: they are
-// called from many places, and the library's size matters more there than a call.
+// Single elements of a caller's tensor, for what is looked at one by one: indices, lengths, scores.
+// Out of line: they are called from many places, and the library's size matters more there than a
+// call.
 
 import CSupport
 import CSwiftmax
@@ -10,7 +11,8 @@ extension Tensor {
     var rest = index
     var offset: Int64 = 0
     var axis = rank - 1
-    // One division an axis, and none for the first: they are most of the time of what looks at every element.
+    // One division an axis, and none for the first: they are most of the time of what looks at
+    // every element.
     while axis >= 0 {
       let quotient = axis == 0 ? 0 : rest / length(axis)
       offset = offset &+ (rest &- quotient &* length(axis)) &* stride(axis)
@@ -33,12 +35,16 @@ extension Tensor {
     switch Int(dtype) {
     case SMX_FLOAT64: return p.loadUnaligned(as: Double.self)
     case SMX_FLOAT32: return Double(p.loadUnaligned(as: Float.self))
-    case SMX_BFLOAT16: return Double(Float(bitPattern: UInt32(p.loadUnaligned(as: UInt16.self)) << 16))
+    case SMX_BFLOAT16:
+      return Double(Float(bitPattern: UInt32(p.loadUnaligned(as: UInt16.self)) << 16))
     default:
       let bits = UInt32(p.loadUnaligned(as: UInt16.self))
-      // The fields where float32 has them; its exponents begin 112 lower, and subnormal numbers agree.
+      // The fields where float32 has them; its exponents begin 112 lower, and subnormal numbers
+      // agree.
       let isFinite = bits & 0x7c00 != 0x7c00
-      let magnitude = Float(bitPattern: (bits & 0x7fff) << 13 | (isFinite ? 0 : 0x7f80_0000)) * (isFinite ? 0x1p112 : 1)
+      let magnitude =
+        Float(bitPattern: (bits & 0x7fff) << 13 | (isFinite ? 0 : 0x7f80_0000))
+        * (isFinite ? 0x1p112 : 1)
       return Double(bits & 0x8000 == 0 ? magnitude : -magnitude)
     }
   }
@@ -99,8 +105,11 @@ extension Tensor {
     }
   }
 
-  /// Requires the shape of another tensor's axes but the last `dropped`, followed by `own` axes of any length.
-  @inline(never) func require(leadingOf other: Tensor, dropping dropped: Int, own: Int = 0, _ why: StaticString) throws(Failure) {
+  /// Requires the shape of another tensor's axes but the last `dropped`, followed by `own` axes of
+  /// any length.
+  @inline(never) func require(
+    leadingOf other: Tensor, dropping dropped: Int, own: Int = 0, _ why: StaticString
+  ) throws(Failure) {
     var fits = rank - own == other.rank - dropped
     if fits { for axis in 0..<rank - own { fits = fits && length(axis) == other.length(axis) } }
     if !fits { throw disagree(self, other, why) }

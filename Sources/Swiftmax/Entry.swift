@@ -1,5 +1,5 @@
-// The way in and out of every call: kernels chosen, floating-point mode set and given back, failures
-// turned into statuses.
+// The way in and out of every call: kernels chosen, floating-point mode set and given back,
+// failures turned into statuses.
 
 import CSupport
 import CSwiftmax
@@ -29,14 +29,17 @@ func enter(_ body: (Machine) throws(Failure) -> Void) -> smx_status {
 func isaFailure() -> Failure {
   failure(SMX_ERROR_ISA) {
     if smxk_isa_name().pointee == 0 {
-      $0.add("this CPU is older than x86-64-v2, the oldest instruction set that the library has code for")
+      $0.add(
+        "this CPU is older than x86-64-v2, the oldest instruction set that the library has code for"
+      )
       return
     }
     $0.add("SWIFTMAX_ISA is ")
     $0.add(cString: smxk_isa_name())
-    $0.add(smxk_isa_runs(smxk_isa_name()) < 0
-      ? ", but the instruction sets are v2, v3, v4 and neon"
-      : ", but this CPU does not run it")
+    $0.add(
+      smxk_isa_runs(smxk_isa_name()) < 0
+        ? ", but the instruction sets are v2, v3, v4 and neon"
+        : ", but this CPU does not run it")
   }
 }
 

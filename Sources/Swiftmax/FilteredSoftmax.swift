@@ -5,7 +5,8 @@ import CSwiftmax
 
 @implementation @_cdecl("smx_filtered_softmax")
 public func smx_filtered_softmax(
-  _ logits: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_filter_options>!
+  _ logits: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_filter_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
     let given = try read(options, or: smx_filter_options())
@@ -38,7 +39,9 @@ func filteredSoftmax(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) 
     { context, plan in
       let filtering = context.assumingMemoryBound(to: Filtering.self)
       let call = filtering.pointee.call
-      for axis in 0..<call.x.rank { smxk_reduced_of(plan)[axis] = filtering.pointee.isReduced[axis] }
+      for axis in 0..<call.x.rank {
+        smxk_reduced_of(plan)[axis] = filtering.pointee.isReduced[axis]
+      }
       let operands = Operands(
         operation: SMXK_SOFTMAX, x: call.out, out: call.out, temperature: call.temperature)
       filtering.pointee.inPlace = makeJob(operands, plan, kept: call.x.rank - 1)
@@ -50,13 +53,15 @@ func filteredSoftmax(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) 
 }
 
 private func filterRow(
-  _ filtering: UnsafeMutablePointer<Filtering>, _ row: Int64, _ scratch: UnsafeMutablePointer<smxk_scratch>
+  _ filtering: UnsafeMutablePointer<Filtering>, _ row: Int64,
+  _ scratch: UnsafeMutablePointer<smxk_scratch>
 ) {
   let call = filtering.pointee.call
   let kind = withUnsafePointer(to: filtering.pointee.job) { job in
     var choice = RowChoice(call.machine.kernels, job, scratch, row)
     let temperature = smxk_row_of(scratch).pointee.temperature
-    let kind = choice.choose(call.filter(row, temperature: temperature, filtering.pointee.isReduced))
+    let kind = choice.choose(
+      call.filter(row, temperature: temperature, filtering.pointee.isReduced))
     switch kind {
     case .good: choice.keep()
     case .empty: choice.write(above: .infinity, hidden: 0, from: 0, to: choice.cols)
@@ -66,7 +71,9 @@ private func filterRow(
     return kind
   }
   if kind == .empty { return }
-  let rows = choosesWide(call) ? call.machine.kernels.pointee.rows_f64 : call.machine.kernels.pointee.rows_f32
+  let rows =
+    choosesWide(call)
+    ? call.machine.kernels.pointee.rows_f64 : call.machine.kernels.pointee.rows_f32
   withUnsafePointer(to: filtering.pointee.inPlace) { rows($0, row, 1, scratch) }
 }
 
@@ -80,7 +87,8 @@ extension RowChoice {
       let to = min(from + Int64(SMXK_BLOCK), end)
       var block = smxk_block(from: from, to: to, threshold: threshold, hidden: hidden)
       isWide
-        ? kernels.pointee.keep_f64(job, &block, scratch) : kernels.pointee.keep_f32(job, &block, scratch)
+        ? kernels.pointee.keep_f64(job, &block, scratch)
+        : kernels.pointee.keep_f32(job, &block, scratch)
       from = to
     }
   }

@@ -1,10 +1,11 @@
 // The temperature of largest likelihood, by Newton's method inside a bracket.
 //
-// With b = 1/T the mean of -log softmax(b·x)[label] is convex in b (log-sum-exp of something linear, less something
-// linear); in T or log T it need not be. So its derivative grows with b, its sign says on which side of b the minimum
-// lies, and a bracket that always holds it costs nothing. Newton's step is taken where it stays inside the bracket and
-// is at most half of the one before; otherwise the bracket is halved in log b. So every two steps halve something; 5 to 10
-// are usual, and `most` ends the search.
+// With b = 1/T the mean of -log softmax(b·x)[label] is convex in b (log-sum-exp of something
+// linear, less something linear); in T or log T it need not be. So its derivative grows with b, its
+// sign says on which side of b the minimum lies, and a bracket that always holds it costs nothing.
+// Newton's step is taken where it stays inside the bracket and is at most half of the one before;
+// otherwise the bracket is halved in log b. So every two steps halve something; 5 to 10 are usual,
+// and `most` ends the search.
 
 import CSupport
 import CSwiftmax
@@ -74,7 +75,8 @@ private struct Fit {
 
   /// Expects the judgements at b = 1, leaves those at the temperature found.
   mutating func run(_ judges: inout Judges) {
-    // Constant rows, or rows so certain that nothing can be told from 1: any temperature is as likely.
+    // Constant rows, or rows so certain that nothing can be told from 1: any temperature is as
+    // likely.
     let isFlat = slope(judges) == 0
     let least = 1 / highest
     let largest = 1 / lowest
@@ -105,9 +107,11 @@ private struct Fit {
       if slope > 0 { (top, knowsTop) = (b, true) } else { (bottom, knowsBottom) = (b, true) }
       if bound != 0 || iterations >= most || top / bottom <= 1 + tolerance { break }
       var next = b - b * ratio
-      if next <= bottom && !knowsBottom { next = bottom }
-      else if next >= top && !knowsTop { next = top }
-      else if !(next > bottom && next < top) || ratio.magnitude > step / 2 {
+      if next <= bottom && !knowsBottom {
+        next = bottom
+      } else if next >= top && !knowsTop {
+        next = top
+      } else if !(next > bottom && next < top) || ratio.magnitude > step / 2 {
         // Both ends are roots of numbers that cannot overflow one by one.
         next = bottom.squareRoot() * top.squareRoot()
       }

@@ -1,11 +1,13 @@
-// The gradients of softmax, log_softmax and logsumexp: tensor calls, and typed calls of contiguous rows.
+// The gradients of softmax, log_softmax and logsumexp: tensor calls, and typed calls of contiguous
+// rows.
 
 import CSupport
 import CSwiftmax
 
 @implementation @_cdecl("smx_softmax_vjp")
 public func smx_softmax_vjp(
-  _ y: UnsafePointer<smx_tensor>!, _ dy: UnsafePointer<smx_tensor>!, _ dx: UnsafePointer<smx_tensor>!,
+  _ y: UnsafePointer<smx_tensor>!, _ dy: UnsafePointer<smx_tensor>!,
+  _ dx: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_softmax_options>!
 ) -> smx_status {
   gradient(SMXK_SOFTMAX_VJP, y, dy, dx, ("dy", "dx"), options)
@@ -13,7 +15,8 @@ public func smx_softmax_vjp(
 
 @implementation @_cdecl("smx_softmax_jvp")
 public func smx_softmax_jvp(
-  _ y: UnsafePointer<smx_tensor>!, _ dx: UnsafePointer<smx_tensor>!, _ dy: UnsafePointer<smx_tensor>!,
+  _ y: UnsafePointer<smx_tensor>!, _ dx: UnsafePointer<smx_tensor>!,
+  _ dy: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_softmax_options>!
 ) -> smx_status {
   gradient(SMXK_SOFTMAX_VJP, y, dx, dy, ("dx", "dy"), options)
@@ -21,7 +24,8 @@ public func smx_softmax_jvp(
 
 @implementation @_cdecl("smx_log_softmax_vjp")
 public func smx_log_softmax_vjp(
-  _ y: UnsafePointer<smx_tensor>!, _ dy: UnsafePointer<smx_tensor>!, _ dx: UnsafePointer<smx_tensor>!,
+  _ y: UnsafePointer<smx_tensor>!, _ dy: UnsafePointer<smx_tensor>!,
+  _ dx: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_softmax_options>!
 ) -> smx_status {
   gradient(SMXK_LOG_SOFTMAX_VJP, y, dy, dx, ("dy", "dx"), options)
@@ -48,13 +52,15 @@ private func gradient(
 
 @implementation @_cdecl("smx_logsumexp_vjp")
 public func smx_logsumexp_vjp(
-  _ x: UnsafePointer<smx_tensor>!, _ dy: UnsafePointer<smx_tensor>!, _ dx: UnsafePointer<smx_tensor>!,
+  _ x: UnsafePointer<smx_tensor>!, _ dy: UnsafePointer<smx_tensor>!,
+  _ dx: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_logsumexp_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
     let settings = try read(options, or: smx_logsumexp_options())
     if settings.weights != nil || settings.sign != nil {
-      throw failure(SMX_ERROR_VALUE, "options.weights and options.sign must be NULL: the gradient has none")
+      throw failure(
+        SMX_ERROR_VALUE, "options.weights and options.sign must be NULL: the gradient has none")
     }
     let x = try Tensor(x, "x")
     let dy = try Tensor(dy, "dy")
@@ -68,13 +74,15 @@ public func smx_logsumexp_vjp(
   }
 }
 
-// -- contiguous rows ------------------------------------------------------------------------------------
+// -- contiguous rows ------------------------------------------------------------------------------
 
 /// Calls body with the tensors of y (or x), dy and dx; each row has one dy where `isByRow`.
 private func withRows(
-  _ dtype: Int, _ y: UnsafeRawPointer?, _ dy: UnsafeRawPointer?, _ dx: UnsafeMutableRawPointer?, _ rows: Int64,
+  _ dtype: Int, _ y: UnsafeRawPointer?, _ dy: UnsafeRawPointer?, _ dx: UnsafeMutableRawPointer?,
+  _ rows: Int64,
   _ cols: Int64, isByRow: Bool,
-  _ body: (UnsafePointer<smx_tensor>, UnsafePointer<smx_tensor>, UnsafePointer<smx_tensor>) -> smx_status
+  _ body: (UnsafePointer<smx_tensor>, UnsafePointer<smx_tensor>, UnsafePointer<smx_tensor>) ->
+    smx_status
 ) -> smx_status {
   var shape: InlineArray<2, Int64> = [rows, cols]
   return withUnsafePointer(to: &shape) {
@@ -83,7 +91,8 @@ private func withRows(
     let dy = rows > 0 && cols == 0 ? dy ?? UnsafeRawPointer(bitPattern: 64) : dy
     func tensor(_ data: UnsafeRawPointer?, _ rank: Int32) -> smx_tensor {
       smx_tensor(
-        data: UnsafeMutableRawPointer(mutating: data), dtype: smx_dtype(dtype), ndim: rank, shape: shape,
+        data: UnsafeMutableRawPointer(mutating: data), dtype: smx_dtype(dtype), ndim: rank,
+        shape: shape,
         strides: nil)
     }
     var first = tensor(y, 2)
@@ -95,7 +104,8 @@ private func withRows(
 
 @implementation @_cdecl("smx_softmax_vjp_f32")
 public func smx_softmax_vjp_f32(
-  _ y: UnsafePointer<Float>!, _ dy: UnsafePointer<Float>!, _ dx: UnsafeMutablePointer<Float>!, _ rows: Int64,
+  _ y: UnsafePointer<Float>!, _ dy: UnsafePointer<Float>!, _ dx: UnsafeMutablePointer<Float>!,
+  _ rows: Int64,
   _ cols: Int64
 ) -> smx_status {
   withRows(SMX_FLOAT32, y, dy, dx, rows, cols, isByRow: false) { smx_softmax_vjp($0, $1, $2, nil) }
@@ -103,7 +113,8 @@ public func smx_softmax_vjp_f32(
 
 @implementation @_cdecl("smx_softmax_vjp_f64")
 public func smx_softmax_vjp_f64(
-  _ y: UnsafePointer<Double>!, _ dy: UnsafePointer<Double>!, _ dx: UnsafeMutablePointer<Double>!, _ rows: Int64,
+  _ y: UnsafePointer<Double>!, _ dy: UnsafePointer<Double>!, _ dx: UnsafeMutablePointer<Double>!,
+  _ rows: Int64,
   _ cols: Int64
 ) -> smx_status {
   withRows(SMX_FLOAT64, y, dy, dx, rows, cols, isByRow: false) { smx_softmax_vjp($0, $1, $2, nil) }
@@ -111,23 +122,30 @@ public func smx_softmax_vjp_f64(
 
 @implementation @_cdecl("smx_log_softmax_vjp_f32")
 public func smx_log_softmax_vjp_f32(
-  _ y: UnsafePointer<Float>!, _ dy: UnsafePointer<Float>!, _ dx: UnsafeMutablePointer<Float>!, _ rows: Int64,
+  _ y: UnsafePointer<Float>!, _ dy: UnsafePointer<Float>!, _ dx: UnsafeMutablePointer<Float>!,
+  _ rows: Int64,
   _ cols: Int64
 ) -> smx_status {
-  withRows(SMX_FLOAT32, y, dy, dx, rows, cols, isByRow: false) { smx_log_softmax_vjp($0, $1, $2, nil) }
+  withRows(SMX_FLOAT32, y, dy, dx, rows, cols, isByRow: false) {
+    smx_log_softmax_vjp($0, $1, $2, nil)
+  }
 }
 
 @implementation @_cdecl("smx_log_softmax_vjp_f64")
 public func smx_log_softmax_vjp_f64(
-  _ y: UnsafePointer<Double>!, _ dy: UnsafePointer<Double>!, _ dx: UnsafeMutablePointer<Double>!, _ rows: Int64,
+  _ y: UnsafePointer<Double>!, _ dy: UnsafePointer<Double>!, _ dx: UnsafeMutablePointer<Double>!,
+  _ rows: Int64,
   _ cols: Int64
 ) -> smx_status {
-  withRows(SMX_FLOAT64, y, dy, dx, rows, cols, isByRow: false) { smx_log_softmax_vjp($0, $1, $2, nil) }
+  withRows(SMX_FLOAT64, y, dy, dx, rows, cols, isByRow: false) {
+    smx_log_softmax_vjp($0, $1, $2, nil)
+  }
 }
 
 @implementation @_cdecl("smx_logsumexp_vjp_f32")
 public func smx_logsumexp_vjp_f32(
-  _ x: UnsafePointer<Float>!, _ dy: UnsafePointer<Float>!, _ dx: UnsafeMutablePointer<Float>!, _ rows: Int64,
+  _ x: UnsafePointer<Float>!, _ dy: UnsafePointer<Float>!, _ dx: UnsafeMutablePointer<Float>!,
+  _ rows: Int64,
   _ cols: Int64
 ) -> smx_status {
   withRows(SMX_FLOAT32, x, dy, dx, rows, cols, isByRow: true) { smx_logsumexp_vjp($0, $1, $2, nil) }
@@ -135,7 +153,8 @@ public func smx_logsumexp_vjp_f32(
 
 @implementation @_cdecl("smx_logsumexp_vjp_f64")
 public func smx_logsumexp_vjp_f64(
-  _ x: UnsafePointer<Double>!, _ dy: UnsafePointer<Double>!, _ dx: UnsafeMutablePointer<Double>!, _ rows: Int64,
+  _ x: UnsafePointer<Double>!, _ dy: UnsafePointer<Double>!, _ dx: UnsafeMutablePointer<Double>!,
+  _ rows: Int64,
   _ cols: Int64
 ) -> smx_status {
   withRows(SMX_FLOAT64, x, dy, dx, rows, cols, isByRow: true) { smx_logsumexp_vjp($0, $1, $2, nil) }

@@ -53,11 +53,13 @@ func gumbelSoftmax(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) th
   var cols = call.cols
   withUnsafePointer(to: &cols) { shape in
     var raw = smx_tensor(
-      data: noise, dtype: smx_dtype(isWide ? SMX_FLOAT64 : SMX_FLOAT32), ndim: 1, shape: shape, strides: nil)
+      data: noise, dtype: smx_dtype(isWide ? SMX_FLOAT64 : SMX_FLOAT32), ndim: 1, shape: shape,
+      strides: nil)
     withUnsafePointer(to: &raw) { raw in
       let bias = Tensor(shapeOnly: raw, "noise")
       var noising = Noising(
-        call: call, isReduced: smxk_reduced_of(plan), job: call.job(SMXK_SOFTMAX, out: call.out, bias: bias, plan),
+        call: call, isReduced: smxk_reduced_of(plan),
+        job: call.job(SMXK_SOFTMAX, out: call.out, bias: bias, plan),
         noise: noise, rowBytes: rowBytes)
       shareRows(call, &noising) { context, index, scratch in
         let noising = context.assumingMemoryBound(to: Noising.self)

@@ -20,7 +20,7 @@ public func smx_isa_supported(_ name: UnsafePointer<CChar>!) -> Int32 {
   name == nil ? -1 : smxk_isa_runs(name)
 }
 
-// -- threads -----------------------------------------------------------------------------------
+// -- threads --------------------------------------------------------------------------------------
 
 @implementation @_cdecl("smx_set_num_threads")
 public func smx_set_num_threads(_ count: Int32) -> smx_status {
@@ -60,7 +60,7 @@ private func countFailure(_ count: Int32, least: Int32) -> Failure? {
   }
 }
 
-// -- statuses ------------------------------------------------------------------------------------
+// -- statuses -------------------------------------------------------------------------------------
 
 @implementation @_cdecl("smx_last_error")
 public func smx_last_error() -> UnsafePointer<CChar>! { UnsafePointer(smxk_sentence()) }
@@ -75,7 +75,8 @@ public func smx_status_string(_ status: smx_status) -> UnsafePointer<CChar>! {
   case SMX_ERROR_SHAPE: return cString("two shapes disagree, or one is not a shape")
   case SMX_ERROR_AXIS: return cString("an axis is out of range or given twice")
   case SMX_ERROR_VALUE: return cString("a value is out of its range")
-  case SMX_ERROR_OVERLAP: return cString("an output overlaps an input that is not the same tensor, or itself")
+  case SMX_ERROR_OVERLAP:
+    return cString("an output overlaps an input that is not the same tensor, or itself")
   case SMX_ERROR_OVERFLOW: return cString("a size does not fit in memory")
   case SMX_ERROR_ISA: return cString("SWIFTMAX_ISA names an instruction set that cannot be used")
   case SMX_ERROR_THREADS: return cString("SWIFTMAX_NUM_THREADS is not a number of threads")

@@ -5,11 +5,13 @@ import CSwiftmax
 
 @implementation @_cdecl("smx_softmax_jacobian")
 public func smx_softmax_jacobian(
-  _ p: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_softmax_options>!
+  _ p: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_softmax_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
     let given = try read(options, or: smx_softmax_options())
-    var operands = Operands(operation: SMXK_SOFTMAX, x: try Tensor(p, "p"), out: try Tensor(out, "out"))
+    var operands = Operands(
+      operation: SMXK_SOFTMAX, x: try Tensor(p, "p"), out: try Tensor(out, "out"))
     operands.temperature = try Tensor.optional(given.temperature, "temperature")
     operands.mask = try Tensor.optional(given.mask, "mask")
     operands.structure = UnsafePointer(given.structure)
@@ -36,7 +38,9 @@ func planMatrices(_ call: RowCall, _ plan: UnsafeMutablePointer<smxk_plan>) thro
 }
 
 /// out must have the kept axes of p and behind them twice the length of a row.
-private func requireMatrices(_ out: Tensor, of p: Tensor, _ isReduced: UnsafePointer<Int32>) throws(Failure) {
+private func requireMatrices(
+  _ out: Tensor, of p: Tensor, _ isReduced: UnsafePointer<Int32>
+) throws(Failure) {
   var place = 0
   var length: Int64 = 1
   var fits = true
@@ -48,7 +52,8 @@ private func requireMatrices(_ out: Tensor, of p: Tensor, _ isReduced: UnsafePoi
       place += 1
     }
   }
-  fits = fits && out.rank == place + 2 && out.length(place) == length && out.length(place + 1) == length
+  fits =
+    fits && out.rank == place + 2 && out.length(place) == length && out.length(place + 1) == length
   if !fits { throw disagree(out, p, " must have the kept axes and twice the length of a row of ") }
 }
 
@@ -57,7 +62,9 @@ private let taskElements: Int64 = 16384
 
 private struct Share {
   var job: smxk_jacobian
-  let lines: @convention(c) (UnsafePointer<smxk_jacobian>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+  let lines:
+    @convention(c) (UnsafePointer<smxk_jacobian>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>)
+      -> Void
   let linesPerTask: Int64
   let count: Int64
 }
@@ -66,7 +73,8 @@ private func run(_ job: inout smxk_jacobian, on machine: Machine) {
   let isWide = Int(job.job.dtype) == SMX_FLOAT64
   let count = job.job.rows &* job.job.cols
   var share = Share(
-    job: job, lines: isWide ? machine.kernels.pointee.jacobian_f64 : machine.kernels.pointee.jacobian_f32,
+    job: job,
+    lines: isWide ? machine.kernels.pointee.jacobian_f64 : machine.kernels.pointee.jacobian_f32,
     linesPerTask: max(1, taskElements / job.job.cols), count: count)
   let tasks = (count + share.linesPerTask - 1) / share.linesPerTask
   smxk_parallel(

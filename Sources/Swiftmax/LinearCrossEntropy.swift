@@ -1,4 +1,5 @@
-// Cross-entropy of a linear layer's logits: what is wrong with a call, or a plan that runs group by group.
+// Cross-entropy of a linear layer's logits: what is wrong with a call, or a plan that runs group by
+// group.
 
 import CSupport
 import CSwiftmax
@@ -8,7 +9,8 @@ private struct LinearOperands {
   var bias, lse, dHidden, dWeight, dBias: Tensor?
 
   init(
-    _ hidden: UnsafePointer<smx_tensor>?, _ weight: UnsafePointer<smx_tensor>?, _ targets: UnsafePointer<smx_tensor>?,
+    _ hidden: UnsafePointer<smx_tensor>?, _ weight: UnsafePointer<smx_tensor>?,
+    _ targets: UnsafePointer<smx_tensor>?,
     _ loss: UnsafePointer<smx_tensor>?, _ options: smx_linear_cross_entropy_options
   ) throws(Failure) {
     self.hidden = try Tensor(hidden, "hidden")
@@ -68,7 +70,9 @@ private struct LinearOperands {
     try checkTargets(options)
   }
 
-  private func requireRank(_ tensor: Tensor, _ rank: Int, _ sentence: StaticString) throws(Failure) {
+  private func requireRank(
+    _ tensor: Tensor, _ rank: Int, _ sentence: StaticString
+  ) throws(Failure) {
     if tensor.rank == rank { return }
     throw failure(SMX_ERROR_SHAPE) {
       $0.add(sentence)
@@ -76,17 +80,21 @@ private struct LinearOperands {
     }
   }
 
-  private func requireRow(_ tensor: Tensor, _ length: Int64, of other: Tensor, _ why: StaticString) throws(Failure) {
+  private func requireRow(
+    _ tensor: Tensor, _ length: Int64, of other: Tensor, _ why: StaticString
+  ) throws(Failure) {
     if tensor.rank != 1 || tensor.length(0) != length { throw disagree(tensor, other, why) }
   }
 
   private func checkNumbers(_ options: smx_linear_cross_entropy_options) throws(Failure) {
     let reduction = Int(options.reduction)
     if reduction != SMX_MEAN && reduction != SMX_SUM && reduction != SMX_NONE {
-      throw failure(SMX_ERROR_VALUE, "reduction must be SMX_MEAN, SMX_SUM or SMX_NONE", got: options.reduction)
+      throw failure(
+        SMX_ERROR_VALUE, "reduction must be SMX_MEAN, SMX_SUM or SMX_NONE", got: options.reduction)
     }
     if !(options.label_smoothing >= 0 && options.label_smoothing <= 1) {
-      throw failure(SMX_ERROR_VALUE, "label_smoothing must be from 0 to 1", got: options.label_smoothing)
+      throw failure(
+        SMX_ERROR_VALUE, "label_smoothing must be from 0 to 1", got: options.label_smoothing)
     }
     if !(options.z_loss >= 0 && options.z_loss.isFinite) {
       throw failure(SMX_ERROR_VALUE, "z_loss must be 0 or more and finite", got: options.z_loss)
@@ -132,7 +140,8 @@ private struct LinearOperands {
   }
 
   func target(_ i: Int64) -> Int64 {
-    smxk_integer(targets.dtype, UnsafeRawPointer(targets.raw.pointee.data!) + Int(i &* targets.stride(0)))
+    smxk_integer(
+      targets.dtype, UnsafeRawPointer(targets.raw.pointee.data!) + Int(i &* targets.stride(0)))
   }
 }
 
@@ -143,16 +152,19 @@ private func ignoreIndex(_ options: smx_linear_cross_entropy_options) -> Int64 {
 private func matrix(_ tensor: Tensor?) -> smxk_matrix {
   guard let tensor else { return smxk_matrix() }
   return smxk_matrix(
-    data: tensor.raw.pointee.data?.assumingMemoryBound(to: CChar.self) ?? UnsafeMutablePointer(bitPattern: 64)!,
-    row: tensor.rank == 0 ? 0 : tensor.stride(0), column: tensor.rank == 0 ? 0 : tensor.stride(tensor.rank - 1))
+    data: tensor.raw.pointee.data?.assumingMemoryBound(to: CChar.self) ?? UnsafeMutablePointer(
+      bitPattern: 64)!,
+    row: tensor.rank == 0 ? 0 : tensor.stride(0),
+    column: tensor.rank == 0 ? 0 : tensor.stride(tensor.rank - 1))
 }
 
-/// Bytes that a group's logits may have: enough tokens that weights and their gradients, which each group reads anew, cost
-/// little beside the products.
+/// Bytes that a group's logits may have: enough tokens that weights and their gradients, which each
+/// group reads anew, cost little beside the products.
 private let groupBytes: Int64 = 32 << 20
 private let mostBlocks: Int64 = 4
 
-/// Fills the job but for its rooms; returns how many bytes these have, nil where no memory is that large.
+/// Fills the job but for its rooms; returns how many bytes these have, nil where no memory is that
+/// large.
 private func plan(_ job: inout smxk_linear_loss, _ machine: Machine) -> Int? {
   let isWide = Int(job.dtype) == SMX_FLOAT64
   let size: Int64 = isWide ? 8 : 4
@@ -164,10 +176,13 @@ private func plan(_ job: inout smxk_linear_loss, _ machine: Machine) -> Int? {
   let isOwn = Int(job.dtype) >= SMX_FLOAT32
   job.is_weight_direct = isOwn && job.weight.column == size ? 1 : 0
   job.is_gradient_direct =
-    isOwn && job.d_weight.column == size && job.d_weight.row % size == 0 && job.columns == job.padded ? 1 : 0
+    isOwn && job.d_weight.column == size && job.d_weight.row % size == 0
+      && job.columns == job.padded ? 1 : 0
   job.gradient_pitch = job.is_gradient_direct != 0 ? job.d_weight.row / size : job.padded
   // Every product below stays under 2^62 if these do.
-  guard job.classes < 1 << 40, job.padded < 1 << 31, job.classes * job.padded < 1 << 50 else { return nil }
+  guard job.classes < 1 << 40, job.padded < 1 << 31, job.classes * job.padded < 1 << 50 else {
+    return nil
+  }
   let blockBytes = max(1, job.classes * tokens * size)
   let all = (job.tokens + tokens - 1) / tokens
   let blocks = max(1, min(min(all, mostBlocks), groupBytes / blockBytes))
@@ -178,16 +193,22 @@ private func plan(_ job: inout smxk_linear_loss, _ machine: Machine) -> Int? {
     end += (numbers * size + 63) / 64 * 64
     return start
   }
-  func room(_ offset: Int64) -> UnsafeMutablePointer<CChar>? { UnsafeMutablePointer(bitPattern: Int(offset) + 64) }
+  func room(
+    _ offset: Int64
+  ) -> UnsafeMutablePointer<CChar>? {
+    UnsafeMutablePointer(bitPattern: Int(offset) + 64)
+  }
   job.logits = room(take(blocks * tokens * job.classes, of: size))
   job.turned = room(take(blocks * tokens * job.padded, of: size))
   job.panels = room(take(blocks * tokens * job.padded, of: size))
   job.states = room(take(Int64(SMXK_LOSS_STATES) * job.group_tokens, of: size))
   job.spans = room(take(job.span_count * Int64(SMXK_SPAN_STATES) * job.group_tokens, of: size))
-  job.parts = room(take(job.d_hidden.data == nil ? 0 : job.span_count * job.group_tokens * job.padded, of: size))
+  job.parts = room(
+    take(job.d_hidden.data == nil ? 0 : job.span_count * job.group_tokens * job.padded, of: size))
   let ownsSums = job.d_weight.data != nil && job.is_gradient_direct == 0
   job.sums = room(take(ownsSums ? job.classes * job.padded : 0, of: size))
-  job.losses = UnsafeMutableRawPointer(bitPattern: Int(take(job.tokens, of: 8)) + 64)!.assumingMemoryBound(to: Double.self)
+  job.losses = UnsafeMutableRawPointer(bitPattern: Int(take(job.tokens, of: 8)) + 64)!
+    .assumingMemoryBound(to: Double.self)
   let ownRows = max(vector, job.is_weight_direct != 0 ? 0 : Int64(SMXK_CLASS_BLOCK))
   job.own_bytes = (ownRows * job.padded * size + 63) / 64 * 64
   job.own = room(take(job.own_bytes * Int64(machine.threads), of: 1))
@@ -212,7 +233,9 @@ private func move(_ job: inout smxk_linear_loss, to base: UnsafeMutableRawPointe
 
 private struct Share {
   var job: smxk_linear_loss
-  let task: @convention(c) (UnsafePointer<smxk_linear_loss>, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+  let task:
+    @convention(c) (UnsafePointer<smxk_linear_loss>, Int64, UnsafeMutablePointer<smxk_scratch>) ->
+      Void
 
   mutating func run(_ phase: Int, _ tasks: Int64, _ machine: Machine) {
     job.phase = phase
@@ -225,7 +248,9 @@ private struct Share {
   }
 }
 
-private func execute(_ o: LinearOperands, _ options: smx_linear_cross_entropy_options, _ machine: Machine) throws(Failure) {
+private func execute(
+  _ o: LinearOperands, _ options: smx_linear_cross_entropy_options, _ machine: Machine
+) throws(Failure) {
   try o.check(options)
   var counted: Int64 = 0
   for i in 0..<o.tokens where o.target(i) != ignoreIndex(options) { counted += 1 }
@@ -259,7 +284,9 @@ private func execute(_ o: LinearOperands, _ options: smx_linear_cross_entropy_op
   defer { smxk_release(room) }
   move(&job, to: room)
   var share = Share(
-    job: job, task: o.isWide ? machine.kernels.pointee.linear_loss_f64 : machine.kernels.pointee.linear_loss_f32)
+    job: job,
+    task: o.isWide
+      ? machine.kernels.pointee.linear_loss_f64 : machine.kernels.pointee.linear_loss_f32)
   let wants = o.dHidden != nil || o.dWeight != nil || o.dBias != nil
   let tokens = Int64(SMXK_QUERY_BLOCK)
   if o.tokens == 0 {
@@ -281,14 +308,21 @@ private func execute(_ o: LinearOperands, _ options: smx_linear_cross_entropy_op
 
 /// The losses, or their sum in order of the tokens.
 private func writeLoss(
-  _ o: LinearOperands, _ options: smx_linear_cross_entropy_options, _ losses: UnsafePointer<Double>, _ counted: Int64
+  _ o: LinearOperands, _ options: smx_linear_cross_entropy_options, _ losses: UnsafePointer<Double>,
+  _ counted: Int64
 ) {
   func store(_ value: Double, _ p: UnsafeMutableRawPointer) {
-    if o.isWide { p.storeBytes(of: value, as: Double.self) } else { p.storeBytes(of: Float(value), as: Float.self) }
+    if o.isWide {
+      p.storeBytes(of: value, as: Double.self)
+    } else {
+      p.storeBytes(of: Float(value), as: Float.self)
+    }
   }
   let out = matrix(o.loss)
   if Int(options.reduction) == SMX_NONE {
-    for i in 0..<Int(o.tokens) { store(losses[i], UnsafeMutableRawPointer(out.data! + i * Int(out.row))) }
+    for i in 0..<Int(o.tokens) {
+      store(losses[i], UnsafeMutableRawPointer(out.data! + i * Int(out.row)))
+    }
     return
   }
   var sum = 0.0
@@ -299,7 +333,8 @@ private func writeLoss(
 
 @implementation @_cdecl("smx_linear_cross_entropy")
 public func smx_linear_cross_entropy(
-  _ hidden: UnsafePointer<smx_tensor>!, _ weight: UnsafePointer<smx_tensor>!, _ targets: UnsafePointer<smx_tensor>!,
+  _ hidden: UnsafePointer<smx_tensor>!, _ weight: UnsafePointer<smx_tensor>!,
+  _ targets: UnsafePointer<smx_tensor>!,
   _ loss: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_linear_cross_entropy_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in

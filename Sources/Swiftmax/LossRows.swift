@@ -1,4 +1,5 @@
-// Rows along one axis, for losses: which axis, what has one element for each row, and the job over them.
+// Rows along one axis, for losses: which axis, what has one element for each row, and the job over
+// them.
 
 import CSupport
 import CSwiftmax
@@ -26,7 +27,11 @@ func classAxis(_ given: UnsafePointer<Int32>?, of tensor: Tensor) throws(Failure
 /// Requires the shape of `whole` without an axis.
 func requireRowShape(_ tensor: Tensor, _ whole: Tensor, _ axis: Int) throws(Failure) {
   var fits = tensor.rank == whole.rank - 1
-  if fits { for i in 0..<tensor.rank { fits = fits && tensor.length(i) == whole.length(i < axis ? i : i + 1) } }
+  if fits {
+    for i in 0..<tensor.rank {
+      fits = fits && tensor.length(i) == whole.length(i < axis ? i : i + 1)
+    }
+  }
   if fits { return }
   throw failure(SMX_ERROR_SHAPE) {
     $0.add(tensor.name)
@@ -47,9 +52,11 @@ func rowCount(_ tensor: Tensor, _ axis: Int) -> Int64 {
   return rows
 }
 
-/// The job of rows along an axis of x, with an out of x's shape or none (x again). Its axes are the caller's, one by one.
+/// The job of rows along an axis of x, with an out of x's shape or none (x again). Its axes are the
+/// caller's, one by one.
 func rowsJob(
-  _ x: Tensor, _ axis: Int, outer: UnsafeMutablePointer<smxk_axis>, inner: UnsafeMutablePointer<smxk_axis>,
+  _ x: Tensor, _ axis: Int, outer: UnsafeMutablePointer<smxk_axis>,
+  inner: UnsafeMutablePointer<smxk_axis>,
   mask: Tensor? = nil, out: Tensor? = nil
 ) -> smxk_job {
   var job = smxk_job()

@@ -21,7 +21,8 @@ struct LossOperands {
   var wide: smx_dtype { wideDtype(logits.dtype) }
 
   init(
-    _ function: LossFunction, _ logits: UnsafePointer<smx_tensor>?, _ targets: UnsafePointer<smx_tensor>?,
+    _ function: LossFunction, _ logits: UnsafePointer<smx_tensor>?,
+    _ targets: UnsafePointer<smx_tensor>?,
     _ loss: UnsafePointer<smx_tensor>?, _ given: UnsafePointer<smx_cross_entropy_options>?
   ) throws(Failure) {
     let options = try read(given, or: smx_cross_entropy_options())
@@ -46,11 +47,20 @@ struct LossOperands {
 
   private func checkNumbers() throws(Failure) {
     let other: StaticString? =
-      function == .crossEntropy ? nil
-      : scale != nil ? "grad_scale" : lse != nil ? "lse" : grad != nil ? "grad" : options.z_loss != 0 ? "z_loss"
-      : function == .perplexity
-        ? (options.label_smoothing != 0 ? "label_smoothing" : Int(options.reduction) != SMX_MEAN ? "reduction" : nil)
-        : options.temperature != 0 ? "temperature" : mask != nil ? "mask" : nil
+      function == .crossEntropy
+      ? nil
+      : scale != nil
+        ? "grad_scale"
+        : lse != nil
+          ? "lse"
+          : grad != nil
+            ? "grad"
+            : options.z_loss != 0
+              ? "z_loss"
+              : function == .perplexity
+                ? (options.label_smoothing != 0
+                  ? "label_smoothing" : Int(options.reduction) != SMX_MEAN ? "reduction" : nil)
+                : options.temperature != 0 ? "temperature" : mask != nil ? "mask" : nil
     if let other {
       throw failure(SMX_ERROR_VALUE) {
         $0.add(other)
@@ -65,10 +75,13 @@ struct LossOperands {
       }
     }
     if !(temperature >= 0x1p-126 && temperature <= 0x1p126) {
-      throw failure(SMX_ERROR_VALUE, "temperature must be a number from 2^-126 to 2^126", got: temperature)
+      throw failure(
+        SMX_ERROR_VALUE, "temperature must be a number from 2^-126 to 2^126", got: temperature)
     }
     if !(options.label_smoothing >= 0 && options.label_smoothing <= 1) {
-      throw failure(SMX_ERROR_VALUE, "label_smoothing must be a number from 0 to 1", got: options.label_smoothing)
+      throw failure(
+        SMX_ERROR_VALUE, "label_smoothing must be a number from 0 to 1",
+        got: options.label_smoothing)
     }
     if !(options.z_loss >= 0 && options.z_loss.isFinite) {
       throw failure(SMX_ERROR_VALUE, "z_loss must be 0 or more and finite", got: options.z_loss)
@@ -151,7 +164,7 @@ struct LossOperands {
     }
   }
 
-  // -- targets -----------------------------------------------------------------------------------------
+  // -- targets ------------------------------------------------------------------------------------
 
   /// How many rows count and the sum of their weights; refuses a target that is no class.
   func countTargets() throws(Failure) -> (rows: Int64, weight: Double) {
@@ -205,14 +218,17 @@ struct LossOperands {
     }
   }
 
-  // -- the job -----------------------------------------------------------------------------------------
+  // -- the job ------------------------------------------------------------------------------------
 
-  /// Fills all but factor and losses; returns the number of rows. Rows are in C order of the kept axes.
+  /// Fills all but factor and losses; returns the number of rows. Rows are in C order of the kept
+  /// axes.
   func fill(_ job: inout smxk_cross_entropy, _ plan: UnsafeMutablePointer<smxk_plan>) -> Int64 {
     // Somewhere to point where there is nothing to read or write.
-    let nowhere = loss.raw.pointee.data ?? logits.raw.pointee.data ?? UnsafeMutableRawPointer(bitPattern: 64)!
+    let nowhere =
+      loss.raw.pointee.data ?? logits.raw.pointee.data ?? UnsafeMutableRawPointer(bitPattern: 64)!
     let isNone = Int(options.reduction) == SMX_NONE
-    job.logits = rowsJob(logits, axis, outer: smxk_outer_of(plan), inner: smxk_inner_of(plan), mask: mask, out: grad)
+    job.logits = rowsJob(
+      logits, axis, outer: smxk_outer_of(plan), inner: smxk_inner_of(plan), mask: mask, out: grad)
     job.logits.operation = SMXK_LOG_SOFTMAX
     job.logits.direct = directness(job.logits)
     job.logits.streams = grad != nil && streams(job.logits) ? 1 : 0

@@ -31,7 +31,8 @@ struct Mass {
     return (whole, lower.low == 0)
   }
 
-  /// The least whole number that is p · self or more, and not 0; p below 1. p counts to a multiple of 2^-64, rounded up.
+  /// The least whole number that is p · self or more, and not 0; p below 1. p counts to a multiple
+  /// of 2^-64, rounded up.
   func share(_ p: Double) -> Mass {
     let units = p * 0x1p64
     var fraction = UInt64(units)

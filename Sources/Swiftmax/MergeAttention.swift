@@ -16,7 +16,8 @@ private struct ResultAxes {
     let head = rank == 2 ? -1 : isLse ? tensor.rank - 2 : isSwapped ? rank - 2 : rank - 3
     func stride(_ axis: Int) -> Int64 { axis < 0 ? 0 : tensor.stride(axis) }
     return smxk_view(
-      data: tensor.raw.pointee.data?.assumingMemoryBound(to: CChar.self) ?? UnsafeMutablePointer(bitPattern: 64)!,
+      data: tensor.raw.pointee.data?.assumingMemoryBound(to: CChar.self) ?? UnsafeMutablePointer(
+        bitPattern: 64)!,
       batch: rank == 4 ? stride(0) : 0, head: stride(head), row: stride(row),
       column: isLse ? 0 : stride(rank - 1))
   }
@@ -32,8 +33,10 @@ private struct ResultAxes {
 
 @implementation @_cdecl("smx_merge_attention")
 public func smx_merge_attention(
-  _ outA: UnsafePointer<smx_tensor>!, _ lseA: UnsafePointer<smx_tensor>!, _ outB: UnsafePointer<smx_tensor>!,
-  _ lseB: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!, _ lse: UnsafePointer<smx_tensor>!,
+  _ outA: UnsafePointer<smx_tensor>!, _ lseA: UnsafePointer<smx_tensor>!,
+  _ outB: UnsafePointer<smx_tensor>!,
+  _ lseB: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ lse: UnsafePointer<smx_tensor>!,
   _ layout: smx_layout
 ) -> smx_status {
   enter { (machine) throws(Failure) in
@@ -91,12 +94,16 @@ private func checkLse(
   try lse.require(dtype: smx_dtype(Int(out.dtype) == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32))
   let expected: InlineArray<3, Int64> = [lengths.batch, lengths.heads, lengths.rows]
   var fits = lse.rank == out.rank - 1
-  if fits { for axis in 0..<lse.rank { fits = fits && lse.length(axis) == expected[axis + 3 - lse.rank] } }
+  if fits {
+    for axis in 0..<lse.rank { fits = fits && lse.length(axis) == expected[axis + 3 - lse.rank] }
+  }
   if !fits { throw disagree(lse, out, " must have the batch, heads and queries of ") }
 }
 
 /// An output may be an input itself, element for element.
-private func checkPlaces(_ outputs: InlineArray<2, Tensor?>, _ inputs: InlineArray<4, Tensor>) throws(Failure) {
+private func checkPlaces(
+  _ outputs: InlineArray<2, Tensor?>, _ inputs: InlineArray<4, Tensor>
+) throws(Failure) {
   for o in 0..<2 {
     guard let output = outputs[o] else { continue }
     try output.requireOwnPlaces()
@@ -109,7 +116,9 @@ private let taskElements: Int64 = 16384
 
 private struct Share {
   var job: smxk_merge
-  let rows: @convention(c) (UnsafePointer<smxk_merge>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+  let rows:
+    @convention(c) (UnsafePointer<smxk_merge>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) ->
+      Void
   let rowsPerTask: Int64
   let count: Int64
 }

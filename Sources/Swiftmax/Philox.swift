@@ -1,7 +1,7 @@
 // Random numbers without a state: Philox4x32-10 of Salmon, Moraes, Dror and Shaw (2011).
 //
-// A number is a function of key and counter, so a row's draws depend on nothing but the row's own counter: not on the
-// batch, the thread or what was drawn before.
+// A number is a function of key and counter, so a row's draws depend on nothing but the row's own
+// counter: not on the batch, the thread or what was drawn before.
 
 import CSupport
 import CSwiftmax
@@ -45,7 +45,8 @@ struct RowRandom {
   private func words(_ a: UInt64, _ b: UInt64) -> Words {
     let counter = UInt64(bitPattern: counter)
     return Words(
-      a: UInt32(truncatingIfNeeded: a), b: UInt32(truncatingIfNeeded: b), c: UInt32(truncatingIfNeeded: counter),
+      a: UInt32(truncatingIfNeeded: a), b: UInt32(truncatingIfNeeded: b),
+      c: UInt32(truncatingIfNeeded: counter),
       d: UInt32(truncatingIfNeeded: counter &>> 32)
     ).philox(seed)
   }
@@ -64,7 +65,8 @@ struct RowRandom {
 
 @implementation @_cdecl("smx_philox")
 public func smx_philox(
-  _ counter: UnsafePointer<UInt32>!, _ key: UnsafePointer<UInt32>!, _ out: UnsafeMutablePointer<UInt32>!
+  _ counter: UnsafePointer<UInt32>!, _ key: UnsafePointer<UInt32>!,
+  _ out: UnsafeMutablePointer<UInt32>!
 ) -> smx_status {
   guard let counter, let key, let out else {
     return failure(SMX_ERROR_NULL, "counter, key and out of smx_philox must not be NULL").status

@@ -5,7 +5,8 @@ import CSwiftmax
 
 @implementation @_cdecl("smx_plackett_luce_log_prob")
 public func smx_plackett_luce_log_prob(
-  _ scores: UnsafePointer<smx_tensor>!, _ ranking: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!
+  _ scores: UnsafePointer<smx_tensor>!, _ ranking: UnsafePointer<smx_tensor>!,
+  _ out: UnsafePointer<smx_tensor>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
     let scores = try Tensor(scores, "scores")
@@ -29,8 +30,8 @@ public func smx_plackett_luce_log_prob(
   }
 }
 
-/// The operands, and room of each thread: scores in the order in which the kernel wants them, and for each item the
-/// last row that has ranked it.
+/// The operands, and room of each thread: scores in the order in which the kernel wants them, and
+/// for each item the last row that has ranked it.
 private struct Rankings {
   let scores: Tensor
   let ranking: Tensor
@@ -51,7 +52,8 @@ private struct Rankings {
 private func run(_ rankings: Rankings, on machine: Machine) throws(Failure) {
   var share = rankings
   share.kernel = machine.kernels.pointee.plackett_luce
-  // A place costs about as much as 32 elements of a softmax; beyond 2^40 items a row is a task by itself anyway.
+  // A place costs about as much as 32 elements of a softmax; beyond 2^40 items a row is a task by
+  // itself anyway.
   share.portions = Portions(share.out.count, each: 32 * min(share.items, 1 << 40), on: machine)
   let threads = Int64(share.portions.threads)
   let (numbers, isTooMany) = (2 * threads).multipliedReportingOverflow(by: max(share.items, 1))

@@ -1,14 +1,15 @@
-// From a tensor call to a job: which axes are kept, which reduced, and how every operand moves along
-// them.
+// From a tensor call to a job: which axes are kept, which reduced, and how every operand moves
+// along them.
 //
-// Axes of length 1 are dropped and neighbours that every operand walks as one are merged, so that the
-// kernels see rows of one run wherever the memory allows it. A structure speaks of the caller's axes by
-// their place; then nothing is merged or dropped.
+// Axes of length 1 are dropped and neighbours that every operand walks as one are merged, so that
+// the kernels see rows of one run wherever the memory allows it. A structure speaks of the caller's
+// axes by their place; then nothing is merged or dropped.
 
 import CSupport
 import CSwiftmax
 
-/// The operands of one call of the softmax family, each known to be whole. A gradient has y as x and dy as weights.
+/// The operands of one call of the softmax family, each known to be whole. A gradient has y as x
+/// and dy as weights.
 struct Operands {
   let operation: Int
   let x: Tensor
@@ -90,8 +91,8 @@ func markAxes(
   }
 }
 
-/// Stride of a tensor that has one element for each row: either all axes of x with the reduced ones of
-/// length 1, or the kept axes alone.
+/// Stride of a tensor that has one element for each row: either all axes of x with the reduced ones
+/// of length 1, or the kept axes alone.
 func rowStride(
   _ tensor: Tensor, _ axis: Int, of x: Tensor, _ isReduced: UnsafePointer<Int32>, kept: Int
 ) -> Int64 {
@@ -187,7 +188,11 @@ func checkInputs(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) th
   }
   if let weights = o.weights {
     try weights.require(dtype: x.dtype)
-    if isGradient(o.operation) { try requireSameShape(weights, x) } else { try weights.requireBroadcast(to: x) }
+    if isGradient(o.operation) {
+      try requireSameShape(weights, x)
+    } else {
+      try weights.requireBroadcast(to: x)
+    }
   }
   if let factor = o.factor {
     try factor.require(dtype: x.dtype)
@@ -201,7 +206,11 @@ func checkInputs(_ o: Operands, _ isReduced: UnsafePointer<Int32>, kept: Int) th
 }
 
 /// Whether an operation takes y and dy.
-func isGradient(_ operation: Int) -> Bool { operation == SMXK_SOFTMAX_VJP || operation == SMXK_LOG_SOFTMAX_VJP }
+func isGradient(
+  _ operation: Int
+) -> Bool {
+  operation == SMXK_SOFTMAX_VJP || operation == SMXK_LOG_SOFTMAX_VJP
+}
 
 func requireSameShape(_ out: Tensor, _ x: Tensor) throws(Failure) {
   var fits = out.rank == x.rank
@@ -235,7 +244,10 @@ func makeJob(
     func ofRow(_ tensor: Tensor?) -> Int64 {
       tensor.map { rowStride($0, axis, of: o.x, isReduced, kept: kept) } ?? 0
     }
-    a.out = isSum ? ofRow(o.out) : !o.hasMatrices ? o.out.stride(axis) : isReduced[axis] != 0 ? 0 : o.out.stride(before)
+    a.out =
+      isSum
+      ? ofRow(o.out)
+      : !o.hasMatrices ? o.out.stride(axis) : isReduced[axis] != 0 ? 0 : o.out.stride(before)
     a.temperature = ofRow(o.temperature)
     a.sign = ofRow(o.sign)
     a.factor = ofRow(o.factor)
@@ -297,7 +309,8 @@ func append(
       last.x == axis.x &* axis.count && last.out == axis.out &* axis.count
       && last.mask == axis.mask &* axis.count && last.bias == axis.bias &* axis.count
       && last.weights == axis.weights &* axis.count && last.sign == axis.sign &* axis.count
-      && last.temperature == axis.temperature &* axis.count && last.factor == axis.factor &* axis.count
+      && last.temperature == axis.temperature &* axis.count
+      && last.factor == axis.factor &* axis.count
     if isOneWalk {
       list[count - 1] = axis
       list[count - 1].count = last.count &* axis.count

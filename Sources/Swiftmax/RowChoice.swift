@@ -1,8 +1,9 @@
 // What the filters leave of one row.
 //
-// Largest first, and of equal ones the first, is the order of all filters, so what they leave is always the first so many
-// elements of it: a cut. Nearly always these few also fit into a list, which one scan against a rising threshold has
-// found; otherwise the cut is found by histograms (Cut.swift), and the row is scanned again by whoever needs it.
+// Largest first, and of equal ones the first, is the order of all filters, so what they leave is
+// always the first so many elements of it: a cut. Nearly always these few also fit into a list,
+// which one scan against a rising threshold has found; otherwise the cut is found by histograms
+// (Cut.swift), and the row is scanned again by whoever needs it.
 
 import CSupport
 
@@ -14,7 +15,8 @@ struct Filter {
   var topP = 1.0
   var minP = 0.0
 
-  /// Below, no two different numbers have a difference that 1/T would not carry beyond every weight's end.
+  /// Below, no two different numbers have a difference that 1/T would not carry beyond every
+  /// weight's end.
   var isGreedy: Bool { temperature < 0x1p-960 }
 }
 
@@ -27,8 +29,8 @@ struct Cut {
 /// Elements that a list in a thread's scratch holds after a selection, half of its room.
 let listedAtMost = 1024
 
-/// How many of the largest are looked at before a filter needs more: what top_p and min_p leave of a language model's
-/// distribution nearly always.
+/// How many of the largest are looked at before a filter needs more: what top_p and min_p leave of
+/// a language model's distribution nearly always.
 private let firstLook = 256
 
 enum RowKind {
@@ -54,14 +56,19 @@ struct RowChoice {
   var cols: Int64 { job.pointee.cols }
   var isWide: Bool { job.pointee.dtype == smx_dtype(SMX_FLOAT64) }
 
-  /// Half of the first room of scratch, behind what the kernels use of it: a copy of the list, buckets or sums.
-  var room: UnsafeMutableRawPointer { UnsafeMutableRawPointer(smxk_high_of(scratch)) + Int(SMXK_SCRATCH_BYTES) / 4 }
+  /// Half of the first room of scratch, behind what the kernels use of it: a copy of the list,
+  /// buckets or sums.
+  var room: UnsafeMutableRawPointer {
+    UnsafeMutableRawPointer(smxk_high_of(scratch)) + Int(SMXK_SCRATCH_BYTES) / 4
+  }
   /// The weights of the block last weighed.
   var weights: UnsafeMutablePointer<UInt64> {
-    (UnsafeMutableRawPointer(smxk_high_of(scratch)) + Int(SMXK_NUMBERS_BYTES)).assumingMemoryBound(to: UInt64.self)
+    (UnsafeMutableRawPointer(smxk_high_of(scratch)) + Int(SMXK_NUMBERS_BYTES)).assumingMemoryBound(
+      to: UInt64.self)
   }
 
-  /// Row `index` of a job, with a list of the size that a thread's scratch has room for, or the given one.
+  /// Row `index` of a job, with a list of the size that a thread's scratch has room for, or the
+  /// given one.
   init(
     _ kernels: UnsafePointer<smxk_kernels>, _ job: UnsafePointer<smxk_job>,
     _ scratch: UnsafeMutablePointer<smxk_scratch>, _ index: Int64, list: CandidateList? = nil
@@ -71,32 +78,39 @@ struct RowChoice {
     self.scratch = scratch
     let values = UnsafeMutableRawPointer(smxk_low_of(scratch))
     let copy = UnsafeMutableRawPointer(smxk_high_of(scratch)) + Int(SMXK_SCRATCH_BYTES) / 4
-    self.list = list ?? CandidateList(
-      values: values.assumingMemoryBound(to: Double.self),
-      places: (values + Int(SMXK_SCRATCH_BYTES) / 4).assumingMemoryBound(to: Int64.self),
-      copy: copy.assumingMemoryBound(to: Double.self), capacity: 2 * listedAtMost)
+    self.list =
+      list
+      ?? CandidateList(
+        values: values.assumingMemoryBound(to: Double.self),
+        places: (values + Int(SMXK_SCRATCH_BYTES) / 4).assumingMemoryBound(to: Int64.self),
+        copy: copy.assumingMemoryBound(to: Double.self), capacity: 2 * listedAtMost)
     kernels.pointee.begin_row(job, smxk_row_of(scratch), index)
   }
 
-  // -- scans -----------------------------------------------------------------------------------------
+  // -- scans --------------------------------------------------------------------------------------
 
   /// The largest number of x's type below a value of that type.
   func below(_ value: Double) -> Double { isWide ? value.nextDown : Double(Float(value).nextDown) }
 
   func scan(_ s: inout smxk_selection) {
-    isWide ? kernels.pointee.select_f64(job, &s, scratch) : kernels.pointee.select_f32(job, &s, scratch)
+    isWide
+      ? kernels.pointee.select_f64(job, &s, scratch) : kernels.pointee.select_f32(job, &s, scratch)
   }
 
   func selection(above threshold: Double, from: Int64 = 0) -> smxk_selection {
     smxk_selection(
-      at: from, to: cols, threshold: threshold, count: 0, capacity: Int64(list.capacity), values: list.values,
+      at: from, to: cols, threshold: threshold, count: 0, capacity: Int64(list.capacity),
+      values: list.values,
       places: list.places)
   }
 
-  /// Fills the list with the k largest, k at most half of the list's room; false where a number is not below +inf.
+  /// Fills the list with the k largest, k at most half of the list's room; false where a number is
+  /// not below +inf.
   mutating func select(_ k: Int) -> Bool {
-    let bound = isWide
-      ? kernels.pointee.bound_f64(job, Int64(k), scratch) : kernels.pointee.bound_f32(job, Int64(k), scratch)
+    let bound =
+      isWide
+      ? kernels.pointee.bound_f64(job, Int64(k), scratch)
+      : kernels.pointee.bound_f32(job, Int64(k), scratch)
     var s = selection(above: below(bound))
     // A short list sooner has a threshold that keeps most of the row away.
     s.capacity = Int64(min(list.capacity, max(2 * k, firstLook) + Int(SMXK_SELECTED_AT_ONCE)))
@@ -129,7 +143,7 @@ struct RowChoice {
     return to <= listedAtMost
   }
 
-  // -- weights -----------------------------------------------------------------------------------------
+  // -- weights ------------------------------------------------------------------------------------
 
   mutating func setExponent(_ temperature: Double) {
     maximum = list.largest()
@@ -149,7 +163,9 @@ struct RowChoice {
     let split = min(max(cut.place + 1, from), to)
     var sum: UInt64 = 0
     if split > from { sum = weigh(from: from, to: split, above: below(cut.value), weights) }
-    if to > split { sum += weigh(from: split, to: to, above: cut.value, weights + Int(split - from)) }
+    if to > split {
+      sum += weigh(from: split, to: to, above: cut.value, weights + Int(split - from))
+    }
     return sum
   }
 
@@ -175,7 +191,7 @@ struct RowChoice {
     return total
   }
 
-  // -- the filters ---------------------------------------------------------------------------------------
+  // -- the filters --------------------------------------------------------------------------------
 
   mutating func choose(_ filter: Filter) -> RowKind {
     let isAll = filter.topK <= 0 || filter.topK >= cols
@@ -188,7 +204,9 @@ struct RowChoice {
     isListed = Int64(wanted) == limit || list.count < wanted
     if !filters && !isListed { return .good }
 
-    let leastLog = filter.minP > 0 ? kernels.pointee.log(max(filter.minP, 0x1p-1000)) * 0x1.71547652b82fep0 : -.infinity
+    let leastLog =
+      filter.minP > 0
+      ? kernels.pointee.log(max(filter.minP, 0x1p-1000)) * 0x1.71547652b82fep0 : -.infinity
     if isListed {
       if filter.topP < 1 { _ = trim(to: listMass().share(filter.topP)) }
     } else {
@@ -228,7 +246,9 @@ struct RowChoice {
     return total
   }
 
-  func weighList(_ values: UnsafePointer<Double>, _ count: Int, _ weights: UnsafeMutablePointer<UInt64>) {
+  func weighList(
+    _ values: UnsafePointer<Double>, _ count: Int, _ weights: UnsafeMutablePointer<UInt64>
+  ) {
     var e = exponent
     kernels.pointee.weigh_list(values, Int64(count), &e, weights)
   }

@@ -53,7 +53,8 @@ private func checkOverlap(
   if x == UnsafeRawPointer(out) && operation != SMXK_LOGSUMEXP { return }
   if x < UnsafeRawPointer(out) + Int(outBytes) && UnsafeRawPointer(out) < x + Int(xBytes) {
     throw failure(
-      SMX_ERROR_OVERLAP, operation == SMXK_LOGSUMEXP ? "out overlaps x" : "out overlaps x without being the same rows")
+      SMX_ERROR_OVERLAP,
+      operation == SMXK_LOGSUMEXP ? "out overlaps x" : "out overlaps x without being the same rows")
   }
 }
 
@@ -80,7 +81,9 @@ private func checkRows(
     }
   }
   if rows > 0 && cols > 0 && x == nil { throw failure(SMX_ERROR_NULL, "x is NULL, but not empty") }
-  if rows > 0 && hasResults && out == nil { throw failure(SMX_ERROR_NULL, "out is NULL, but not empty") }
+  if rows > 0 && hasResults && out == nil {
+    throw failure(SMX_ERROR_NULL, "out is NULL, but not empty")
+  }
 }
 
 @implementation @_cdecl("smx_softmax_f32")
@@ -92,21 +95,24 @@ public func smx_softmax_f32(
 
 @implementation @_cdecl("smx_softmax_f64")
 public func smx_softmax_f64(
-  _ x: UnsafePointer<Double>!, _ out: UnsafeMutablePointer<Double>!, _ rowCount: Int64, _ cols: Int64
+  _ x: UnsafePointer<Double>!, _ out: UnsafeMutablePointer<Double>!, _ rowCount: Int64,
+  _ cols: Int64
 ) -> smx_status {
   rows(SMXK_SOFTMAX, SMX_FLOAT64, x, out, rowCount, cols)
 }
 
 @implementation @_cdecl("smx_softmax_f16")
 public func smx_softmax_f16(
-  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64, _ cols: Int64
+  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64,
+  _ cols: Int64
 ) -> smx_status {
   rows(SMXK_SOFTMAX, SMX_FLOAT16, x, out, rowCount, cols)
 }
 
 @implementation @_cdecl("smx_softmax_bf16")
 public func smx_softmax_bf16(
-  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64, _ cols: Int64
+  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64,
+  _ cols: Int64
 ) -> smx_status {
   rows(SMXK_SOFTMAX, SMX_BFLOAT16, x, out, rowCount, cols)
 }
@@ -120,21 +126,24 @@ public func smx_log_softmax_f32(
 
 @implementation @_cdecl("smx_log_softmax_f64")
 public func smx_log_softmax_f64(
-  _ x: UnsafePointer<Double>!, _ out: UnsafeMutablePointer<Double>!, _ rowCount: Int64, _ cols: Int64
+  _ x: UnsafePointer<Double>!, _ out: UnsafeMutablePointer<Double>!, _ rowCount: Int64,
+  _ cols: Int64
 ) -> smx_status {
   rows(SMXK_LOG_SOFTMAX, SMX_FLOAT64, x, out, rowCount, cols)
 }
 
 @implementation @_cdecl("smx_log_softmax_f16")
 public func smx_log_softmax_f16(
-  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64, _ cols: Int64
+  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64,
+  _ cols: Int64
 ) -> smx_status {
   rows(SMXK_LOG_SOFTMAX, SMX_FLOAT16, x, out, rowCount, cols)
 }
 
 @implementation @_cdecl("smx_log_softmax_bf16")
 public func smx_log_softmax_bf16(
-  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64, _ cols: Int64
+  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64,
+  _ cols: Int64
 ) -> smx_status {
   rows(SMXK_LOG_SOFTMAX, SMX_BFLOAT16, x, out, rowCount, cols)
 }
@@ -148,21 +157,24 @@ public func smx_logsumexp_f32(
 
 @implementation @_cdecl("smx_logsumexp_f64")
 public func smx_logsumexp_f64(
-  _ x: UnsafePointer<Double>!, _ out: UnsafeMutablePointer<Double>!, _ rowCount: Int64, _ cols: Int64
+  _ x: UnsafePointer<Double>!, _ out: UnsafeMutablePointer<Double>!, _ rowCount: Int64,
+  _ cols: Int64
 ) -> smx_status {
   rows(SMXK_LOGSUMEXP, SMX_FLOAT64, x, out, rowCount, cols)
 }
 
 @implementation @_cdecl("smx_logsumexp_f16")
 public func smx_logsumexp_f16(
-  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64, _ cols: Int64
+  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64,
+  _ cols: Int64
 ) -> smx_status {
   rows(SMXK_LOGSUMEXP, SMX_FLOAT16, x, out, rowCount, cols)
 }
 
 @implementation @_cdecl("smx_logsumexp_bf16")
 public func smx_logsumexp_bf16(
-  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64, _ cols: Int64
+  _ x: UnsafePointer<UInt16>!, _ out: UnsafeMutablePointer<UInt16>!, _ rowCount: Int64,
+  _ cols: Int64
 ) -> smx_status {
   rows(SMXK_LOGSUMEXP, SMX_BFLOAT16, x, out, rowCount, cols)
 }

@@ -1,36 +1,42 @@
 // Sharing a job among threads: by rows, and inside a row where rows are fewer than threads.
 //
-// How the work is cut never shows in the bits: rows do not depend on one another, and inside a row the
-// pieces are the chunks of the reduction order, whose partial results are absorbed in their order.
+// How the work is cut never shows in the bits: rows do not depend on one another, and inside a row
+// the pieces are the chunks of the reduction order, whose partial results are absorbed in their
+// order.
 
 import CSupport
 
-/// Elements below which a second thread costs more than it gives when it has to be woken: 512 × 128 takes 34
-/// microseconds on one thread and on two, 256 × 128 17 and 20.
+/// Elements below which a second thread costs more than it gives when it has to be woken: 512 × 128
+/// takes 34 microseconds on one thread and on two, 256 × 128 17 and 20.
 private let wakingThreshold: Int64 = 65536
 
-/// Elements below which it does so even when it waits awake, as it does while calls follow one another: 32 × 128
-/// takes 2.2 microseconds on one thread and 1.9 on two, 64 × 128 4.2 and 2.8.
+/// Elements below which it does so even when it waits awake, as it does while calls follow one
+/// another: 32 × 128 takes 2.2 microseconds on one thread and 1.9 on two, 64 × 128 4.2 and 2.8.
 private let parallelThreshold: Int64 = 4096
 
-/// Elements of one task, so that threads finish at about the same time and a task's rows stay in cache.
+/// Elements of one task, so that threads finish at about the same time and a task's rows stay in
+/// cache.
 private let taskElements: Int64 = 32768
 
-/// Rows of a task where there are as many for each thread: a row asks for the next one's lines, which the next task's
-/// thread would have to ask for again (logsumexp of 2048 × 32000 on two threads: one row a task 23.6 ms, eight 15.4,
-/// thirty-two another 6 % less).
+/// Rows of a task where there are as many for each thread: a row asks for the next one's lines,
+/// which the next task's thread would have to ask for again (logsumexp of 2048 × 32000 on two
+/// threads: one row a task 23.6 ms, eight 15.4, thirty-two another 6 % less).
 private let rowsInSequence: Int64 = 32
 
-/// Bytes side by side from which results may go past the caches. One thread, Zen 4, time beside that through them: rows of 256
-/// float32 1.1, of 512 0.86, of 1024 0.6, of 4096 0.9 (log_softmax 0.7); of bfloat16 1.0, since conversion is the limit there.
+/// Bytes side by side from which results may go past the caches. One thread, Zen 4, time beside
+/// that through them: rows of 256 float32 1.1, of 512 0.86, of 1024 0.6, of 4096 0.9 (log_softmax
+/// 0.7); of bfloat16 1.0, since conversion is the limit there.
 private let streamedRun: Int64 = 2048
 
-/// Whether results go past the caches, through which each of their lines would first be read. In place it has been. Of
-/// logsumexp, which has next to no results, whether the rows come from memory.
+/// Whether results go past the caches, through which each of their lines would first be read. In
+/// place it has been. Of logsumexp, which has next to no results, whether the rows come from
+/// memory.
 func streams(_ job: smxk_job) -> Bool {
   let size = Int64(itemSize(job.dtype))
   let isColumns = job.direct == SMXK_DIRECT_COLUMNS
-  if job.operation == SMXK_LOGSUMEXP { return !isColumns && smxk_exceeds_caches(job.rows &* job.cols &* size) }
+  if job.operation == SMXK_LOGSUMEXP {
+    return !isColumns && smxk_exceeds_caches(job.rows &* job.cols &* size)
+  }
   let run = size * (isColumns ? job.outer[Int(job.outer_count) - 1].count : job.cols)
   let isInPlace = job.x == UnsafeRawPointer(job.out) || job.weights == UnsafeRawPointer(job.out)
   guard size >= 4, run >= streamedRun, !isInPlace,
@@ -52,19 +58,23 @@ func run(_ job: inout smxk_job, on machine: Machine) {
   let threads = elements < parallelThreshold ? 1 : machine.threads
   job.streams = streams(job) ? 1 : 0
   let isColumns = job.direct == SMXK_DIRECT_COLUMNS
-  if threads > 1 && !isColumns && job.rows < 2 * Int64(threads) && job.cols >= 2 * Int64(SMXK_CHUNK) {
+  if threads > 1 && !isColumns && job.rows < 2 * Int64(threads) && job.cols >= 2 * Int64(SMXK_CHUNK)
+  {
     splitRows(job, machine, isWide: isWide)
     return
   }
   var share = Share(
     job: job, rows: isWide ? machine.kernels.pointee.rows_f64 : machine.kernels.pointee.rows_f32,
-    // Rows side by side are worked on up to 512 at a time, a few blocks one after the other; a small job is cut in
-    // as many tasks as threads, of 64 rows or more.
+    // Rows side by side are worked on up to 512 at a time, a few blocks one after the other; a
+    // small job is cut in as many tasks as threads, of 64 rows or more.
     rowsPerTask: isColumns
-      ? min(max(1, 4 * taskElements / max(job.cols, 1) / 512) * 512, max(64, (job.rows / Int64(threads) + 63) / 64 * 64))
+      ? min(
+        max(1, 4 * taskElements / max(job.cols, 1) / 512) * 512,
+        max(64, (job.rows / Int64(threads) + 63) / 64 * 64))
       : max(1, min(taskElements, elements / Int64(threads)) / max(job.cols, 1)))
   share.rowsPerTask = max(
-    share.rowsPerTask, threads == 1 && !isColumns ? job.rows : min(rowsInSequence, job.rows / (4 * Int64(threads))))
+    share.rowsPerTask,
+    threads == 1 && !isColumns ? job.rows : min(rowsInSequence, job.rows / (4 * Int64(threads))))
   let tasks = (job.rows + share.rowsPerTask - 1) / share.rowsPerTask
   smxk_parallel(
     threads, tasks, elements < wakingThreshold ? 1 : 0,
@@ -83,13 +93,15 @@ struct Portions {
   let threads: Int32
   let isSmall: Int32
 
-  /// `each` is how many elements an item has, `all` how many the whole call has if these are a part of it.
+  /// `each` is how many elements an item has, `all` how many the whole call has if these are a part
+  /// of it.
   init(_ items: Int64, each: Int64, on machine: Machine, of all: Int64 = 0) {
     let elements = items &* max(each, 1)
     self.items = items
     threads = elements < parallelThreshold ? 1 : machine.threads
     itemsPerTask = max(
-      1, min(taskElements, elements / Int64(threads)) / max(each, 1), min(rowsInSequence, items / (4 * Int64(threads))))
+      1, min(taskElements, elements / Int64(threads)) / max(each, 1),
+      min(rowsInSequence, items / (4 * Int64(threads))))
     isSmall = max(elements, all) < wakingThreshold ? 1 : 0
   }
 
@@ -100,11 +112,13 @@ struct Portions {
 
 private struct Share {
   var job: smxk_job
-  let rows: @convention(c) (UnsafePointer<smxk_job>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+  let rows:
+    @convention(c) (UnsafePointer<smxk_job>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) ->
+      Void
   var rowsPerTask: Int64
 }
 
-// -- inside a row ------------------------------------------------------------------------------------
+// -- inside a row ---------------------------------------------------------------------------------
 
 /// One row, its chunks shared by all threads stage after stage.
 private struct Split {
@@ -125,7 +139,8 @@ private func splitRows(_ job: smxk_job, _ machine: Machine, isWide: Bool) {
     { context, partials in
       let split = context.assumingMemoryBound(to: Split.self)
       split.pointee.partials = partials
-      smxk_with_row({ context, row in
+      smxk_with_row(
+        { context, row in
           let split = context.assumingMemoryBound(to: Split.self)
           split.pointee.row = row
           for index in 0..<split.pointee.job.rows { runRow(split, index) }

@@ -5,7 +5,8 @@ import CSwiftmax
 
 @implementation @_cdecl("smx_sample")
 public func smx_sample(
-  _ logits: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_sample_options>!
+  _ logits: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_sample_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
     let given = try read(options, or: smx_sample_options())
@@ -43,7 +44,9 @@ private let fewResults = 512
 func sample(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
   try call.out.require(dtype: smx_dtype(SMX_INT64))
   var fits = call.out.rank == call.x.rank || call.out.rank == call.x.rank - 1
-  if fits { for axis in 0..<call.x.rank - 1 { fits = fits && call.out.length(axis) == call.x.length(axis) } }
+  if fits {
+    for axis in 0..<call.x.rank - 1 { fits = fits && call.out.length(axis) == call.x.length(axis) }
+  }
   if !fits { throw disagree(call.out, call.x, " has not the rows of ") }
   try call.checkPlaces(call.out, mayBeX: false)
   if let logProbs = call.beside {
@@ -71,13 +74,16 @@ func sample(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Fa
 }
 
 private func sample(
-  _ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>, _ room: UnsafeMutableRawPointer, _ count: Int64
+  _ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>, _ room: UnsafeMutableRawPointer,
+  _ count: Int64
 ) throws(Failure) {
   let tokens = room.assumingMemoryBound(to: Int64.self)
-  let logProbs = call.beside == nil ? nil : (room + 8 * Int(count)).assumingMemoryBound(to: Double.self)
+  let logProbs =
+    call.beside == nil ? nil : (room + 8 * Int(count)).assumingMemoryBound(to: Double.self)
   let size = call.size
   var sampling = Sampling(
-    call: call, job: call.job(SMXK_SOFTMAX, out: call.x, plan), isReduced: smxk_reduced_of(plan), size: size,
+    call: call, job: call.job(SMXK_SOFTMAX, out: call.x, plan), isReduced: smxk_reduced_of(plan),
+    size: size,
     tokens: tokens, logProbs: logProbs)
   shareRows(call, &sampling) { context, index, scratch in
     let sampling = context.assumingMemoryBound(to: Sampling.self)
@@ -94,7 +100,8 @@ private func sample(
     for i in 0..<size {
       (to + Int(i * step)).storeBytes(of: tokens[Int(row * size + i)], as: Int64.self)
       if let beside, let logProbs {
-        (beside + Int(i * stepBeside)).storeBytes(of: logProbs[Int(row * size + i)], as: Double.self)
+        (beside + Int(i * stepBeside)).storeBytes(
+          of: logProbs[Int(row * size + i)], as: Double.self)
       }
     }
   }
@@ -106,9 +113,10 @@ private func rowFailure(_ call: Decoding, _ row: Int64, _ kind: Int64) -> Failur
     $0.add(row)
     $0.add(" of logits of shape ")
     $0.add(shapeOf: call.x.raw)
-    $0.add(kind == emptyRow
-      ? " has no element above -inf that is not masked: there is nothing to draw from"
-      : " has NaN or +inf among the elements that are not masked")
+    $0.add(
+      kind == emptyRow
+        ? " has no element above -inf that is not masked: there is nothing to draw from"
+        : " has NaN or +inf among the elements that are not masked")
   }
 }
 
@@ -142,7 +150,8 @@ extension RowChoice {
 
   /// Draws from the list, by its running sums.
   func drawFromList(
-    _ random: RowRandom, _ size: Int64, _ tokens: UnsafeMutablePointer<Int64>, _ logProbs: UnsafeMutablePointer<Double>?
+    _ random: RowRandom, _ size: Int64, _ tokens: UnsafeMutablePointer<Int64>,
+    _ logProbs: UnsafeMutablePointer<Double>?
   ) {
     let sums = UnsafeMutableRawPointer(list.copy).assumingMemoryBound(to: UInt64.self)
     weighList(list.values, list.count, sums)
@@ -162,9 +171,11 @@ extension RowChoice {
     }
   }
 
-  /// Draws from the row: a few hundred sums of several blocks each tell the block, its weights the element.
+  /// Draws from the row: a few hundred sums of several blocks each tell the block, its weights the
+  /// element.
   func drawFromRow(
-    _ random: RowRandom, _ size: Int64, _ tokens: UnsafeMutablePointer<Int64>, _ logProbs: UnsafeMutablePointer<Double>?
+    _ random: RowRandom, _ size: Int64, _ tokens: UnsafeMutablePointer<Int64>,
+    _ logProbs: UnsafeMutablePointer<Double>?
   ) {
     let block = Int64(SMXK_BLOCK)
     let sums = room.assumingMemoryBound(to: Mass.self)
@@ -194,7 +205,9 @@ extension RowChoice {
         let to = min(cols, (b + 1) * block)
         // The weights of the last block are still there.
         var sum = sums[slot]
-        if b != weighed || blocksPerSum > 1 { sum = Mass(high: 0, low: weigh(from: b * block, to: to)) }
+        if b != weighed || blocksPerSum > 1 {
+          sum = Mass(high: 0, low: weigh(from: b * block, to: to))
+        }
         weighed = b
         if rest.isBelow(sum) { break }
         rest.subtract(sum)

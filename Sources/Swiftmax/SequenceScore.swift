@@ -5,13 +5,15 @@ import CSwiftmax
 
 @implementation @_cdecl("smx_sequence_log_prob")
 public func smx_sequence_log_prob(
-  _ logits: UnsafePointer<smx_tensor>!, _ tokens: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ logits: UnsafePointer<smx_tensor>!, _ tokens: UnsafePointer<smx_tensor>!,
+  _ out: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_sequence_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
     let given = try read(options, or: smx_sequence_options())
     var call = Call(
-      logits: try Tensor(logits, "logits"), tokens: try Tensor(tokens, "tokens"), out: try Tensor(out, "out"),
+      logits: try Tensor(logits, "logits"), tokens: try Tensor(tokens, "tokens"),
+      out: try Tensor(out, "out"),
       machine: machine)
     call.lengths = try Tensor.optional(given.lengths, "lengths")
     call.temperature = try Tensor.optional(given.temperature, "temperature")
@@ -153,14 +155,17 @@ private func readTokens(_ call: Call, _ room: UnsafeMutablePointer<Int64>) throw
 private struct Share {
   var job: smxk_job
   let room: UnsafeMutablePointer<Int64>
-  let kernel: @convention(c) (UnsafePointer<smxk_job>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) -> Double
+  let kernel:
+    @convention(c) (UnsafePointer<smxk_job>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) ->
+      Double
   let portions: Portions
 }
 
 private func run(_ job: smxk_job, _ room: UnsafeMutablePointer<Int64>, _ call: Call) {
   let kernels = call.machine.kernels.pointee
   var share = Share(
-    job: job, room: room, kernel: Int(job.dtype) == SMX_FLOAT64 ? kernels.log_prob_f64 : kernels.log_prob_f32,
+    job: job, room: room,
+    kernel: Int(job.dtype) == SMX_FLOAT64 ? kernels.log_prob_f64 : kernels.log_prob_f32,
     portions: Portions(job.rows, each: job.cols, on: call.machine))
   smxk_parallel(
     share.portions.threads, share.portions.tasks, share.portions.isSmall,
@@ -168,7 +173,8 @@ private func run(_ job: smxk_job, _ room: UnsafeMutablePointer<Int64>, _ call: C
       let share = context.assumingMemoryBound(to: Share.self)
       let room = share.pointee.room
       withUnsafePointer(to: &share.pointee.job) { job in
-        for row in share.pointee.portions.first(task)..<share.pointee.portions.end(task) where room[Int(row)] != noToken {
+        for row in share.pointee.portions.first(task)..<share.pointee.portions.end(task)
+        where room[Int(row)] != noToken {
           let value = share.pointee.kernel(job, row, room[Int(row)], scratch)
           room[Int(row)] = Int64(bitPattern: value.bitPattern)
         }

@@ -4,12 +4,16 @@ import CSupport
 import CSwiftmax
 
 @implementation @_cdecl("smx_sigmoid")
-public func smx_sigmoid(_ x: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!) -> smx_status {
+public func smx_sigmoid(
+  _ x: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!
+) -> smx_status {
   eachElement(SMXK_SIGMOID, x, out)
 }
 
 @implementation @_cdecl("smx_log_sigmoid")
-public func smx_log_sigmoid(_ x: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!) -> smx_status {
+public func smx_log_sigmoid(
+  _ x: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!
+) -> smx_status {
   eachElement(SMXK_LOG_SIGMOID, x, out)
 }
 
@@ -24,7 +28,8 @@ private func eachElement(
   _ operation: Int, _ x: UnsafePointer<smx_tensor>?, _ out: UnsafePointer<smx_tensor>?
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    var call = Call(operation: operation, x: try Tensor(x, "x"), out: try Tensor(out, "out"), machine: machine)
+    var call = Call(
+      operation: operation, x: try Tensor(x, "x"), out: try Tensor(out, "out"), machine: machine)
     try call.x.requireFloats()
     try call.out.require(dtype: call.x.dtype)
     try requireSameShape(call.out, call.x)
@@ -42,7 +47,9 @@ private func eachElement(
             let portions = share.pointee.portions
             let first = portions.first(task)
             let count = portions.end(task) - first
-            withUnsafePointer(to: &share.pointee.job) { share.pointee.kernel($0, first, count, scratch) }
+            withUnsafePointer(to: &share.pointee.job) {
+              share.pointee.kernel($0, first, count, scratch)
+            }
           }, &share)
       }, &call)
   }
@@ -50,7 +57,9 @@ private func eachElement(
 
 private struct Share {
   var job: smxk_job
-  let kernel: @convention(c) (UnsafePointer<smxk_job>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) -> Void
+  let kernel:
+    @convention(c) (UnsafePointer<smxk_job>, Int64, Int64, UnsafeMutablePointer<smxk_scratch>) ->
+      Void
   /// Of chunks.
   let portions: Portions
 
@@ -63,7 +72,8 @@ private struct Share {
   }
 }
 
-/// All elements as one row. No element depends on another, so its axes may come in the order that suits the memory.
+/// All elements as one row. No element depends on another, so its axes may come in the order that
+/// suits the memory.
 private func plainJob(_ call: Call, _ plan: UnsafeMutablePointer<smxk_plan>) -> smxk_job {
   let sorted = smxk_axes_of(plan)
   let inner = smxk_inner_of(plan)
@@ -97,7 +107,8 @@ private func plainJob(_ call: Call, _ plan: UnsafeMutablePointer<smxk_plan>) -> 
   job.x = UnsafeRawPointer(call.x.raw.pointee.data)
   job.out = call.out.raw.pointee.data
   let size = itemSize(job.dtype)
-  let isContiguous = count == 1 && (inner[0].count == 1 || (inner[0].x == size && inner[0].out == size))
+  let isContiguous =
+    count == 1 && (inner[0].count == 1 || (inner[0].x == size && inner[0].out == size))
   job.direct = size >= 4 && isContiguous ? SMXK_DIRECT : SMXK_DIRECT_NONE
   return job
 }

@@ -25,7 +25,8 @@ private func softmax(
 ) -> smx_status {
   enter { (machine) throws(Failure) in
     let given = try read(options, or: smx_softmax_options())
-    var operands = Operands(operation: operation, x: try Tensor(x, "x"), out: try Tensor(out, "out"))
+    var operands = Operands(
+      operation: operation, x: try Tensor(x, "x"), out: try Tensor(out, "out"))
     operands.temperature = try Tensor.optional(given.temperature, "temperature")
     operands.mask = try Tensor.optional(given.mask, "mask")
     operands.bias = try Tensor.optional(given.bias, "bias")

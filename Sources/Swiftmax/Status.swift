@@ -105,7 +105,9 @@ func read<T>(_ given: UnsafePointer<T>?, or standard: T) throws(Failure) -> T {
 }
 
 /// Refuses a struct of another version of the header: each begins with its size.
-func requireSize<T>(_ given: UnsafePointer<T>, _ name: StaticString = "options.size") throws(Failure) {
+func requireSize<T>(
+  _ given: UnsafePointer<T>, _ name: StaticString = "options.size"
+) throws(Failure) {
   let size = UnsafeRawPointer(given).loadUnaligned(as: Int.self)
   if size == MemoryLayout<T>.size { return }
   throw failure(SMX_ERROR_SIZE) {

@@ -111,7 +111,9 @@ func clear(_ tensor: Tensor?) throws(Failure) {
   guard let tensor else { return }
   try forEach(tensor) { (p) throws(Failure) in
     let p = UnsafeMutableRawPointer(mutating: p)
-    for i in 0..<Int(itemSize(tensor.dtype)) { p.storeBytes(of: 0, toByteOffset: i, as: UInt8.self) }
+    for i in 0..<Int(itemSize(tensor.dtype)) {
+      p.storeBytes(of: 0, toByteOffset: i, as: UInt8.self)
+    }
   }
 }
 

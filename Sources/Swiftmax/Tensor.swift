@@ -96,7 +96,8 @@ struct Tensor {
     }
   }
 
-  /// A shape, known to be one, whose memory is of no account: for scores, which exist only tile by tile, and noise.
+  /// A shape, known to be one, whose memory is of no account: for scores, which exist only tile by
+  /// tile, and noise.
   init(shapeOnly raw: UnsafePointer<smx_tensor>, _ name: StaticString) {
     self.name = name
     self.raw = raw
@@ -154,7 +155,7 @@ struct Tensor {
     }
   }
 
-  // -- memory --------------------------------------------------------------------------------------
+  // -- memory -------------------------------------------------------------------------------------
 
   /// The bytes from the lowest to behind the highest element, and whether elements fill them.
   func extent() -> (lower: Int, upper: Int, isDense: Bool) {
@@ -177,14 +178,18 @@ struct Tensor {
     guard raw.pointee.data == other.raw.pointee.data, dtype == other.dtype, rank == other.rank
     else { return false }
     for axis in 0..<rank {
-      if length(axis) != other.length(axis) || (length(axis) > 1 && stride(axis) != other.stride(axis)) { return false }
+      if length(axis) != other.length(axis)
+        || (length(axis) > 1 && stride(axis) != other.stride(axis))
+      {
+        return false
+      }
     }
     return true
   }
 
-  /// Refuses an output that shares memory with an input other than by being the same tensor: their first elements are
-  /// one, or one lies within the other's range and elements fill a range. Views that interleave are let through;
-  /// that they do not touch is the caller's promise.
+  /// Refuses an output that shares memory with an input other than by being the same tensor: their
+  /// first elements are one, or one lies within the other's range and elements fill a range. Views
+  /// that interleave are let through; that they do not touch is the caller's promise.
   func requireDistinct(from input: Tensor?, orSame: Bool = true) throws(Failure) {
     guard let input, !(orSame && isSame(as: input)) else { return }
     let own = extent()
@@ -204,15 +209,21 @@ struct Tensor {
     }
   }
 
-  /// Refuses an output that shares memory with a tensor of a structure, which `checkStructure` has checked.
+  /// Refuses an output that shares memory with a tensor of a structure, which `checkStructure` has
+  /// checked.
   func requireDistinct(fromThoseOf structure: UnsafePointer<smx_mask>?) throws(Failure) {
     var condition = structure
     while let c = condition {
-      try requireDistinct(from: Tensor.optional(c.pointee.query_offset, "query_offset"), orSame: false)
-      try requireDistinct(from: Tensor.optional(c.pointee.key_lengths, "key_lengths"), orSame: false)
-      try requireDistinct(from: Tensor.optional(c.pointee.query_lengths, "query_lengths"), orSame: false)
-      try requireDistinct(from: Tensor.optional(c.pointee.query_segments, "query_segments"), orSame: false)
-      try requireDistinct(from: Tensor.optional(c.pointee.key_segments, "key_segments"), orSame: false)
+      try requireDistinct(
+        from: Tensor.optional(c.pointee.query_offset, "query_offset"), orSame: false)
+      try requireDistinct(
+        from: Tensor.optional(c.pointee.key_lengths, "key_lengths"), orSame: false)
+      try requireDistinct(
+        from: Tensor.optional(c.pointee.query_lengths, "query_lengths"), orSame: false)
+      try requireDistinct(
+        from: Tensor.optional(c.pointee.query_segments, "query_segments"), orSame: false)
+      try requireDistinct(
+        from: Tensor.optional(c.pointee.key_segments, "key_segments"), orSame: false)
       condition = UnsafePointer(c.pointee.also)
     }
   }
@@ -240,8 +251,8 @@ struct Tensor {
     }
   }
 
-  /// Whether some steps along one axis lead to where steps along another do, whose stride is no larger. Of strides that meet
-  /// after a million steps only, it is not told.
+  /// Whether some steps along one axis lead to where steps along another do, whose stride is no
+  /// larger. Of strides that meet after a million steps only, it is not told.
   private func meets(_ large: Int, _ small: Int) -> Bool {
     let size = Int64(itemSize(dtype))
     let step = Int64(stride(small).magnitude)
@@ -250,7 +261,9 @@ struct Tensor {
     var count: Int64 = 1
     while count < min(length(large), 1 << 20) && reach &- size < most &* step {
       let below = min(reach / step, most)
-      if reach &- below &* step < size || (below < most && (below + 1) &* step &- reach < size) { return true }
+      if reach &- below &* step < size || (below < most && (below + 1) &* step &- reach < size) {
+        return true
+      }
       reach = reach &+ Int64(stride(large).magnitude)
       count += 1
     }

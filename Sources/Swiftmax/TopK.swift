@@ -5,7 +5,8 @@ import CSwiftmax
 
 @implementation @_cdecl("smx_top_k")
 public func smx_top_k(
-  _ logits: UnsafePointer<smx_tensor>!, _ probabilities: UnsafePointer<smx_tensor>!, _ indices: UnsafePointer<smx_tensor>!,
+  _ logits: UnsafePointer<smx_tensor>!, _ probabilities: UnsafePointer<smx_tensor>!,
+  _ indices: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_top_k_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
@@ -36,10 +37,14 @@ func topK(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Fail
   try call.out.require(dtype: call.x.dtype)
   try indices.require(dtype: smx_dtype(SMX_INT64))
   var fits = call.out.rank == call.x.rank
-  if fits { for axis in 0..<call.x.rank - 1 { fits = fits && call.out.length(axis) == call.x.length(axis) } }
+  if fits {
+    for axis in 0..<call.x.rank - 1 { fits = fits && call.out.length(axis) == call.x.length(axis) }
+  }
   if !fits { throw disagree(call.out, call.x, " has not the rows of ") }
   let k = call.out.length(call.out.rank - 1)
-  if k > call.cols { throw disagree(call.out, call.x, " asks for more elements than there are in a row of ") }
+  if k > call.cols {
+    throw disagree(call.out, call.x, " asks for more elements than there are in a row of ")
+  }
   try requireSameShape(indices, call.out)
   try call.checkPlaces(call.out, mayBeX: false)
   try call.checkPlaces(indices, mayBeX: false)
@@ -51,7 +56,8 @@ func topK(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Fail
   var ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: nil)
   var room: UnsafeMutableRawPointer? = nil
   if k > Int64(listedAtMost) {
-    // More no memory holds, and up to there the bytes can be counted: 48 for each of k, for 256 threads.
+    // More no memory holds, and up to there the bytes can be counted: 48 for each of k, for 256
+    // threads.
     room = k >= 1 << 46 ? nil : smxk_allocate(ranking.roomBytes * Int(call.machine.threads))
     if room == nil { throw failure(SMX_ERROR_MEMORY, "out of memory for the lists of smx_top_k") }
     ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: room)
@@ -93,7 +99,8 @@ private func rankRow(
   let isWide = choosesWide(call)
   let row = smxk_row_of(scratch)
   runStages(kernels, &job, scratch, number, isWide)
-  // The results are those of a row of the found elements under this row's sum, written a block at a time.
+  // The results are those of a row of the found elements under this row's sum, written a block at a
+  // time.
   let inner = job.inner[0]
   let x = row.pointee.x!
   let size = Int(itemSize(job.dtype))
@@ -161,6 +168,7 @@ private func list(
   let capacity = ranking.pointee.capacity
   let own = room + Int(scratch.pointee.worker) * ranking.pointee.roomBytes
   return CandidateList(
-    values: own.assumingMemoryBound(to: Double.self), places: (own + 8 * capacity).assumingMemoryBound(to: Int64.self),
+    values: own.assumingMemoryBound(to: Double.self),
+    places: (own + 8 * capacity).assumingMemoryBound(to: Int64.self),
     copy: (own + 16 * capacity).assumingMemoryBound(to: Double.self), capacity: capacity)
 }

@@ -5,7 +5,8 @@ import Foundation
 
 /// One line of attention_cases.txt.
 struct AttentionCase: Sendable, CustomStringConvertible {
-  /// A case whose x would be the scores (B, Hq, Lq, Lk): its mask, bias and structure are this one's.
+  /// A case whose x would be the scores (B, Hq, Lq, Lk): its mask, bias and structure are this
+  /// one's.
   let scores: GoldenCase
   let keyHeads, headSize, valueSize: Int
 
@@ -25,8 +26,8 @@ struct AttentionCase: Sendable, CustomStringConvertible {
     valueSize = Int(shape[6])!
   }
 
-  /// Query, key or value from its stream; `letter` is its own in the names of changes, `base` an exponent
-  /// or one behind `ties:`.
+  /// Query, key or value from its stream; `letter` is its own in the names of changes, `base` an
+  /// exponent or one behind `ties:`.
   private func tensor(
     _ stream: UInt64, _ shape: [Int], base: Substring, _ letter: String, every: Int, first: Int
   ) -> Dense {

@@ -7,7 +7,9 @@ import Testing
   static let results = ["out", "lse", "weights"]
 
   /// The bytes of out, lse and weights.
-  static func call(_ c: AttentionCase, _ tensors: [Dense], threads: Int32) -> (smx_status, [[UInt8]]) {
+  static func call(
+    _ c: AttentionCase, _ tensors: [Dense], threads: Int32
+  ) -> (smx_status, [[UInt8]]) {
     let arena = Arena()
     let inputs = tensors.map { UnsafePointer(arena.tensor($0)) }
     let shape = c.scores.shape

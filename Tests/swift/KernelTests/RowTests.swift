@@ -93,7 +93,8 @@ func resultsInPieces<T: BinaryFloatingPoint>(
   }
 }
 
-/// The bits of a row's sum, chunk by chunk and absorbed, the row lying `place` elements into a line of memory.
+/// The bits of a row's sum, chunk by chunk and absorbed, the row lying `place` elements into a line
+/// of memory.
 func sums<T: BinaryFloatingPoint>(_ kernels: smxk_kernels, _ x: [T], place: Int) -> [UInt64] {
   var found: [UInt64] = []
   let memory = UnsafeMutableRawPointer.allocate(
@@ -152,8 +153,8 @@ func reference(_ operation: Int, _ x: [Float80]) -> [Float80] {
     return (0..<count).map { _ in T.random(in: -spread...spread, using: &generator) }
   }
 
-  /// Not the results alone, which hide the last bits of a sum: the sum itself, on every instruction set, wherever
-  /// the row begins.
+  /// Not the results alone, which hide the last bits of a sum: the sum itself, on every instruction
+  /// set, wherever the row begins.
   @Test(arguments: instructionSets) func sumsAreTheSameAtEveryPlaceInALine(name: String) {
     guard let kernels = table(name), let oldest = table("v2") else { return }
     for count in [255, 256, 300, 1031, 4096, 9001] {
@@ -163,7 +164,8 @@ func reference(_ operation: Int, _ x: [Float80]) -> [Float80] {
       let ofDoubles = sums(oldest, doubles, place: 0)
       for place in 0..<16 {
         #expect(sums(kernels, floats, place: place) == ofFloats, "\(count) float32, place \(place)")
-        #expect(sums(kernels, doubles, place: place) == ofDoubles, "\(count) float64, place \(place)")
+        #expect(
+          sums(kernels, doubles, place: place) == ofDoubles, "\(count) float64, place \(place)")
       }
     }
   }

@@ -1,4 +1,5 @@
-// tanh and 2^d of attention's vectors against 80 bits. `make exhaustive` has tanh of every float32, through the ABI.
+// tanh and 2^d of attention's vectors against 80 bits. `make exhaustive` has tanh of every float32,
+// through the ABI.
 
 import Foundation
 import Testing
@@ -11,7 +12,8 @@ private func ulp<T: BinaryFloatingPoint>(_: T.Type, _ value: Float80) -> Float80
 }
 
 @Suite struct TanhTests {
-  /// Found over all float32 and over 150 million float64, and a little more (Tanh.swift). The promise is 2.
+  /// Found over all float32 and over 150 million float64, and a little more (Tanh.swift). The
+  /// promise is 2.
   static let bound: Float80 = 1.8
 
   /// Numbers over all binades in which tanh is neither x nor 1, and where its error is largest.
@@ -19,7 +21,9 @@ private func ulp<T: BinaryFloatingPoint>(_: T.Type, _ value: Float80) -> Float80
     var generator = SplitMix64(seed: seed)
     var found: [Double] = [0x1.fab29p-5, 0x1.002318p-4, 0x1.fe6240c23f2d6p-6, 0x1.c4c70602587ebp-3]
     for exponent in -28...4 {
-      for _ in 0..<60 { found.append(Double.random(in: 1..<2, using: &generator) * exp2(Double(exponent))) }
+      for _ in 0..<60 {
+        found.append(Double.random(in: 1..<2, using: &generator) * exp2(Double(exponent)))
+      }
     }
     for _ in 0..<600 {
       found.append(Double.random(in: 0.03...0.064, using: &generator))

@@ -125,9 +125,10 @@ SWIFT_FILES := Package.swift Sources Tests
 format:  ## swift format, in place
 	$(SWIFT) format format --in-place --recursive --configuration .swift-format $(SWIFT_FILES)
 
-lint: $(VENV)/requirements  ## swift format and ruff: nothing to change
+lint: $(VENV)/requirements  ## swift format and ruff: nothing to change; no line of Swift or C above 100 columns
 	$(SWIFT) format lint --strict --recursive --configuration .swift-format $(SWIFT_FILES)
-	@! LC_ALL=C.UTF-8 grep -rnE --include=*.swift '^.{101,}' $(SWIFT_FILES) || { echo "lines of more than 100 columns" >&2; exit 1; }
+	@! LC_ALL=C.UTF-8 grep -rnE --include=*.swift --include=*.[ch] '^.{101,}' Package.swift Include Sources Tests python/src bench examples || \
+	  { echo "lines of more than 100 columns" >&2; exit 1; }
 	$(VPYTHON) -m pip install -q --disable-pip-version-check ruff
 	$(VPYTHON) -m ruff check python bench examples
 

@@ -1,12 +1,13 @@
 /* tanh over the floats, through additive attention (`make exhaustive`).
  *
- * One key, projected to 0, and as many queries as there are floats x, projected to themselves, give the score
- * 2^125 · tanh(x). From 2^20 on a row is counted from its largest score (docs/attention.md), so that lse is the
- * score itself, and every bit of tanh can be seen.
+ * One key, projected to 0, and as many queries as there are floats x, projected to themselves, give
+ * the score 2^125 · tanh(x). From 2^20 on a row is counted from its largest score
+ * (docs/attention.md), so that lse is the score itself, and every bit of tanh can be seen.
  *
- * Every float from 2^-30 to 2^5, and every 1021st of those from 2^-105 on, with both signs. The reference is libm's
- * float64 tanh, off by less than 2^-28 ulp of float32. Reports the worst input; exit status 1 above 2 ulp (the bound in
- * swiftmax_attention.h), where tanh falls while x rises, is beyond 1, or differs between x and -x but in its sign. */
+ * Every float from 2^-30 to 2^5, and every 1021st of those from 2^-105 on, with both signs. The
+ * reference is libm's float64 tanh, off by less than 2^-28 ulp of float32. Reports the worst input;
+ * exit status 1 above 2 ulp (the bound in swiftmax_attention.h), where tanh falls while x rises, is
+ * beyond 1, or differs between x and -x but in its sign. */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -59,7 +60,8 @@ static void check(tally *t, float x, float got, float negative) {
   const double error = fabs(got - exact) * ldexp(1, 24 - (exponent < -125 ? -125 : exponent));
   t->floats++;
   if (!(got >= t->before && got <= 1) || bits_of(negative) != (bits_of(got) ^ 0x80000000u)) {
-    if (t->wrong++ == 0) printf("wrong at %a: %a behind %a, of -x %a\n", x, got, t->before, negative);
+    if (t->wrong++ == 0)
+      printf("wrong at %a: %a behind %a, of -x %a\n", x, got, t->before, negative);
   }
   t->before = got;
   if (!(error <= t->ulp)) t->ulp = error, t->x = x, t->got = got;
@@ -87,7 +89,7 @@ int main(void) {
   run(&t, bits_of(0x1p-30f), bits_of(0x1p5f), 1);
   run(&t, bits_of(0x1p-105f), bits_of(INFINITY) + 1, 1021);
   const int good = t.ulp <= bound && t.wrong == 0;
-  printf("tanh, kernels for %s: %lld floats, worst %.4f ulp at %a (%a)%s\n", isa, (long long)t.floats, t.ulp, t.x,
-         t.got, good ? "" : "  WRONG");
+  printf("tanh, kernels for %s: %lld floats, worst %.4f ulp at %a (%a)%s\n", isa,
+         (long long)t.floats, t.ulp, t.x, t.got, good ? "" : "  WRONG");
   return !good;
 }

@@ -5,8 +5,9 @@
  *
  * All threads start together and each times itself; a rate is the work of all over the time of the
  * slowest, and the best of several tries counts. One run can be unlucky on a shared machine: the
- * bench runs this between its workloads and keeps the best again. What memory gives moves with the neighbours of
- * a virtual machine, by half within minutes: what is held against reading takes turns with it. Prints one line of JSON.
+ * bench runs this between its workloads and keeps the best again. What memory gives moves with the
+ * neighbours of a virtual machine, by half within minutes: what is held against reading takes turns
+ * with it. Prints one line of JSON.
  *
  *     limits [threads] [tries]
  */
@@ -18,12 +19,12 @@
 #include <time.h>
 
 /* An FMA takes 4 cycles and two start in each: 8 chains keep the units busy, 12 forgive a late one.
- * With a factor and an addend that makes 14 registers, within the 16 of AVX2. ROUNDS take 10 ms, long
- * enough for the clock rate that wide vectors can keep. */
+ * With a factor and an addend that makes 14 registers, within the 16 of AVX2. ROUNDS take 10 ms,
+ * long enough for the clock rate that wide vectors can keep. */
 enum { CHAINS = 12, ROUNDS = 4000000, STREAMS = 4, MAX_THREADS = 1024 };
 static const size_t READ_BYTES = (size_t)256 << 20;
 
-/* -- multiply-adds ------------------------------------------------------------------------------
+/* -- multiply-adds --------------------------------------------------------------------------------
  * x <- x * factor + addend, CHAINS of them side by side; returns something that depends on all.
  * The empty asm keeps equal chains apart: the compiler may not compute one and copy it. An array of
  * chains would be shorter; gcc keeps it in memory. */
@@ -84,7 +85,7 @@ static int widths(width found[]) {
 }
 #endif
 
-/* -- reading: every line once, STREAMS places at a time ------------------------------------------ */
+/* -- reading: every line once, STREAMS places at a time ---------------------------------------- */
 typedef uint64_t line __attribute__((vector_size(64)));
 
 static inline __attribute__((always_inline)) uint64_t read_body(const line *data, size_t lines) {
@@ -107,7 +108,7 @@ static int has_wide(void) { return __builtin_cpu_supports("avx512f"); }
 static int has_wide(void) { return 0; }
 #endif
 
-/* -- one try on all threads ---------------------------------------------------------------------- */
+/* -- one try on all threads -------------------------------------------------------------------- */
 typedef struct {
   pthread_t thread;
   const width *fma; /* NULL: read */
@@ -165,8 +166,8 @@ static double best_of(int tries, const width *fma, const line *data, int threads
   return best;
 }
 
-/* For races, where reading takes turns with what it is the limit of (limits.py loads this file as a library): seconds to read
- * the whole lines of `bytes` bytes at `data` once. */
+/* For races, where reading takes turns with what it is the limit of (limits.py loads this file as a
+ * library): seconds to read the whole lines of `bytes` bytes at `data` once. */
 double limits_read(const void *data, size_t bytes, int threads) {
   const uintptr_t first = ((uintptr_t)data + sizeof(line) - 1) / sizeof(line);
   const uintptr_t end = ((uintptr_t)data + bytes) / sizeof(line);

@@ -1,8 +1,9 @@
 /* Products of bfloat16 on AMX tiles, for attention with precision "fast" (AttentionFast.swift).
  *
- * TDPBF16PS adds to 16 × 16 float32 the products of 16 rows of 32 bfloat16 with 32 rows of 16, two rows of these interleaved:
- * 16384 operations in 16 cycles, sixteen times what the FMA units do. A product is exact, sums are rounded to nearest; how
- * pairs are added is the CPU's, so results are outside the contract of bits. Subnormals count as 0. */
+ * TDPBF16PS adds to 16 × 16 float32 the products of 16 rows of 32 bfloat16 with 32 rows of 16, two
+ * rows of these interleaved: 16384 operations in 16 cycles, sixteen times what the FMA units do. A
+ * product is exact, sums are rounded to nearest; how pairs are added is the CPU's, so results are
+ * outside the contract of bits. Subnormals count as 0. */
 #define _GNU_SOURCE
 #include "runtime.h"
 
@@ -55,9 +56,10 @@ AMX void smxk_amx_begin(void) {
 
 AMX void smxk_amx_end(void) { _tile_release(); }
 
-/* 16 rows × 16, 32 or 48 columns of results. Tiles are named by constants, hence the three cases. */
-AMX static void strip(const char *left, int64_t left_stride, const char *right, int64_t steps, int64_t right_step, char *result,
-                      int64_t pitch, int64_t vectors) {
+/* 16 rows × 16, 32 or 48 columns of results. Tiles are named by constants, hence the three
+ * cases. */
+AMX static void strip(const char *left, int64_t left_stride, const char *right, int64_t steps,
+                      int64_t right_step, char *result, int64_t pitch, int64_t vectors) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -79,19 +81,19 @@ AMX static void strip(const char *left, int64_t left_stride, const char *right, 
   if (vectors > 2) _tile_stored(2, result + 128, pitch);
 }
 
-void smxk_amx_product(const void *left, int64_t left_stride, const void *right, int64_t rows, int64_t steps, int64_t vectors,
-                      float *results) {
+void smxk_amx_product(const void *left, int64_t left_stride, const void *right, int64_t rows,
+                      int64_t steps, int64_t vectors, float *results) {
   const int64_t pitch = 64 * vectors;
   for (int64_t row = 0; row < rows; row += 16)
-    strip((const char *)left + row * left_stride, left_stride, right, steps, 16 * pitch, (char *)results + row * pitch, pitch,
-          vectors);
+    strip((const char *)left + row * left_stride, left_stride, right, steps, 16 * pitch,
+          (char *)results + row * pitch, pitch, vectors);
 }
 #else
 int32_t smxk_amx_is_ready(void) { return 0; }
 void smxk_amx_begin(void) {}
 void smxk_amx_end(void) {}
-void smxk_amx_product(const void *left, int64_t left_stride, const void *right, int64_t rows, int64_t steps, int64_t vectors,
-                      float *results) {
+void smxk_amx_product(const void *left, int64_t left_stride, const void *right, int64_t rows,
+                      int64_t steps, int64_t vectors, float *results) {
   (void)left, (void)left_stride, (void)right, (void)rows, (void)steps, (void)vectors, (void)results;
 }
 #endif

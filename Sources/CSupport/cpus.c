@@ -27,13 +27,15 @@ static int read_text(const char *path, char *text, size_t size) {
   if (file < 0) return 0;
   size_t length = 0;
   ssize_t count;
-  while (length < size - 1 && (count = read(file, text + length, size - 1 - length)) > 0) length += (size_t)count;
+  while (length < size - 1 && (count = read(file, text + length, size - 1 - length)) > 0)
+    length += (size_t)count;
   close(file);
   text[length] = 0;
   return length > 0;
 }
 
-/* quota / period rounded up, from a file of the form "quota period" or two files of cgroup v1; 0 for none. */
+/* quota / period rounded up, from a file of the form "quota period" or two files of cgroup v1; 0
+ * for none. */
 static long cpus_of_quota(const char *quota_file, const char *period_file) {
   char text[64];
   char *end;
@@ -78,9 +80,10 @@ static long cpus_of_cgroup(void) {
 
 static long cpus_allowed(void) {
   cpu_set_t set;
-  /* Of the process's first thread, whoever asks. A system of more CPUs than the set has room for refuses; then all that
-   * are online. */
-  long count = sched_getaffinity(getpid(), sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
+  /* Of the process's first thread, whoever asks. A system of more CPUs than the set has room for
+   * refuses; then all that are online. */
+  long count = sched_getaffinity(getpid(), sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                                  : sysconf(_SC_NPROCESSORS_ONLN);
   if (count < 1) count = 1;
   long quota = cpus_of_cgroup();
   return quota && quota < count ? quota : count;

@@ -1,5 +1,5 @@
-/* The only place where the library allocates: workspace that the caller did not give, or cannot (the header says under
- * Memory which calls need any). */
+/* The only place where the library allocates: workspace that the caller did not give, or cannot
+ * (the header says under Memory which calls need any). */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -1,15 +1,15 @@
 /* A fork-join pool. One parallel call runs at a time; others that arrive meanwhile, and calls from
  * inside a task, run on their own thread, which gives the same bits.
  *
- * Workers start when first needed and wait for the next call: a short while spinning, then asleep. A call
- * waits for the workers that came, never for one that is still waking up: `gate` counts who is inside,
- * and closes when no task is left. A small call stays on its own thread, unless such calls follow one
- * another so closely that the workers, once woken, are still awake for the next.
+ * Workers start when first needed and wait for the next call: a short while spinning, then asleep.
+ * A call waits for the workers that came, never for one that is still waking up: `gate` counts who
+ * is inside, and closes when no task is left. A small call stays on its own thread, unless such
+ * calls follow one another so closely that the workers, once woken, are still awake for the next.
  * fork: the prepare handler waits for the call under way, then ends and joins the workers, so that
  * neither side ever holds a lock or a count that belongs to a thread it does not have. Both sides
- * start workers anew when they next need them. A fork inside a task, or in a signal handler that interrupts a
- * call, leaves them to the parent, whose call is under way; the child begins without. A thread that cannot be
- * created is done without. A call is no place to cancel its thread. */
+ * start workers anew when they next need them. A fork inside a task, or in a signal handler that
+ * interrupts a call, leaves them to the parent, whose call is under way; the child begins without.
+ * A thread that cannot be created is done without. A call is no place to cancel its thread. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -20,12 +20,12 @@
 
 #include "runtime.h"
 
-/* 25 to 50 microseconds on current x86 CPUs: longer than the gap between two calls of a loop, shorter than
- * anyone notices. */
+/* 25 to 50 microseconds on current x86 CPUs: longer than the gap between two calls of a loop,
+ * shorter than anyone notices. */
 enum { SPINS = 1000, STACK_BYTES = 1 << 20 };
 
-/* Small calls are close when less than this lies between their beginnings, which is longer than one takes and
- * shorter than a worker spins; after so many the next shares its work. */
+/* Small calls are close when less than this lies between their beginnings, which is longer than one
+ * takes and shorter than a worker spins; after so many the next shares its work. */
 enum { CLOSE_NANOSECONDS = 20000, CLOSE_CALLS = 8 };
 
 static pthread_mutex_t region = PTHREAD_MUTEX_INITIALIZER; /* held by the call that uses the pool */
@@ -36,8 +36,9 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_t workers[SMXK_MAX_THREADS];
 static uint32_t started_at[SMXK_MAX_THREADS]; /* the ticket before each worker's first call */
 static int worker_count; /* under region */
-/* Of this thread: calls run alone, for one is under way. HOLDING: and it has the region. ENTERING is also the way out: a signal
- * handler that forks between the two finds one or the other, never a region held that is not said. */
+/* Of this thread: calls run alone, for one is under way. HOLDING: and it has the region. ENTERING
+ * is also the way out: a signal handler that forks between the two finds one or the other, never a
+ * region held that is not said. */
 enum { OUTSIDE, ENTERING, HOLDING };
 static _Thread_local volatile sig_atomic_t inside;
 static atomic_int asleep; /* workers that only a broadcast reaches */
@@ -53,8 +54,8 @@ static struct {
   atomic_llong next;
 } call;
 
-/* From the top: ticket of the call (32 bits), how many workers it takes (16), whether it is open (1), how many
- * are inside (15). */
+/* From the top: ticket of the call (32 bits), how many workers it takes (16), whether it is open
+ * (1), how many are inside (15). */
 static atomic_ullong gate;
 #define GATE_OPEN 0x8000ull
 #define GATE_INSIDE 0x7fffull
@@ -238,7 +239,8 @@ static int small_call_is_close(void) {
   return 0;
 }
 
-void smxk_parallel(int32_t threads, int64_t count, int32_t is_small, smxk_task task, void *context) {
+void smxk_parallel(int32_t threads, int64_t count, int32_t is_small, smxk_task task,
+                   void *context) {
   if (threads > count) threads = (int32_t)count;
   if (threads <= 1 || inside || (is_small && !small_call_is_close()) ||
       pthread_once(&once, install_handlers) != 0 || !has_handlers) {

@@ -12,7 +12,8 @@ char *smxk_sentence(void) { return sentence; }
 const char *smxk_decimal(double number) {
   static _Thread_local char text[32];
   snprintf(text, sizeof text, "%.10g", number == number ? number : (double)NAN);
-  /* A point in every locale: what is neither digit, sign nor letter, of one byte or more, is the locale's. */
+  /* A point in every locale: what is neither digit, sign nor letter, of one byte or more, is the
+   * locale's. */
   char *end = text, *from = text;
   for (; *from; from++) {
     int is_plain = strchr("0123456789+-aefin", *from) != NULL;

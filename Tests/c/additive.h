@@ -105,9 +105,9 @@ static inline sizes random_sizes(uint64_t *r) {
 }
 
 static inline void call_describe(const sizes *s, smx_dtype dtype, uint64_t layout, uint64_t seed) {
-  DESCRIBE("%s, batch %" PRId64 ", heads %" PRId64 " of %" PRId64 ", %" PRId64 " queries of %" PRId64
-           ", %" PRId64 " keys of %" PRId64 ", values of %" PRId64 ", width %" PRId64
-           ", per head %d, causal %d, layout %" PRIu64 ", seed %" PRIu64,
+  DESCRIBE("%s, batch %" PRId64 ", heads %" PRId64 " of %" PRId64 ", %" PRId64
+           " queries of %" PRId64 ", %" PRId64 " keys of %" PRId64 ", values of %" PRId64
+           ", width %" PRId64 ", per head %d, causal %d, layout %" PRIu64 ", seed %" PRIu64,
            name_of(dtype), s->batch, s->heads, s->key_heads, s->queries, s->query_size, s->keys,
            s->key_size, s->value_size, s->width, s->per_head, s->causal, layout, seed);
 }

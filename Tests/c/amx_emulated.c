@@ -1,5 +1,6 @@
-/* What Sources/CSupport/amx.c gives, in plain C: linked in its place, the library takes the way of AMX on every CPU that has
- * x86-64-v4, and the tests can follow it there (`make test-amx`). Rounding differs from the unit's. */
+/* What Sources/CSupport/amx.c gives, in plain C: linked in its place, the library takes the way of
+ * AMX on every CPU that has x86-64-v4, and the tests can follow it there (`make test-amx`).
+ * Rounding differs from the unit's. */
 #include <string.h>
 
 #include "kernels.h"
@@ -19,8 +20,8 @@ static float number(const char *p, int is_upper) {
   return value;
 }
 
-void smxk_amx_product(const void *left, int64_t left_stride, const void *right, int64_t rows, int64_t steps, int64_t vectors,
-                      float *results) {
+void smxk_amx_product(const void *left, int64_t left_stride, const void *right, int64_t rows,
+                      int64_t steps, int64_t vectors, float *results) {
   const int64_t columns = 16 * vectors;
   for (int64_t row = 0; row < rows; row++)
     for (int64_t column = 0; column < columns; column++) {

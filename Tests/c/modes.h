@@ -30,7 +30,8 @@ static inline void set_mode(uint64_t mode) {
 #endif
 }
 
-/* 0 under valgrind, which knows neither flush to zero nor the other roundings of vector operations. */
+/* 0 under valgrind, which knows neither flush to zero nor the other roundings of vector
+ * operations. */
 static inline int has_modes(void) {
   uint64_t before = mode_now();
   set_mode(other_modes[0]);

@@ -1,5 +1,6 @@
-/* The pool with its threads held up at random where they look at what another has written: a wake-up that can be lost
- * there is lost here within seconds. Compiled from the pool's source, whose loads wait behind themselves. */
+/* The pool with its threads held up at random where they look at what another has written: a
+ * wake-up that can be lost there is lost here within seconds. Compiled from the pool's source,
+ * whose loads wait behind themselves. */
 #define _GNU_SOURCE
 #include <stdatomic.h>
 #include <stdint.h>

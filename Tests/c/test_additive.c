@@ -1,6 +1,6 @@
-/* Additive attention: a slow reference, any strides against the same numbers in C order, memory that
- * must not be touched around every operand and the workspace, and every error, with outputs as they
- * were. */
+/* Additive attention: a slow reference, any strides against the same numbers in C order, memory
+ * that must not be touched around every operand and the workspace, and every error, with outputs as
+ * they were. */
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -34,13 +34,15 @@ static double score(const call *c, const sizes *s, int64_t b, int64_t h, int64_t
 }
 
 /* Numbers lie within 1, so scores within 30; 40 products of a projection, 30 of a sum. */
-static void check_row(const call *c, const sizes *s, smx_dtype dtype, int64_t b, int64_t h, int64_t i) {
+static void check_row(const call *c, const sizes *s, smx_dtype dtype, int64_t b, int64_t h,
+                      int64_t i) {
   double u = dtype == SMX_FLOAT64 ? 0x1p-53 : 0x1p-24, near = 30 * 80 * u, total = 0;
   double rounding = dtype == SMX_FLOAT16 ? 0x1p-11 : dtype == SMX_BFLOAT16 ? 0x1p-8 : 0;
   static double scores[256];
   for (int64_t j = 0; j < s->keys; j++) total += exp(scores[j] = score(c, s, b, h, i, j));
   double lse = at(c, LSE, 0, b, h, i);
-  CHECK(total == 0 ? lse == -INFINITY : fabs(lse - log(total)) <= near, "lse %g, not %g", lse, log(total));
+  CHECK(total == 0 ? lse == -INFINITY : fabs(lse - log(total)) <= near, "lse %g, not %g", lse,
+        log(total));
   for (int64_t e = 0; e < s->value_size; e++) {
     double sum = 0, out = at(c, OUT, b, h, i, e);
     for (int64_t j = 0; j < s->keys; j++) {
@@ -143,14 +145,17 @@ static void move(call *c, int at_end, int64_t shift) {
   }
 }
 
-static void check_guarded(const sizes *s, smx_dtype dtype, int at_end, int64_t shift, uint64_t seed) {
+static void check_guarded(const sizes *s, smx_dtype dtype, int at_end, int64_t shift,
+                          uint64_t seed) {
   static call plain, moved;
   size_t need = 0;
   call_make(&plain, s, dtype, 0, seed), call_make(&moved, s, dtype, 0, seed);
   call_describe(s, dtype, 0, seed);
   CHECK(call_with(&plain, &plain.options) == SMX_OK, "%s", smx_last_error());
   move(&moved, at_end, shift);
-  CHECK(workspace_of(&moved, &need) == SMX_OK && (need > 0 || s->queries == 0) && need <= SPACE && need % 64 == 0, "%zu bytes", need);
+  CHECK(workspace_of(&moved, &need) == SMX_OK && (need > 0 || s->queries == 0) && need <= SPACE &&
+            need % 64 == 0,
+        "%zu bytes", need);
   smx_additive_attention_options options = moved.options;
   options.workspace = buffers[VIEWS] + (at_end ? SPACE - need : 0);
   options.workspace_size = need;
@@ -197,8 +202,8 @@ static void expect(const char *place, smx_status wanted, const char *const *word
   size_t size = 4711;
   for (int k = 0; k < 2; k++) {
     const smx_tensor *const *o = operands;
-    smx_status status = k ? smx_additive_attention_workspace_size(o[0], o[1], o[2], o[3], o[4], o[5],
-                                                                  o[6], given, &size)
+    smx_status status = k ? smx_additive_attention_workspace_size(o[0], o[1], o[2], o[3], o[4],
+                                                                  o[5], o[6], given, &size)
                           : smx_additive_attention(o[0], o[1], o[2], o[3], o[4], o[5], o[6], given);
     check(status == wanted, place, "status %d, not %d: %s", status, wanted, smx_last_error());
     for (int w = 0; status == wanted && words[w]; w++)
@@ -224,7 +229,8 @@ static void check_errors_of(smx_dtype dtype) {
     BAD(bad.views[v].tensor.data = NULL, SMX_ERROR_NULL, names[v], ".data is NULL");
     BAD(bad.views[v].tensor.dtype = 99, SMX_ERROR_DTYPE, names[v], "99");
     BAD(bad.views[v].tensor.ndim = -1, SMX_ERROR_SHAPE, names[v], "-1 axes");
-    BAD(bad.views[v].tensor.dtype = v ? other : SMX_INT32, SMX_ERROR_DTYPE, v ? name_of(other) : "int32");
+    BAD(bad.views[v].tensor.dtype = v ? other : SMX_INT32, SMX_ERROR_DTYPE,
+        v ? name_of(other) : "int32");
   }
   BAD(bad.options.size--, SMX_ERROR_SIZE, "options.size");
   BAD(bad.options.layout = 2, SMX_ERROR_VALUE, "layout");
@@ -277,7 +283,8 @@ static void check_sizes(smx_dtype dtype) {
     bad.views[v].tensor.shape = v == W_QUERY ? wide : v == W_KEY ? wide_key : wide_v;
     bad.views[v].tensor.ndim = v == VECTOR ? 1 : 2, bad.views[v].tensor.strides = none;
   }
-  expect(PLACE, SMX_ERROR_OVERFLOW, (const char *const[]){"w_query", "144115188075855872", "memory", NULL});
+  expect(PLACE, SMX_ERROR_OVERFLOW,
+         (const char *const[]){"w_query", "144115188075855872", "memory", NULL});
 }
 
 static void check_workspace(void) {
@@ -286,20 +293,23 @@ static void check_workspace(void) {
   size_t need = 0;
   DESCRIBE("workspace");
   begin(dtype);
-  CHECK(workspace_of(&bad, &need) == SMX_OK && need > 0 && need <= sizeof space - 64, "%zu bytes", need);
+  CHECK(workspace_of(&bad, &need) == SMX_OK && need > 0 && need <= sizeof space - 64, "%zu bytes",
+        need);
   bad.options.workspace = space, bad.options.workspace_size = need - 1;
-  CHECK(call_with(&bad, given) == SMX_ERROR_VALUE && strstr(smx_last_error(), "workspace_size"), "%s",
-        smx_last_error());
+  CHECK(call_with(&bad, given) == SMX_ERROR_VALUE && strstr(smx_last_error(), "workspace_size"),
+        "%s", smx_last_error());
   bad.options.workspace = space + 1, bad.options.workspace_size = need;
-  CHECK(call_with(&bad, given) == SMX_ERROR_VALUE && strstr(smx_last_error(), "aligned"), "%s", smx_last_error());
+  CHECK(call_with(&bad, given) == SMX_ERROR_VALUE && strstr(smx_last_error(), "aligned"), "%s",
+        smx_last_error());
   CHECK(outputs_untouched(&bad), "an output was written");
   bad.options.workspace = space;
   CHECK(call_with(&bad, given) == SMX_OK, "%s", smx_last_error());
   const smx_tensor *const *o = operands;
-  CHECK(smx_additive_attention_workspace_size(o[0], o[1], o[2], o[3], o[4], o[5], o[6], given, NULL) ==
-            SMX_ERROR_NULL, "size NULL");
-  CHECK(smx_additive_attention(o[0], o[1], o[2], o[3], o[4], o[5], o[6], NULL) == SMX_OK, "no options: %s",
-        smx_last_error());
+  CHECK(smx_additive_attention_workspace_size(o[0], o[1], o[2], o[3], o[4], o[5], o[6], given,
+                                              NULL) == SMX_ERROR_NULL,
+        "size NULL");
+  CHECK(smx_additive_attention(o[0], o[1], o[2], o[3], o[4], o[5], o[6], NULL) == SMX_OK,
+        "no options: %s", smx_last_error());
 }
 
 int main(void) {

@@ -1,6 +1,6 @@
 /* Memory and threads of additive attention: one allocation of just the size that is asked for and
- * none with a workspace; an error, with outputs as they were, where there is no memory; the same bits
- * where threads cannot be had; workspace linear in the lengths. */
+ * none with a workspace; an error, with outputs as they were, where there is no memory; the same
+ * bits where threads cannot be had; workspace linear in the lengths. */
 #include "additive.h"
 #include "preload.h"
 
@@ -38,7 +38,8 @@ static void check_allocations(call *c) {
   status = call_with(c, &c->options);
   preload_end(&allocations, &threads);
   CHECK(status == SMX_OK && allocations == 1 && preload_bytes() == (long)need,
-        "status %d, %ld allocations of %ld bytes, not %zu", status, allocations, preload_bytes(), need);
+        "status %d, %ld allocations of %ld bytes, not %zu", status, allocations, preload_bytes(),
+        need);
   read_outputs(c, got);
   same_bits("outputs", 1, got, want, output_bytes(c));
   reset_outputs(c);
@@ -83,11 +84,14 @@ static void check_lengths(void) {
   for (int64_t length = 4096; length <= 1 << 18; length *= 2, before = need) {
     shape[0] = length, shape[1] = 64;
     smx_tensor rows = {(void *)4096, SMX_FLOAT32, 2, shape, NULL}, out = rows;
-    smx_tensor w = {(void *)4096, SMX_FLOAT32, 2, matrix, NULL}, v = {(void *)4096, SMX_FLOAT32, 1, vector, NULL};
+    smx_tensor w = {(void *)4096, SMX_FLOAT32, 2, matrix, NULL},
+               v = {(void *)4096, SMX_FLOAT32, 1, vector, NULL};
     out.data = (void *)((uintptr_t)1 << 40);
     DESCRIBE("%" PRId64 " queries and keys", length);
-    smx_status status = smx_additive_attention_workspace_size(&rows, &rows, &rows, &w, &w, &v, &out, NULL, &need);
-    CHECK(status == SMX_OK && need < (size_t)length * 2 * 64 * 4 + (4 << 20), "status %d, %zu bytes", status, need);
+    smx_status status =
+        smx_additive_attention_workspace_size(&rows, &rows, &rows, &w, &w, &v, &out, NULL, &need);
+    CHECK(status == SMX_OK && need < (size_t)length * 2 * 64 * 4 + (4 << 20),
+          "status %d, %zu bytes", status, need);
     CHECK(need < 2 * before + (1 << 20) || !before, "%zu bytes after %zu", need, before);
   }
 }

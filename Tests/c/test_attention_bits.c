@@ -100,7 +100,7 @@ static void ask(int kind, const results *want, const problem *p, choice o, int64
   call_free(&c);
 }
 
-/* -- the same problem otherwise ------------------------------------------------------------------
+/* -- the same problem otherwise -------------------------------------------------------------------
  */
 
 static void check_memory(const problem *p, const results *want, uint64_t *r) {
@@ -304,7 +304,8 @@ int main(void) {
   for (uint64_t seed = 1; seed <= (isLight ? 1 : 40); seed++)
     check_seed(40000 + seed, seed % 3 ? 5e5 : 5e6, 0, 1);
   for (uint64_t seed = 1; seed <= (isLight ? 3 : 200); seed++) check_typed(seed);
-  for (uint64_t seed = 1; has_modes() && seed <= (isLight ? 20 : 200); seed++) check_modes(50000 + seed);
+  for (uint64_t seed = 1; has_modes() && seed <= (isLight ? 20 : 200); seed++)
+    check_modes(50000 + seed);
   check_callers();
   for (int k = 0; k < KINDS; k++) {
     printf("%10" PRId64 " equal by %s\n", equal[k], kinds[k]);

@@ -170,7 +170,7 @@ static void check_workspace(smx_dtype dtype) {
         smx_last_error());
 }
 
-/* -- outputs that overlap ------------------------------------------------------------------------
+/* -- outputs that overlap -------------------------------------------------------------------------
  */
 
 static void check_overlaps(smx_dtype dtype) {

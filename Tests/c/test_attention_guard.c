@@ -66,7 +66,8 @@ static void answer_plainly(const problem *p, smx_precision precision) {
   call_free(&c);
 }
 
-static void answer_guarded(const problem *p, choice o, int atEnd, int64_t shift, smx_precision precision) {
+static void answer_guarded(const problem *p, choice o, int atEnd, int64_t shift,
+                           smx_precision precision) {
   static call c;
   o.lse = 1;
   o.weights = precision == SMX_EXACT;
@@ -102,7 +103,8 @@ static void check_question(int64_t number, int64_t queries, int64_t keys, int64_
   problem_free(&p);
 }
 
-/* Whole blocks as bfloat16, where the CPU has a unit for it, and tiles of one, two and three vectors of queries. */
+/* Whole blocks as bfloat16, where the CPU has a unit for it, and tiles of one, two and three
+ * vectors of queries. */
 static void check_fast(int64_t queries, int64_t keys, int64_t size, int64_t value_size) {
   static problem p;
   problem_plain(&p, SMX_BFLOAT16, 1, 2, 1, queries, keys, size, value_size);
@@ -231,7 +233,8 @@ int main(void) {
         check_hidden(float_dtypes[d], n % 2 ? 17 : 1, seen[i], n < 2 ? 1 : 70,
                      sizes[(i + 3 * n) % 14], sizes[(i + 5 * n) % 14], 1 + n / 2 % 2);
       for (int n = 0; n < 8; n++)
-        check_hidden(float_dtypes[d], 1 + n, seen[i], n < 2 ? 1 : 70, 32 * (1 + n % 2), 64, 1 + n / 2 % 2);
+        check_hidden(float_dtypes[d], 1 + n, seen[i], n < 2 ? 1 : 70, 32 * (1 + n % 2), 64,
+                     1 + n / 2 % 2);
     }
   }
   printf("%" PRId64 " calls against guard pages\n", calls);

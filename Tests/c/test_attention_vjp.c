@@ -101,12 +101,13 @@ static void check_bits(uint64_t seed) {
     ask("strided", &want, &p, m);
   }
   smx_set_num_threads(1 + (int)(seed % 2));
-  if (has_modes()) check_mode(&want, &p, other_modes[seed % (sizeof other_modes / sizeof *other_modes)]);
+  if (has_modes())
+    check_mode(&want, &p, other_modes[seed % (sizeof other_modes / sizeof *other_modes)]);
   results_free(&want);
   problem_free(&p);
 }
 
-/* -- guard pages -------------------------------------------------------------------------------
+/* -- guard pages ----------------------------------------------------------------------------------
  */
 
 enum { OF_D_OUT = VIEWS, OF_GRADIENTS, WORKSPACE = OF_GRADIENTS + GRADIENTS, BUFFERS };

@@ -101,7 +101,7 @@ static void check_allocations(backward *b) {
   free(space);
 }
 
-/* -- the longest calls -------------------------------------------------------------------------
+/* -- the longest calls ----------------------------------------------------------------------------
  */
 
 enum { LONG = 16384, LONG_SIZE = 64 };
@@ -153,7 +153,7 @@ static void check_long_call(void) {
   problem_free(&p);
 }
 
-/* -- threads and stack -------------------------------------------------------------------------
+/* -- threads and stack ----------------------------------------------------------------------------
  */
 
 static uint64_t hash_all(int *wrong) {

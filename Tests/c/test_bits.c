@@ -299,7 +299,8 @@ int main(void) {
     }
   }
   check_long_structure();
-  for (uint64_t seed = 1; has_modes() && seed <= (isLight ? 20 : 600); seed++) check_modes(3000000 + seed);
+  for (uint64_t seed = 1; has_modes() && seed <= (isLight ? 20 : 600); seed++)
+    check_modes(3000000 + seed);
   check_callers();
   return finish("test_bits");
 }

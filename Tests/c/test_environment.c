@@ -52,8 +52,13 @@ static void check_environment(const char *program, const char *kind, const char 
 
 int main(int count, char **words) {
   if (count > 1) return run_child(words[1]);
-  static const char *const isas[] = {
-      "v5", "avx2", "V3", "v3 ", "auto", "x86-64-v3", "a name of more than thirty-two letters, in full"};
+  static const char *const isas[] = {"v5",
+                                     "avx2",
+                                     "V3",
+                                     "v3 ",
+                                     "auto",
+                                     "x86-64-v3",
+                                     "a name of more than thirty-two letters, in full"};
   for (int i = 0; i < 7; i++) check_environment(words[0], "i", "SWIFTMAX_ISA", isas[i]);
 #if defined(__x86_64__)
   check_environment(words[0], "iu", "SWIFTMAX_ISA", "neon");

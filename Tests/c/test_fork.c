@@ -1,6 +1,6 @@
-/* fork: before and after the pool has threads, in a loop, nested, while other threads compute, and in a signal
- * handler amid a call. Parent and child keep computing, on threads of their own, with the same bits. And threads
- * that are cancelled while they compute. */
+/* fork: before and after the pool has threads, in a loop, nested, while other threads compute, and
+ * in a signal handler amid a call. Parent and child keep computing, on threads of their own, with
+ * the same bits. And threads that are cancelled while they compute. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -76,7 +76,8 @@ static void fork_in_handler(int signal) {
   pid_t child = fork();
   if (child == 0) {
     alarm(20);
-    _exit(smx_softmax_f32(x, out, 1, 64) != SMX_OK || smx_softmax_f32(x, want[0], ROWS, COLS) != SMX_OK);
+    _exit(smx_softmax_f32(x, out, 1, 64) != SMX_OK ||
+          smx_softmax_f32(x, want[0], ROWS, COLS) != SMX_OK);
   }
   int status = -1;
   while (waitpid(child, &status, 0) != child) continue;
@@ -84,7 +85,8 @@ static void fork_in_handler(int signal) {
   handled++;
 }
 
-/* Calls whose workers are started anew after each fork: the signal that waits meanwhile comes amid the call. */
+/* Calls whose workers are started anew after each fork: the signal that waits meanwhile comes amid
+ * the call. */
 static void check_fork_in_handlers(void) {
   struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART}, before;
   struct itimerval often = {{0, 3000}, {0, 3000}}, never = {{0, 0}, {0, 0}};
@@ -94,8 +96,8 @@ static void check_fork_in_handlers(void) {
   for (int i = 0; i < 100000 && handled < loops(); i++) wrong += compute(3);
   setitimer(ITIMER_VIRTUAL, &never, NULL);
   sigaction(SIGVTALRM, &before, NULL);
-  CHECK(handled >= loops() && wrong == 0 && failed_children == 0, "%d forks, %d wrong, %d children failed",
-        (int)handled, wrong, (int)failed_children);
+  CHECK(handled >= loops() && wrong == 0 && failed_children == 0,
+        "%d forks, %d wrong, %d children failed", (int)handled, wrong, (int)failed_children);
 }
 
 static void *call_until_cancelled(void *argument) {

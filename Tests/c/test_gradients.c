@@ -81,15 +81,18 @@ static void compare(const operands *o, int gradient, int masked, int warm) {
       const char *p = (const char *)o->out.tensor.data + (row * cols + i) * (int64_t)size_of(dtype);
       double got = load_as(dtype, p);
       /* Three roundings of the result, and what exp(y) · sum(dy) has. */
-      double bound = 3 * unit * fabs(dx[i]) + 4 * unit * exp(y[row * cols + i]) * sqrt((double)cols);
-      if (gradient != LOG_VJP) bound = 4 * unit * fabs(dx[i]) + 1e-12 + ldexp(1, format_of(dtype).least);
+      double bound =
+          3 * unit * fabs(dx[i]) + 4 * unit * exp(y[row * cols + i]) * sqrt((double)cols);
+      if (gradient != LOG_VJP)
+        bound = 4 * unit * fabs(dx[i]) + 1e-12 + ldexp(1, format_of(dtype).least);
       CHECK(fabs(got - dx[i]) <= bound, "(%" PRId64 ", %" PRId64 ") is %a, not %a", row, i, got,
             dx[i]);
     }
   }
 }
 
-static void check_layout(const operands *plain, int gradient, const arguments *given, uint64_t layout) {
+static void check_layout(const operands *plain, int gradient, const arguments *given,
+                         uint64_t layout) {
   operands o;
   view_copy(&o.y, &plain->y, layout);
   view_copy(&o.dy, &plain->dy, layout + 1);
@@ -134,7 +137,7 @@ static void check_question(int gradient, smx_dtype dtype, int64_t rows, int64_t 
   }
 }
 
-/* -- modes and threads ---------------------------------------------------------------------------- */
+/* -- modes and threads ------------------------------------------------------------------------- */
 
 static void check_modes_and_threads(int gradient, smx_dtype dtype, int64_t rows, int64_t cols) {
   operands o;
@@ -142,7 +145,8 @@ static void check_modes_and_threads(int gradient, smx_dtype dtype, int64_t rows,
   make_operands(&o, gradient, dtype, rows, cols, 5);
   arguments a = arguments_of(&o, gradient, 0, 0);
   size_t size = size_of(dtype);
-  DESCRIBE("%s of %s, %" PRId64 " × %" PRId64, gradient_names[gradient], name_of(dtype), rows, cols);
+  DESCRIBE("%s of %s, %" PRId64 " × %" PRId64, gradient_names[gradient], name_of(dtype), rows,
+           cols);
   smx_set_num_threads(1);
   call_gradient(gradient, &o.y.tensor, &o.dy.tensor, &o.out.tensor, &a);
   memcpy(want, o.out.tensor.data, size * (size_t)(rows * cols));
@@ -167,7 +171,7 @@ static void check_modes_and_threads(int gradient, smx_dtype dtype, int64_t rows,
   free_operands(&o);
 }
 
-/* -- guard pages ------------------------------------------------------------------------------------ */
+/* -- guard pages ------------------------------------------------------------------------------- */
 
 enum { SPACE = 1 << 17 };
 static unsigned char *room[3], *writable[3];
@@ -219,13 +223,15 @@ static void check_guarded(int gradient, smx_dtype dtype, int64_t cols, int atEnd
   smx_status status = call_gradient(gradient, &t[0], &t[1], &t[2], &a);
   CHECK(status == SMX_OK, "status %d: %s", status, smx_last_error());
   same_bits("guarded", (size_t)size, t[2].data, o.out.tensor.data, rows * cols);
-  memset(writable[2] + ((unsigned char *)t[2].data - room[2]), CANARY, (size_t)(rows * cols * size));
+  memset(writable[2] + ((unsigned char *)t[2].data - room[2]), CANARY,
+         (size_t)(rows * cols * size));
   const unsigned char *all = writable[2];
-  CHECK(all[0] == CANARY && memcmp(all, all + 1, SPACE - 1) == 0, "bytes beside the output were written");
+  CHECK(all[0] == CANARY && memcmp(all, all + 1, SPACE - 1) == 0,
+        "bytes beside the output were written");
   free_operands(&o);
 }
 
-/* -- the Jacobian ------------------------------------------------------------------------------------ */
+/* -- the Jacobian ------------------------------------------------------------------------------ */
 
 static void check_jacobian(smx_dtype dtype, int64_t n, uint64_t layout) {
   int64_t shape[2] = {3, n}, matrices[3] = {3, n, n}, index[RANK];
@@ -241,8 +247,10 @@ static void check_jacobian(smx_dtype dtype, int64_t n, uint64_t layout) {
   for (int64_t i = 0; i < out.count; i++) {
     unravel(i, 3, matrices, index);
     double a = y[index[0] * n + index[1]], b = y[index[0] * n + index[2]];
-    double want = a * ((index[1] == index[2]) - b), got = load_as(dtype, place_of(&out.tensor, index));
-    double bound = 2 * ldexp(1, -format_of(dtype).digits) * 1.5 * fabs(want) + ldexp(1, format_of(dtype).least);
+    double want = a * ((index[1] == index[2]) - b),
+           got = load_as(dtype, place_of(&out.tensor, index));
+    double bound = 2 * ldexp(1, -format_of(dtype).digits) * 1.5 * fabs(want) +
+                   ldexp(1, format_of(dtype).least);
     CHECK(fabs(got - want) <= bound, "(%" PRId64 ", %" PRId64 ") is %a, not %a", index[1], index[2],
           got, want);
   }
@@ -261,7 +269,8 @@ int main(void) {
   for (int d = 0; d < 4; d++) {
     smx_dtype dtype = float_dtypes[d];
     for (int g = 0; g < GRADIENTS; g++) {
-      for (int i = 0; i < count; i++) check_question(g, dtype, lengths[i] > 100 ? 2 : 5, lengths[i]);
+      for (int i = 0; i < count; i++)
+        check_question(g, dtype, lengths[i] > 100 ? 2 : 5, lengths[i]);
       check_modes_and_threads(g, dtype, 90, 101);
       check_modes_and_threads(g, dtype, 1, 20000);
       for (int64_t cols = 0; cols <= (is_light() ? 20 : 50); cols += is_light() ? 5 : 1)

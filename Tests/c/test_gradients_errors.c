@@ -114,7 +114,8 @@ static void check_options(int gradient, smx_dtype dtype) {
   EXPECT(call_gradient(gradient, &c.y, &c.dy, &c.out, &wrong), SMX_ERROR_VALUE, "window_left");
   EXPECT(call_gradient(gradient, &c.y, &c.dy, &c.out, &negativeAxes), SMX_ERROR_AXIS, "axis_count");
   structure.size = 3;
-  EXPECT(call_gradient(gradient, &c.y, &c.dy, &c.out, &wrong), SMX_ERROR_SIZE, "structure.size is 3");
+  EXPECT(call_gradient(gradient, &c.y, &c.dy, &c.out, &wrong), SMX_ERROR_SIZE,
+         "structure.size is 3");
   mask.dtype = SMX_INT32;
   arguments notBool = {.mask = &mask};
   EXPECT(call_gradient(gradient, &c.y, &c.dy, &c.out, &notBool), SMX_ERROR_DTYPE, "mask", "bool");
@@ -157,7 +158,8 @@ static void check_typed(int gradient, smx_dtype dtype) {
   EXPECT(ROWS(y_bytes, dy_bytes, out_bytes, 3, -2), SMX_ERROR_SHAPE, "(3, -2)");
   EXPECT(ROWS(y_bytes, dy_bytes, out_bytes, INT64_MAX, INT64_MAX), SMX_ERROR_OVERFLOW,
          "9223372036854775807");
-  EXPECT(ROWS(y_bytes, dy_bytes, y_bytes + size_of(dtype), 2, 3), SMX_ERROR_OVERLAP, "dx", "overlaps");
+  EXPECT(ROWS(y_bytes, dy_bytes, y_bytes + size_of(dtype), 2, 3), SMX_ERROR_OVERLAP, "dx",
+         "overlaps");
   EXPECT(ROWS(NULL, NULL, NULL, 0, 3), SMX_OK, "");
   EXPECT(ROWS(NULL, dy_bytes, NULL, 3, 0), SMX_OK, "");
 #undef ROWS
@@ -190,7 +192,8 @@ static void check_jacobian(smx_dtype dtype) {
 
 int main(void) {
   memset(out_bytes, CANARY, BYTES);
-  for (int i = 0; i < BYTES; i++) y_bytes[i] = dy_bytes[i] = other_bytes[i] = (unsigned char)(i & 1);
+  for (int i = 0; i < BYTES; i++)
+    y_bytes[i] = dy_bytes[i] = other_bytes[i] = (unsigned char)(i & 1);
   for (int d = 0; d < 4; d++) {
     smx_dtype dtype = float_dtypes[d];
     for (int g = 0; g < GRADIENTS; g++) {

@@ -249,7 +249,8 @@ static void check_length(smx_dtype dtype, int operation, int64_t cols, const int
   }
 }
 
-/* Rows of few elements are taken a vector of them at a time: whole vectors, one row less and more. */
+/* Rows of few elements are taken a vector of them at a time: whole vectors, one row less and
+ * more. */
 static void check_many_rows(smx_dtype dtype, int operation, int64_t cols, int isLight) {
   static const int64_t counts[] = {17, 16, 8, 9, 15, 18, 31, 32, 33, 40};
   for (int i = 0; i < (isLight ? 2 : 10); i++) {

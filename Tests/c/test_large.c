@@ -1,17 +1,18 @@
-/* Calls whose operands the caches do not hold: results go past them, and terms wait where the last row's will lie. Each
- * row, or column, has the bits that it has alone, between two pages that must not be touched, and nothing between rows
- * is written. */
+/* Calls whose operands the caches do not hold: results go past them, and terms wait where the last
+ * row's will lie. Each row, or column, has the bits that it has alone, between two pages that must
+ * not be touched, and nothing between rows is written. */
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "gradients.h"
 
-/* More than half of what caches.c takes the largest last level to hold (64 MB), so that two operands exceed any. */
+/* More than half of what caches.c takes the largest last level to hold (64 MB), so that two
+ * operands exceed any. */
 enum { BYTES = 33 << 20, SPACE = 36 << 20, PAGE = 4096, CANARY = 0xa5 };
 
 enum { OF_SOFTMAX, OF_LOG_SOFTMAX, OF_VJP, OF_LOG_VJP, OF_LOSS, CALLS };
-static const char *const call_names[CALLS] = {"softmax", "log_softmax", "softmax_vjp", "log_softmax_vjp",
-                                              "cross_entropy"};
+static const char *const call_names[CALLS] = {"softmax", "log_softmax", "softmax_vjp",
+                                              "log_softmax_vjp", "cross_entropy"};
 
 static unsigned char *spaces[3]; /* x, y, out */
 static int32_t *targets;
@@ -19,7 +20,8 @@ static double *losses;
 
 static void map_spaces(void) {
   for (int i = 0; i < 3; i++) {
-    unsigned char *room = mmap(NULL, SPACE + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *room =
+        mmap(NULL, SPACE + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (room == MAP_FAILED || mprotect(room + PAGE, SPACE, PROT_READ | PROT_WRITE) != 0) abort();
     spaces[i] = room + PAGE;
   }
@@ -28,19 +30,26 @@ static void map_spaces(void) {
 }
 
 /* Numbers such as logits are; among the rows some that leave the common way. */
-static void fill(smx_dtype dtype, unsigned char *x, int64_t rows, int64_t cols, int isLogits, uint64_t *state) {
+static void fill(smx_dtype dtype, unsigned char *x, int64_t rows, int64_t cols, int isLogits,
+                 uint64_t *state) {
   static const double spreads[] = {1, 8, 60, 1e-7};
   size_t size = size_of(dtype);
   for (int64_t r = 0; r < rows; r++) {
     for (int64_t i = 0; i < cols; i++) {
       store_as(dtype, x + (r * cols + i) * size, spreads[r & 3] * random_between(state, -1, 1));
     }
-    double odd = !isLogits ? 0 : r % 37 == 5 ? NAN : r % 37 == 6 ? INFINITY : r % 37 == 7 ? 1e6 : r == rows - 1 ? -1e5 : 0;
+    double odd = !isLogits       ? 0
+                 : r % 37 == 5   ? NAN
+                 : r % 37 == 6   ? INFINITY
+                 : r % 37 == 7   ? 1e6
+                 : r == rows - 1 ? -1e5
+                                 : 0;
     if (odd != 0) store_as(dtype, x + (r * cols + random_below(state, cols)) * size, odd);
   }
 }
 
-static smx_tensor matrix(void *data, smx_dtype dtype, const int64_t *shape, const int64_t *strides) {
+static smx_tensor matrix(void *data, smx_dtype dtype, const int64_t *shape,
+                         const int64_t *strides) {
   return (smx_tensor){data, dtype, 2, shape, strides};
 }
 
@@ -58,8 +67,8 @@ static smx_status call(int which, const smx_tensor *x, const smx_tensor *y, cons
 }
 
 /* The first row whose bits are not those that it has alone; rows if there is none. */
-static int64_t first_different(int which, smx_dtype dtype, unsigned char *x, unsigned char *y, const unsigned char *out,
-                               int64_t rows, int64_t cols, int64_t step) {
+static int64_t first_different(int which, smx_dtype dtype, unsigned char *x, unsigned char *y,
+                               const unsigned char *out, int64_t rows, int64_t cols, int64_t step) {
   size_t size = size_of(dtype);
   unsigned char *alone = malloc(cols * size);
   int64_t shape[2] = {1, cols}, strides[2] = {0, (int64_t)size}, r = 0;
@@ -84,15 +93,19 @@ static int64_t written_between(const unsigned char *out, int64_t rows, int64_t u
   return written;
 }
 
-/* out against the end of its space, or `shift` bytes from its start; `gap` elements between rows. */
-static void test_rows(int which, smx_dtype dtype, int64_t rows, int64_t cols, int64_t gap, int64_t shift, int threads) {
+/* out against the end of its space, or `shift` bytes from its start; `gap` elements between
+ * rows. */
+static void test_rows(int which, smx_dtype dtype, int64_t rows, int64_t cols, int64_t gap,
+                      int64_t shift, int threads) {
   int64_t size = (int64_t)size_of(dtype), used = cols * size, step = used + gap * size;
-  unsigned char *out = shift < 0 ? spaces[2] + SPACE - ((rows - 1) * step + used) : spaces[2] + shift;
-  DESCRIBE("%s, %s, %" PRId64 " x %" PRId64 ", gap %" PRId64 ", shift %" PRId64 ", %d threads", call_names[which],
-           name_of(dtype), rows, cols, gap, shift, threads);
+  unsigned char *out =
+      shift < 0 ? spaces[2] + SPACE - ((rows - 1) * step + used) : spaces[2] + shift;
+  DESCRIBE("%s, %s, %" PRId64 " x %" PRId64 ", gap %" PRId64 ", shift %" PRId64 ", %d threads",
+           call_names[which], name_of(dtype), rows, cols, gap, shift, threads);
   memset(spaces[2], CANARY, SPACE);
   int64_t shape[2] = {rows, cols}, strides[2] = {used, size}, apart[2] = {step, size};
-  smx_tensor x = matrix(spaces[0], dtype, shape, strides), y = matrix(spaces[1], dtype, shape, strides);
+  smx_tensor x = matrix(spaces[0], dtype, shape, strides),
+             y = matrix(spaces[1], dtype, shape, strides);
   smx_tensor result = matrix(out, dtype, shape, apart);
   smx_set_num_threads(threads);
   CHECK(call(which, &x, &y, &result) == SMX_OK, "%s", smx_last_error());
@@ -103,14 +116,16 @@ static void test_rows(int which, smx_dtype dtype, int64_t rows, int64_t cols, in
 }
 
 /* length × count, along axis 0: column after column like a row. */
-static void test_columns(int which, smx_dtype dtype, int64_t length, int64_t count, int64_t shift, int threads) {
+static void test_columns(int which, smx_dtype dtype, int64_t length, int64_t count, int64_t shift,
+                         int threads) {
   size_t size = size_of(dtype);
-  DESCRIBE("%s, %s, %" PRId64 " x %" PRId64 " along axis 0, shift %" PRId64 ", %d threads", call_names[which],
-           name_of(dtype), length, count, shift, threads);
+  DESCRIBE("%s, %s, %" PRId64 " x %" PRId64 " along axis 0, shift %" PRId64 ", %d threads",
+           call_names[which], name_of(dtype), length, count, shift, threads);
   memset(spaces[2], CANARY, SPACE);
   int64_t shape[2] = {length, count}, strides[2] = {count * (int64_t)size, (int64_t)size};
   unsigned char *out = spaces[2] + shift;
-  smx_tensor x = matrix(spaces[0], dtype, shape, strides), result = matrix(out, dtype, shape, strides);
+  smx_tensor x = matrix(spaces[0], dtype, shape, strides),
+             result = matrix(out, dtype, shape, strides);
   int32_t axis = 0;
   arguments a = {.axes = &axis, .axis_count = 1};
   smx_set_num_threads(threads);
@@ -119,9 +134,11 @@ static void test_columns(int which, smx_dtype dtype, int64_t length, int64_t cou
   unsigned char *row = malloc(2 * length * size), *alone = row + length * size;
   int64_t c = 0, same = 1;
   for (; c < count; c++) {
-    for (int64_t i = 0; i < length; i++) memcpy(row + i * size, spaces[0] + (i * count + c) * size, size);
+    for (int64_t i = 0; i < length; i++)
+      memcpy(row + i * size, spaces[0] + (i * count + c) * size, size);
     if (call_rows(operation, dtype, row, alone, 1, length) != SMX_OK) break;
-    for (int64_t i = 0; i < length; i++) same &= memcmp(alone + i * size, out + (i * count + c) * size, size) == 0;
+    for (int64_t i = 0; i < length; i++)
+      same &= memcmp(alone + i * size, out + (i * count + c) * size, size) == 0;
     if (!same) break;
   }
   CHECK(c == count, "column %" PRId64 " is another one alone", c);

@@ -1,64 +1,11 @@
-/* Cross-entropy of a linear layer: errors, with outputs untouched; operands in any layout, against guard pages and with
- * ignored tokens that cannot be read; memory. Values are for python/tests/test_linear.py. */
+/* Cross-entropy of a linear layer: errors, with outputs untouched; operands in any layout, against
+ * guard pages and with ignored tokens that cannot be read; memory. Values are for
+ * python/tests/test_linear.py. */
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "preload.h"
-#include "view.h"
-
-enum { HIDDEN, WEIGHT, TARGETS, BIAS, LOSS, LSE, D_HIDDEN, D_WEIGHT, D_BIAS, OPERANDS };
-static const char *const names[OPERANDS] = {"hidden", "weight",   "targets",  "bias",  "loss",
-                                            "lse",    "d_hidden", "d_weight", "d_bias"};
-static const int of_all = (1 << OPERANDS) - 1;
-
-typedef struct problem {
-  smx_dtype dtype, index;
-  int64_t tokens, columns, classes;
-  int given; /* a bit for each operand */
-  smx_linear_cross_entropy_options options;
-  view views[OPERANDS];
-} problem;
-
-/* Every third token is ignored. */
-static double element(const problem *p, int k, int64_t i, uint64_t *random) {
-  double v = random_between(random, -1, 1);
-  if (k == TARGETS) return i % 3 == 2 || p->classes == 0 ? -100 : (double)random_below(random, p->classes);
-  return rounded_to(p->dtype, k == HIDDEN ? 2 * v : v);
-}
-
-static int64_t rank_and_shape(const problem *p, int k, int64_t shape[2]) {
-  shape[0] = k == WEIGHT || k == BIAS || k == D_WEIGHT || k == D_BIAS ? p->classes : p->tokens;
-  shape[1] = p->columns;
-  if (k == LOSS && p->options.reduction != SMX_NONE) return 0;
-  return k == HIDDEN || k == WEIGHT || k == D_HIDDEN || k == D_WEIGHT ? 2 : 1;
-}
-
-static smx_dtype dtype_of(const problem *p, int k) {
-  if (k == TARGETS) return p->index;
-  int is_single = k == LOSS || k == LSE || k == D_BIAS;
-  return is_single && p->dtype != SMX_FLOAT64 ? SMX_FLOAT32 : p->dtype;
-}
-
-/* Of layout 0 all is in C order; of another number inputs and outputs lie anyhow. The values are the same. */
-static void make(problem *p, uint64_t layout) {
-  uint64_t random = 7, places = layout;
-  for (int k = 0; k < OPERANDS; k++) {
-    int64_t shape[2];
-    int rank = (int)rank_and_shape(p, k, shape);
-    view *v = &p->views[k];
-    view_make(v, dtype_of(p, k), rank, shape, layout ? random_bits(&places) | 1 : 0, 0);
-    for (int64_t i = 0; k < LOSS && i < v->count; i++) {
-      int64_t index[RANK];
-      unravel(i, rank, shape, index);
-      store_as(v->tensor.dtype, place_of(&v->tensor, index), element(p, k, i, &random));
-    }
-  }
-}
-
-static void release(problem *p) {
-  for (int k = 0; k < OPERANDS; k++) view_free(&p->views[k]);
-}
+#include "linear.h"
 
 static smx_status call_with(const problem *p, const smx_tensor *t[OPERANDS]) {
   smx_linear_cross_entropy_options options = p->options;
@@ -77,7 +24,8 @@ static void check_same(const problem *p, const problem *plain) {
   for (int k = LOSS; k < OPERANDS; k++) {
     const view *v = &p->views[k], *of = &plain->views[k];
     size_t size = size_of(v->tensor.dtype);
-    unsigned char *got = malloc(size * (size_t)v->count + 1), *want = malloc(size * (size_t)v->count + 1);
+    unsigned char *got = malloc(size * (size_t)v->count + 1),
+                  *want = malloc(size * (size_t)v->count + 1);
     if (!got || !want) abort();
     view_read(v, got), view_read(of, want);
     if (p->given >> k & 1) same_bits(names[k], size, got, want, v->count);
@@ -87,25 +35,28 @@ static void check_same(const problem *p, const problem *plain) {
 
 static const char *say(const problem *p) {
   static char text[256];
-  snprintf(text, sizeof text, "%s, targets %s, N %" PRId64 ", D %" PRId64 ", V %" PRId64 ", reduction %d, given 0x%x",
-           name_of(p->dtype), name_of(p->index), p->tokens, p->columns, p->classes, p->options.reduction, p->given);
+  snprintf(text, sizeof text,
+           "%s, targets %s, N %" PRId64 ", D %" PRId64 ", V %" PRId64 ", reduction %d, given 0x%x",
+           name_of(p->dtype), name_of(p->index), p->tokens, p->columns, p->classes,
+           p->options.reduction, p->given);
   return text;
 }
 
 /* Around vectors of columns, blocks of tokens, and blocks and spans of classes. */
-static const int64_t sizes[][3] = {{1, 1, 1},    {5, 16, 7},    {48, 8, 128}, {49, 17, 129}, {50, 33, 300},
-                                   {97, 5, 2049}, {3, 130, 20}, {200, 16, 4100}, {0, 3, 4},   {4, 0, 5},
-                                   {4, 3, 0},    {0, 0, 0}};
+static const int64_t sizes[][3] = {{1, 1, 1},     {5, 16, 7},    {48, 8, 128}, {49, 17, 129},
+                                   {50, 33, 300}, {97, 5, 2049}, {3, 130, 20}, {200, 16, 4100},
+                                   {0, 3, 4},     {4, 0, 5},     {4, 3, 0},    {0, 0, 0}};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
 static problem problem_of(int n, uint64_t *random) {
   problem p = {.dtype = float_dtypes[random_below(random, 4)],
                .index = random_below(random, 2) ? SMX_INT32 : SMX_INT64,
                .tokens = sizes[n][0], .columns = sizes[n][1], .classes = sizes[n][2]};
-  p.options = (smx_linear_cross_entropy_options){.size = sizeof p.options,
-                                                 .reduction = (smx_reduction)random_below(random, 3),
-                                                 .label_smoothing = random_below(random, 2) ? 0.1 : 0,
-                                                 .z_loss = random_below(random, 2) ? 1e-3 : 0};
+  p.options =
+      (smx_linear_cross_entropy_options){.size = sizeof p.options,
+                                         .reduction = (smx_reduction)random_below(random, 3),
+                                         .label_smoothing = random_below(random, 2) ? 0.1 : 0,
+                                         .z_loss = random_below(random, 2) ? 1e-3 : 0};
   p.given = of_all;
   /* Any of what is optional. */
   int always = 1 << HIDDEN | 1 << WEIGHT | 1 << TARGETS | 1 << LOSS;
@@ -133,7 +84,8 @@ static void check_layouts(void) {
       CHECK(call(&p) == SMX_OK, "%s", smx_last_error());
       check_same(&p, &plain);
       for (int o = 0; o < OPERANDS; o++)
-        CHECK(bytes_spoilt(&p.views[o]) == 0, "%s: bytes beside its elements were written", names[o]);
+        CHECK(bytes_spoilt(&p.views[o]) == 0, "%s: bytes beside its elements were written",
+              names[o]);
       release(&p);
     }
     release(&plain);
@@ -189,8 +141,13 @@ static void check_guards(void) {
 /* Rows of hidden a page each, those of ignored tokens inaccessible. */
 static void check_ignored(void) {
   for (int d = 0; d < 4; d++) {
-    problem plain = {.dtype = float_dtypes[d], .index = SMX_INT64, .tokens = 60, .columns = 20, .classes = 150,
-                     .given = of_all, .options = {.size = sizeof plain.options}};
+    problem plain = {.dtype = float_dtypes[d],
+                     .index = SMX_INT64,
+                     .tokens = 60,
+                     .columns = 20,
+                     .classes = 150,
+                     .given = of_all,
+                     .options = {.size = sizeof plain.options}};
     problem p = plain;
     make(&plain, 0), make(&p, 0);
     DESCRIBE("ignored tokens: %s", say(&p));
@@ -227,7 +184,8 @@ static void reset(smx_dtype dtype) {
 static void expect(const char *place, smx_status want, const char *const *words) {
   smx_status got = call_with(&good, given);
   const char *sentence = smx_last_error();
-  check(got == want, place, "status %d (%s), not %d: %s", got, smx_status_string(got), want, sentence);
+  check(got == want, place, "status %d (%s), not %d: %s", got, smx_status_string(got), want,
+        sentence);
   for (; got == want && *words; words++)
     check(strstr(sentence, *words) != NULL, place, "\"%s\" does not say \"%s\"", sentence, *words);
   for (int k = LOSS; k < OPERANDS; k++)
@@ -242,11 +200,13 @@ static void expect(const char *place, smx_status want, const char *const *words)
   (const char *const[]) { __VA_ARGS__, NULL }
 #define BAD(change, want, ...) \
   (reset(dtype), change, expect(__FILE__ ":" CHECK_TEXT(__LINE__), want, WORDS(__VA_ARGS__)))
-#define SHAPE(k, rank, ...) \
-  (tensors[k].ndim = rank, tensors[k].shape = (const int64_t[]){__VA_ARGS__}, tensors[k].strides = NULL)
+#define SHAPE(k, rank, ...)                                                                        \
+  (tensors[k].ndim = rank, tensors[k].shape = (const int64_t[]){__VA_ARGS__},                      \
+   tensors[k].strides = NULL)
 
 static void check_tensors(smx_dtype dtype) {
-  static const int64_t negative[] = {-2, 3}, many[65] = {1}, huge[] = {(int64_t)1 << 40, (int64_t)1 << 40};
+  static const int64_t negative[] = {-2, 3}, many[65] = {1},
+                       huge[] = {(int64_t)1 << 40, (int64_t)1 << 40};
   smx_dtype wrong = dtype == SMX_FLOAT64 ? SMX_FLOAT32 : SMX_FLOAT64;
   for (int k = 0; k < OPERANDS; k++) {
     smx_tensor *t = &tensors[k];
@@ -266,22 +226,27 @@ static void check_tensors(smx_dtype dtype) {
     BAD(SHAPE(k, 1, 7), SMX_ERROR_SHAPE, names[k], "(7,)");
     if (k != LOSS) BAD(SHAPE(k, 2, 7, 2), SMX_ERROR_SHAPE, k == HIDDEN ? "(7, 2)" : names[k]);
   }
-  BAD(SHAPE(WEIGHT, 2, V, D + 1), SMX_ERROR_SHAPE, "weight of shape (5, 4)", "hidden of shape (4, 3)");
+  BAD(SHAPE(WEIGHT, 2, V, D + 1), SMX_ERROR_SHAPE, "weight of shape (5, 4)",
+      "hidden of shape (4, 3)");
   BAD(SHAPE(TARGETS, 1, N + 1), SMX_ERROR_SHAPE, "targets of shape (5,)", "hidden of shape (4, 3)");
   BAD(SHAPE(BIAS, 1, N), SMX_ERROR_SHAPE, "bias of shape (4,)", "weight of shape (5, 3)");
   BAD(SHAPE(LOSS, 1, N), SMX_ERROR_SHAPE, "loss", "(4,)");
   BAD(SHAPE(LOSS, 1, 1), SMX_ERROR_SHAPE, "loss", "(1,)");
-  BAD(good.options.reduction = SMX_NONE, SMX_ERROR_SHAPE, "loss of shape ()", "hidden of shape (4, 3)");
+  BAD(good.options.reduction = SMX_NONE, SMX_ERROR_SHAPE, "loss of shape ()",
+      "hidden of shape (4, 3)");
   BAD(SHAPE(LSE, 1, V), SMX_ERROR_SHAPE, "lse of shape (5,)", "hidden of shape (4, 3)");
-  BAD(SHAPE(D_HIDDEN, 2, D, N), SMX_ERROR_SHAPE, "d_hidden of shape (3, 4)", "hidden of shape (4, 3)");
-  BAD(SHAPE(D_WEIGHT, 2, D, V), SMX_ERROR_SHAPE, "d_weight of shape (3, 5)", "weight of shape (5, 3)");
+  BAD(SHAPE(D_HIDDEN, 2, D, N), SMX_ERROR_SHAPE, "d_hidden of shape (3, 4)",
+      "hidden of shape (4, 3)");
+  BAD(SHAPE(D_WEIGHT, 2, D, V), SMX_ERROR_SHAPE, "d_weight of shape (3, 5)",
+      "weight of shape (5, 3)");
   BAD(SHAPE(D_BIAS, 1, D), SMX_ERROR_SHAPE, "d_bias of shape (3,)", "weight of shape (5, 3)");
   BAD(given[BIAS] = NULL, SMX_ERROR_NULL, "d_bias", "bias is NULL");
   BAD(tensors[TARGETS].dtype = SMX_FLOAT32, SMX_ERROR_DTYPE, "targets has dtype float32", "int64");
 }
 
 static void check_numbers(smx_dtype dtype) {
-  static const size_t option_sizes[] = {0, 8, sizeof good.options - 1, sizeof good.options + 8, SIZE_MAX};
+  static const size_t option_sizes[] = {0, 8, sizeof good.options - 1, sizeof good.options + 8,
+                                        SIZE_MAX};
   static const double unfit[] = {NAN, INFINITY, -INFINITY, -1, -1e-300};
   static const int64_t targets[] = {V, -1, -99, INT64_MAX, INT64_MIN, (int64_t)1 << 32};
   DESCRIBE("numbers of %s", name_of(dtype));
@@ -300,12 +265,14 @@ static void check_numbers(smx_dtype dtype) {
     BAD(((int64_t *)tensors[TARGETS].data)[1] = targets[i], SMX_ERROR_VALUE, number, "5 classes");
   }
   /* -100 is a target like any other where another number is ignored. */
-  BAD((good.options.has_ignore_index = 1, good.options.ignore_index = 2), SMX_ERROR_VALUE, "targets holds -100 at 2");
+  BAD((good.options.has_ignore_index = 1, good.options.ignore_index = 2), SMX_ERROR_VALUE,
+      "targets holds -100 at 2");
   BAD((given[BIAS] = given[D_BIAS] = given[D_HIDDEN] = given[D_WEIGHT] = NULL,
        SHAPE(HIDDEN, 2, N, 0), SHAPE(WEIGHT, 2, (int64_t)1 << 41, 0)),
       SMX_ERROR_MEMORY, "no memory", "2199023255552 classes");
-  BAD((given[BIAS] = given[D_BIAS] = given[D_HIDDEN] = given[D_WEIGHT] = given[LSE] = NULL, SHAPE(TARGETS, 1, 0),
-       SHAPE(HIDDEN, 2, 0, (int64_t)1 << 31), SHAPE(WEIGHT, 2, 0, (int64_t)1 << 31)),
+  BAD((given[BIAS] = given[D_BIAS] = given[D_HIDDEN] = given[D_WEIGHT] = given[LSE] = NULL,
+       SHAPE(TARGETS, 1, 0), SHAPE(HIDDEN, 2, 0, (int64_t)1 << 31),
+       SHAPE(WEIGHT, 2, 0, (int64_t)1 << 31)),
       SMX_ERROR_OVERFLOW, "hidden", "2147483648");
 }
 
@@ -316,7 +283,9 @@ static void check_places(smx_dtype dtype) {
     for (int k = 0; k < OPERANDS; k++) {
       /* Of two outputs the later one is named first. */
       int first = k >= LOSS && k > o ? k : o;
-      if (k != o) BAD(tensors[o].data = tensors[k].data, SMX_ERROR_OVERLAP, names[first], names[first == o ? k : o]);
+      if (k != o)
+        BAD(tensors[o].data = tensors[k].data, SMX_ERROR_OVERLAP, names[first],
+            names[first == o ? k : o]);
     }
     if (o != LOSS) BAD(tensors[o].strides = none, SMX_ERROR_OVERLAP, names[o], "stride 0");
   }
@@ -324,20 +293,26 @@ static void check_places(smx_dtype dtype) {
 
 /* -- memory ------------------------------------------------------------------------------------ */
 
-/* One allocation, refused with every output untouched, whose size the number of tokens hardly changes. */
+/* One allocation, refused with every output untouched, whose size the number of tokens hardly
+ * changes. */
 static void check_memory(void) {
   long allocations, threads, few = 0;
   smx_set_num_threads(1);
   for (int n = 0; n < 2; n++) {
-    problem p = {.dtype = SMX_FLOAT32, .index = SMX_INT32, .tokens = n ? 1000 : 192, .columns = 16, .classes = 3000,
-                 .given = of_all, .options = {.size = sizeof p.options}};
+    problem p = {.dtype = SMX_FLOAT32,
+                 .index = SMX_INT32,
+                 .tokens = n ? 1000 : 192,
+                 .columns = 16,
+                 .classes = 3000,
+                 .given = of_all,
+                 .options = {.size = sizeof p.options}};
     make(&p, 0);
     DESCRIBE("memory: %s", say(&p));
     preload_begin(1, 1);
     smx_status status = call(&p);
     preload_end(&allocations, &threads);
-    CHECK(status == SMX_ERROR_MEMORY && strstr(smx_last_error(), "3000 classes"), "status %d: %s", status,
-          smx_last_error());
+    CHECK(status == SMX_ERROR_MEMORY && strstr(smx_last_error(), "3000 classes"), "status %d: %s",
+          status, smx_last_error());
     for (int k = LOSS; k < OPERANDS; k++)
       for (size_t i = 0; i < p.views[k].bytes; i++)
         if (p.views[k].block[i] != CANARY) {
@@ -348,8 +323,10 @@ static void check_memory(void) {
     status = call(&p);
     preload_end(&allocations, &threads);
     long bytes = preload_bytes();
-    CHECK(status == SMX_OK && allocations == 1 && threads == 0, "status %d, %ld allocations", status, allocations);
-    /* Logits of 192 tokens, parts of d_hidden of two spans, and less than a quarter of that for the rest. */
+    CHECK(status == SMX_OK && allocations == 1 && threads == 0, "status %d, %ld allocations",
+          status, allocations);
+    /* Logits of 192 tokens, parts of d_hidden of two spans, and less than a quarter of that for the
+     * rest. */
     CHECK(bytes < 5 * (192 * 3000 + 2 * 192 * 16), "%ld bytes", bytes);
     if (n == 0) few = bytes;
     else CHECK(bytes - few <= 8 * (1000 - 192) + 64, "%ld bytes more", bytes - few);

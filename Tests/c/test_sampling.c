@@ -1,5 +1,6 @@
-/* Sampling: the known answers of Philox; every error, with outputs untouched; any layout, guard pages on both sides, one
- * row alone and in place, all with the bits of plain memory. What tokens should be, python/tests/test_sampling.py knows. */
+/* Sampling: the known answers of Philox; every error, with outputs untouched; any layout, guard
+ * pages on both sides, one row alone and in place, all with the bits of plain memory. What tokens
+ * should be, python/tests/test_sampling.py knows. */
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -7,31 +8,33 @@
 
 enum { SEED = 7, SIZE = 3 };
 
-/* -- Philox ---------------------------------------------------------------------------------- */
+/* -- Philox ------------------------------------------------------------------------------------ */
 
 static void check_philox(void) {
   /* kat_vectors of Random123 (D. E. Shaw Research), lines "philox4x32 10": counter, key, result. */
   static const uint32_t known[3][10] = {
       {0, 0, 0, 0, 0, 0, 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
-      {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x408f276d, 0x41c83b0e, 0xa20bc7c6,
-       0x6d5451fd},
-      {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09, 0x94fdcceb, 0x5001e420,
-       0x24126ea1}};
+      {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0x408f276d,
+       0x41c83b0e, 0xa20bc7c6, 0x6d5451fd},
+      {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0, 0xd16cfe09,
+       0x94fdcceb, 0x5001e420, 0x24126ea1}};
   for (int i = 0; i < 3; i++) {
     uint32_t out[4];
     DESCRIBE("philox, vector %d", i);
     CHECK(smx_philox(known[i], known[i] + 4, out) == SMX_OK, "status");
     same_bits("philox", 4, out, known[i] + 6, 4);
-    CHECK(smx_philox(NULL, out, out) == SMX_ERROR_NULL && smx_philox(out, NULL, out) == SMX_ERROR_NULL &&
+    CHECK(smx_philox(NULL, out, out) == SMX_ERROR_NULL &&
+              smx_philox(out, NULL, out) == SMX_ERROR_NULL &&
               smx_philox(out, out, NULL) == SMX_ERROR_NULL,
           "NULL");
   }
 }
 
-/* -- the calls, by number -------------------------------------------------------------------- */
+/* -- the calls, by number ---------------------------------------------------------------------- */
 
 enum { SAMPLE, FILTERED, TOP_K, GUMBEL, HARD, CALLS };
-static const char *const call_names[CALLS] = {"sample", "filtered_softmax", "top_k", "gumbel_softmax", "hard"};
+static const char *const call_names[CALLS] = {"sample", "filtered_softmax", "top_k",
+                                              "gumbel_softmax", "hard"};
 
 /* Which filters a call takes: one for all rows. */
 typedef struct filters {
@@ -48,11 +51,13 @@ static smx_tensor number(const void *value, smx_dtype dtype) {
 }
 
 static smx_status call(int which, const tensors *t) {
-  smx_sample_options sample = {sizeof sample, t->temperature, t->top_k, t->top_p, t->min_p, t->mask, SEED,
-                               t->counter,    t->draw,        t->beside};
-  smx_filter_options filter = {sizeof filter, t->temperature, t->top_k, t->top_p, t->min_p, t->mask};
+  smx_sample_options sample = {sizeof sample, t->temperature, t->top_k,   t->top_p, t->min_p,
+                               t->mask,       SEED,           t->counter, t->draw,  t->beside};
+  smx_filter_options filter = {sizeof filter, t->temperature, t->top_k,
+                               t->top_p,      t->min_p,       t->mask};
   smx_top_k_options top_k = {sizeof top_k, t->temperature, t->mask, 0};
-  smx_gumbel_softmax_options gumbel = {sizeof gumbel, t->temperature, t->mask, SEED, t->counter, t->draw, which == HARD};
+  smx_gumbel_softmax_options gumbel = {sizeof gumbel, t->temperature, t->mask,      SEED,
+                                       t->counter,    t->draw,        which == HARD};
   switch (which) {
     case SAMPLE: return smx_sample(t->x, t->out, &sample);
     case FILTERED: return smx_filtered_softmax(t->x, t->out, &filter);
@@ -62,7 +67,8 @@ static smx_status call(int which, const tensors *t) {
 }
 
 /* dtype and length of the last axis of a call's two results; 0 where there is no second one. */
-static void results_of(int which, smx_dtype x, int64_t cols, smx_dtype dtypes[2], int64_t lengths[2]) {
+static void results_of(int which, smx_dtype x, int64_t cols, smx_dtype dtypes[2],
+                       int64_t lengths[2]) {
   int64_t k = cols < 5 ? cols : 5;
   dtypes[0] = which == SAMPLE ? SMX_INT64 : x;
   lengths[0] = which == SAMPLE ? SIZE : which == TOP_K ? k : cols;
@@ -70,8 +76,8 @@ static void results_of(int which, smx_dtype x, int64_t cols, smx_dtype dtypes[2]
   lengths[1] = dtypes[1] ? lengths[0] : 0;
 }
 
-static const filters all_filters[] = {
-    {1, 1, 0, 0}, {0.8, 0.9, 0, 50}, {1.5, 0.7, 0, 0}, {1, 1, 0.1, 0}, {1, 0.9, 0.01, 1100}, {0, 1, 0, 0}};
+static const filters all_filters[] = {{1, 1, 0, 0},   {0.8, 0.9, 0, 50},    {1.5, 0.7, 0, 0},
+                                      {1, 1, 0.1, 0}, {1, 0.9, 0.01, 1100}, {0, 1, 0, 0}};
 enum { FILTERS = sizeof all_filters / sizeof *all_filters };
 
 typedef struct given {
@@ -79,15 +85,15 @@ typedef struct given {
 } given;
 
 static void set_filters(given *g, tensors *t, const filters *f) {
-  *g = (given){number(&f->temperature, SMX_FLOAT64), number(&f->top_p, SMX_FLOAT64), number(&f->min_p, SMX_FLOAT64),
-               number(&f->top_k, SMX_INT64)};
+  *g = (given){number(&f->temperature, SMX_FLOAT64), number(&f->top_p, SMX_FLOAT64),
+               number(&f->min_p, SMX_FLOAT64), number(&f->top_k, SMX_INT64)};
   t->temperature = &g->temperature;
   t->top_p = &g->top_p;
   t->min_p = &g->min_p;
   t->top_k = &g->top_k;
 }
 
-/* -- layouts --------------------------------------------------------------------------------- */
+/* -- layouts ----------------------------------------------------------------------------------- */
 
 enum { ROWS = 3 };
 
@@ -101,7 +107,8 @@ static void check_layouts(int which, smx_dtype dtype, int64_t cols, int with_mas
   view_make(&x, dtype, 3, shape, 0, 0);
   view_make(&mask, SMX_BOOL, 3, shape, 0, 0);
   for (int64_t i = 0; i < x.count; i++) {
-    store_as(dtype, (char *)x.tensor.data + (size_t)i * size_of(dtype), random_between(&seed, -6, 6));
+    store_as(dtype, (char *)x.tensor.data + (size_t)i * size_of(dtype),
+             random_between(&seed, -6, 6));
     ((unsigned char *)mask.tensor.data)[i] = i % cols == 0 || random_below(&seed, 4) != 0;
   }
   for (int f = 0; f < FILTERS; f++) {
@@ -114,8 +121,8 @@ static void check_layouts(int which, smx_dtype dtype, int64_t cols, int with_mas
     }
     t.out = &plain[0].tensor;
     t.beside = dtypes[1] ? &plain[1].tensor : NULL;
-    DESCRIBE("%s of %s, 3 rows of %" PRId64 ", filters %d, mask %d", call_names[which], name_of(dtype), cols, f,
-             with_mask);
+    DESCRIBE("%s of %s, 3 rows of %" PRId64 ", filters %d, mask %d", call_names[which],
+             name_of(dtype), cols, f, with_mask);
     smx_status status = call(which, &t);
     CHECK(status == SMX_OK, "status %d: %s", status, smx_last_error());
     for (uint64_t layout = 1; layout < (is_light() ? 3 : 9); layout++) {
@@ -140,8 +147,10 @@ static void check_layouts(int which, smx_dtype dtype, int64_t cols, int with_mas
         size_t bytes = (size_t)plain[r].count * size_of(dtypes[r]);
         void *got = malloc(bytes + 1);
         view_read(r == 0 && in_place ? &moved : &out[r], got);
-        same_bits(r ? "second result" : "result", size_of(dtypes[r]), got, plain[r].tensor.data, plain[r].count);
-        if (!(r == 0 && in_place)) CHECK(bytes_spoilt(&out[r]) == 0, "bytes beside the output were written");
+        same_bits(r ? "second result" : "result", size_of(dtypes[r]), got, plain[r].tensor.data,
+                  plain[r].count);
+        if (!(r == 0 && in_place))
+          CHECK(bytes_spoilt(&out[r]) == 0, "bytes beside the output were written");
         free(got);
       }
       view_free(&moved);
@@ -155,7 +164,7 @@ static void check_layouts(int which, smx_dtype dtype, int64_t cols, int with_mas
   view_free(&mask);
 }
 
-/* -- guard pages ----------------------------------------------------------------------------- */
+/* -- guard pages ------------------------------------------------------------------------------- */
 
 enum { SPACE = 1 << 18 };
 
@@ -167,7 +176,8 @@ static unsigned char *guarded(void) {
   return room + page;
 }
 
-/* The results of a row must not depend on where it lies: against the end, or the start, of its memory. */
+/* The results of a row must not depend on where it lies: against the end, or the start, of its
+ * memory. */
 static void check_guards(int which, smx_dtype dtype, int64_t cols, int with_mask) {
   static unsigned char *x, *mask, *out[2];
   if (!x) x = guarded(), mask = guarded(), out[0] = guarded(), out[1] = guarded();
@@ -184,16 +194,18 @@ static void check_guards(int which, smx_dtype dtype, int64_t cols, int with_mask
   for (int f = 0; f < FILTERS; f++) {
     unsigned char *want[2] = {NULL, NULL};
     for (int at_start = 0; at_start < 2; at_start++) {
-      DESCRIBE("guards, %s of %s, %" PRId64 " columns, filters %d, mask %d, %s", call_names[which], name_of(dtype), cols,
-               f, with_mask, at_start ? "start" : "end");
+      DESCRIBE("guards, %s of %s, %" PRId64 " columns, filters %d, mask %d, %s", call_names[which],
+               name_of(dtype), cols, f, with_mask, at_start ? "start" : "end");
       unsigned char *own = at_start ? x : x + SPACE - bytes;
       unsigned char *own_mask = at_start ? mask : mask + SPACE - cols;
       memcpy(own, values, bytes);
       memcpy(own_mask, bits, (size_t)cols);
-      smx_tensor of_x = {own, dtype, 1, &cols, NULL}, of_mask = {own_mask, SMX_BOOL, 1, &cols, NULL}, of_out[2];
+      smx_tensor of_x = {own, dtype, 1, &cols, NULL},
+                 of_mask = {own_mask, SMX_BOOL, 1, &cols, NULL}, of_out[2];
       for (int r = 0; r < 2; r++) {
         size_t length = dtypes[r] ? (size_t)lengths[r] * size_of(dtypes[r]) : 0;
-        of_out[r] = (smx_tensor){at_start ? out[r] : out[r] + SPACE - length, dtypes[r], 1, &lengths[r], NULL};
+        of_out[r] = (smx_tensor){at_start ? out[r] : out[r] + SPACE - length, dtypes[r], 1,
+                                 &lengths[r], NULL};
       }
       given g;
       tensors t = {.x = &of_x,
@@ -216,7 +228,7 @@ static void check_guards(int which, smx_dtype dtype, int64_t cols, int with_mask
   free(bits);
 }
 
-/* -- errors ---------------------------------------------------------------------------------- */
+/* -- errors ------------------------------------------------------------------------------------ */
 
 enum { CANARY_BYTES = 512 };
 static unsigned char out_bytes[CANARY_BYTES], beside_bytes[CANARY_BYTES];
@@ -236,8 +248,9 @@ static void expect(const char *place, smx_status got, smx_status want, const cha
   memset(beside_bytes, CANARY, CANARY_BYTES);
 }
 
-#define EXPECT(want, ...) \
-  expect(__FILE__ ":" CHECK_TEXT(__LINE__), call(which, &t), want, (const char *const[]){__VA_ARGS__, NULL})
+#define EXPECT(want, ...)                                                                          \
+  expect(__FILE__ ":" CHECK_TEXT(__LINE__), call(which, &t), want,                                 \
+         (const char *const[]){__VA_ARGS__, NULL})
 
 static void check_errors(int which) {
   static const int64_t shape[] = {2, 3}, other[] = {3, 2}, k[] = {2, 2}, two[] = {2}, three[] = {3};
@@ -279,7 +292,8 @@ static void check_errors(int which) {
   if (which == TOP_K) {
     BAD(t.beside = NULL, SMX_ERROR_NULL, "indices is NULL");
     int64_t more[2] = {2, 4};
-    BAD(out.shape = beside.shape = more, SMX_ERROR_SHAPE, "probabilities of shape (2, 4)", "(2, 3)");
+    BAD(out.shape = beside.shape = more, SMX_ERROR_SHAPE, "probabilities of shape (2, 4)",
+        "(2, 3)");
   }
   double bad_temperature = -1;
   smx_tensor temperature = number(&bad_temperature, SMX_FLOAT64);
@@ -304,8 +318,9 @@ static void check_errors(int which) {
   if (which == SAMPLE || which >= GUMBEL) {
     BAD(t.draw = &whole, SMX_ERROR_VALUE, "draw holds -1");
     BAD(t.counter = &real, SMX_ERROR_DTYPE, "counter", "float64");
-    BAD((integer = INT64_MAX, t.draw = &whole, integer -= which == SAMPLE, out.ndim = which == SAMPLE ? 2 : out.ndim,
-         out.shape = which == SAMPLE ? shape : out.shape, t.beside = NULL),
+    BAD((integer = INT64_MAX, t.draw = &whole, integer -= which == SAMPLE,
+         out.ndim = which == SAMPLE ? 2 : out.ndim, out.shape = which == SAMPLE ? shape : out.shape,
+         t.beside = NULL),
         SMX_ERROR_VALUE, "draw holds");
   }
   if (which == SAMPLE) {
@@ -319,8 +334,10 @@ static void check_errors(int which) {
 
 static void check_option_sizes(void) {
   int64_t two[] = {2}, shape[] = {2, 3};
-  smx_tensor x = {x_values, SMX_FLOAT32, 2, shape, NULL}, tokens = {out_bytes, SMX_INT64, 1, two, NULL};
-  smx_tensor out = {out_bytes, SMX_FLOAT32, 2, shape, NULL}, indices = {beside_bytes, SMX_INT64, 2, shape, NULL};
+  smx_tensor x = {x_values, SMX_FLOAT32, 2, shape, NULL},
+             tokens = {out_bytes, SMX_INT64, 1, two, NULL};
+  smx_tensor out = {out_bytes, SMX_FLOAT32, 2, shape, NULL},
+             indices = {beside_bytes, SMX_INT64, 2, shape, NULL};
   smx_sample_options sample = {.size = 8};
   smx_filter_options filter = {.size = 8};
   smx_top_k_options top_k = {.size = 8};
@@ -332,7 +349,8 @@ static void check_option_sizes(void) {
   CHECK(smx_gumbel_softmax(&x, &out, &gumbel) == SMX_ERROR_SIZE, "gumbel_softmax");
   /* No options at all are the defaults. */
   CHECK(smx_sample(&x, &tokens, NULL) == SMX_OK && smx_filtered_softmax(&x, &out, NULL) == SMX_OK &&
-            smx_top_k(&x, &out, &indices, NULL) == SMX_OK && smx_gumbel_softmax(&x, &out, NULL) == SMX_OK,
+            smx_top_k(&x, &out, &indices, NULL) == SMX_OK &&
+            smx_gumbel_softmax(&x, &out, NULL) == SMX_OK,
         "NULL: %s", smx_last_error());
 }
 

@@ -1,185 +1,11 @@
-/* Scoring and calibration: results against their definitions, every error with its sentence and untouched outputs, any
- * layout, and guard pages around every operand. */
+/* Scoring and calibration: results against their definitions, every error with its sentence and
+ * untouched outputs, any layout, and guard pages around every operand. */
 #include <math.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "view.h"
-
-/* -- errors --------------------------------------------------------------------------------------------------- */
-
-enum { BYTES = 4096 };
-static unsigned char out_bytes[BYTES], each_bytes[BYTES];
-
-static void reset(void) {
-  memset(out_bytes, CANARY, BYTES);
-  memset(each_bytes, CANARY, BYTES);
-}
-
-static void expect(const char *place, smx_status got, smx_status want, const char *const *words) {
-  const char *sentence = smx_last_error();
-  check(got == want, place, "status %d, not %d: %s", got, want, sentence);
-  for (; got == want && *words; words++)
-    check(strstr(sentence, *words) != NULL, place, "\"%s\" does not say \"%s\"", sentence, *words);
-  int is_touched = 0;
-  for (int i = 0; i < BYTES; i++) is_touched |= out_bytes[i] != CANARY || each_bytes[i] != CANARY;
-  check(!is_touched, place, "an output was written: %s", sentence);
-  reset();
-}
-
-#define EXPECT(call, want, ...) \
-  expect(__FILE__ ":" CHECK_TEXT(__LINE__), call, want, (const char *const[]){__VA_ARGS__, NULL})
-/* A call with something changed, which is put back. */
-#define BAD(what, change, call, want, ...) \
-  do {                                     \
-    __typeof__(what) good = what;          \
-    change;                                \
-    EXPECT(call, want, __VA_ARGS__);       \
-    what = good;                           \
-  } while (0)
-
-static const int64_t shape234[] = {2, 3, 4}, shape23[] = {2, 3}, shape2[] = {2}, shape3[] = {3};
-static float logits[24];
-static double wide[24];
-static int64_t tokens[6];
-static int32_t lengths[2] = {3, 1};
-
-static smx_tensor of(void *data, smx_dtype dtype, int ndim, const int64_t *shape) {
-  return (smx_tensor){data, dtype, ndim, shape, NULL};
-}
-
-static void check_sigmoid_errors(void) {
-  DESCRIBE("sigmoid");
-  smx_tensor x = of(logits, SMX_FLOAT32, 2, shape23), out = of(out_bytes, SMX_FLOAT32, 2, shape23);
-  EXPECT(smx_sigmoid(NULL, &out), SMX_ERROR_NULL, "x is NULL");
-  EXPECT(smx_log_sigmoid(&x, NULL), SMX_ERROR_NULL, "out is NULL");
-  BAD(x, x.data = NULL, smx_sigmoid(&x, &out), SMX_ERROR_NULL, "x.data");
-  BAD(x, x.dtype = SMX_INT64, smx_sigmoid(&x, &out), SMX_ERROR_DTYPE, "x has dtype int64");
-  BAD(out, out.dtype = SMX_FLOAT64, smx_sigmoid(&x, &out), SMX_ERROR_DTYPE, "out", "float32");
-  BAD(out, out.shape = shape2; out.ndim = 1, smx_sigmoid(&x, &out), SMX_ERROR_SHAPE, "(2,)", "(2, 3)");
-  int64_t zero[] = {0, 4};
-  BAD(out, out.strides = zero, smx_sigmoid(&x, &out), SMX_ERROR_OVERLAP, "stride 0");
-  smx_tensor shifted = of(out_bytes + 4, SMX_FLOAT32, 2, shape23);
-  EXPECT(smx_log_sigmoid(&shifted, &out), SMX_ERROR_OVERLAP, "overlaps");
-}
-
-static void check_sequence_errors(void) {
-  DESCRIBE("sequence_log_prob");
-  smx_tensor x = of(logits, SMX_FLOAT32, 3, shape234), t = of(tokens, SMX_INT64, 2, shape23);
-  smx_tensor out = of(out_bytes, SMX_FLOAT64, 1, shape2), each = of(each_bytes, SMX_FLOAT32, 2, shape23);
-  smx_tensor ends = of(lengths, SMX_INT32, 1, shape2);
-  double cold = -1;
-  smx_tensor temperature = {.data = &cold, .dtype = SMX_FLOAT64};
-  smx_tensor mask = of(tokens, SMX_BOOL, 1, shape3);
-  smx_sequence_options o = {.size = sizeof o, .lengths = &ends, .token_log_probs = &each};
-#define CALL smx_sequence_log_prob(&x, &t, &out, &o)
-  EXPECT(smx_sequence_log_prob(NULL, &t, &out, &o), SMX_ERROR_NULL, "logits is NULL");
-  EXPECT(smx_sequence_log_prob(&x, NULL, &out, &o), SMX_ERROR_NULL, "tokens is NULL");
-  EXPECT(smx_sequence_log_prob(&x, &t, NULL, &o), SMX_ERROR_NULL, "out is NULL");
-  BAD(o, o.size = 8, CALL, SMX_ERROR_SIZE, "options.size is 8");
-  BAD(x, x.dtype = SMX_INT32, CALL, SMX_ERROR_DTYPE, "logits", "int32");
-  BAD(x, (x.ndim = 1, x.shape = shape3), CALL, SMX_ERROR_SHAPE, "logits must have at least 2 axes", "(3,)");
-  BAD(t, t.dtype = SMX_FLOAT64, CALL, SMX_ERROR_DTYPE, "tokens", "int64");
-  BAD(t, (t.ndim = 1, t.shape = shape2), CALL, SMX_ERROR_SHAPE, "tokens of shape (2,)", "(2, 3, 4)");
-  BAD(out, out.dtype = SMX_FLOAT32, CALL, SMX_ERROR_DTYPE, "out", "float64");
-  BAD(out, out.shape = shape3, CALL, SMX_ERROR_SHAPE, "out of shape (3,)", "(2, 3, 4)");
-  BAD(ends, ends.shape = shape3, CALL, SMX_ERROR_SHAPE, "lengths of shape (3,)");
-  BAD(ends, ends.dtype = SMX_BOOL, CALL, SMX_ERROR_DTYPE, "lengths", "bool");
-  BAD(each, each.dtype = SMX_FLOAT64, CALL, SMX_ERROR_DTYPE, "token_log_probs", "float32");
-  BAD(each, (each.ndim = 1, each.shape = shape2), CALL, SMX_ERROR_SHAPE, "token_log_probs");
-  BAD(each, each.data = out_bytes + 8, CALL, SMX_ERROR_OVERLAP, "token_log_probs", "out");
-  BAD(x, (x.data = each_bytes), CALL, SMX_ERROR_OVERLAP, "token_log_probs", "logits");
-  BAD(t, (t.data = out_bytes), CALL, SMX_ERROR_OVERLAP, "out", "tokens");
-  BAD(o, o.temperature = &temperature, CALL, SMX_ERROR_VALUE, "temperature");
-  BAD(o, o.mask = &mask, CALL, SMX_ERROR_SHAPE, "mask of shape (3,)");
-  BAD(lengths[1], lengths[1] = 4, CALL, SMX_ERROR_VALUE, "lengths[1] is 4", "0 to 3");
-  BAD(lengths[0], lengths[0] = -1, CALL, SMX_ERROR_VALUE, "lengths[0] is -1");
-  BAD(tokens[2], tokens[2] = 4, CALL, SMX_ERROR_VALUE, "tokens[0, 2] is 4", "(2, 3, 4)", "0 to 3");
-  BAD(tokens[3], tokens[3] = INT64_MIN, CALL, SMX_ERROR_VALUE, "tokens[1, 0] is -9223372036854775808");
-  /* Behind the length nothing is looked at. */
-  tokens[5] = 77;
-  logits[23] = NAN;
-  CHECK(CALL == SMX_OK, "%s", smx_last_error());
-  double sums[2];
-  memcpy(sums, out_bytes, sizeof sums);
-  CHECK(fabs(sums[0] - 3 * log(0.25)) < 1e-6 && fabs(sums[1] - log(0.25)) < 1e-6, "sums %g and %g", sums[0], sums[1]);
-  tokens[5] = 0;
-  logits[23] = 0;
-  reset();
-#undef CALL
-}
-
-static void check_ranking_errors(void) {
-  DESCRIBE("plackett_luce_log_prob");
-  int32_t ranking[6] = {0, 2, 1, 3, 0, 1};
-  smx_tensor x = of(logits, SMX_FLOAT32, 2, (const int64_t[]){2, 4}), r = of(ranking, SMX_INT32, 2, shape23);
-  smx_tensor out = of(out_bytes, SMX_FLOAT64, 1, shape2);
-#define CALL smx_plackett_luce_log_prob(&x, &r, &out)
-  EXPECT(smx_plackett_luce_log_prob(NULL, &r, &out), SMX_ERROR_NULL, "scores is NULL");
-  EXPECT(smx_plackett_luce_log_prob(&x, NULL, &out), SMX_ERROR_NULL, "ranking is NULL");
-  EXPECT(smx_plackett_luce_log_prob(&x, &r, NULL), SMX_ERROR_NULL, "out is NULL");
-  BAD(x, x.dtype = SMX_BOOL, CALL, SMX_ERROR_DTYPE, "scores");
-  BAD(r, r.dtype = SMX_FLOAT32, CALL, SMX_ERROR_DTYPE, "ranking");
-  BAD(x, x.ndim = 0, CALL, SMX_ERROR_SHAPE, "scores must have at least 1 axis");
-  BAD(x, (x.shape = (const int64_t[]){2, 2}), CALL, SMX_ERROR_SHAPE, "ranking", "more places", "(2, 2)");
-  BAD(x, (x.shape = (const int64_t[]){3, 4}), CALL, SMX_ERROR_SHAPE, "leading axes", "(3, 4)");
-  BAD(out, out.dtype = SMX_FLOAT32, CALL, SMX_ERROR_DTYPE, "float64");
-  BAD(out, out.shape = shape3, CALL, SMX_ERROR_SHAPE, "(3,)");
-  BAD(x, x.data = out_bytes, CALL, SMX_ERROR_OVERLAP, "out", "scores");
-  BAD(ranking[4], ranking[4] = 4, CALL, SMX_ERROR_VALUE, "ranking[1, 1] is 4", "0 to 3");
-  BAD(ranking[4], ranking[4] = -1, CALL, SMX_ERROR_VALUE, "ranking[1, 1] is -1");
-  BAD(ranking[5], ranking[5] = 3, CALL, SMX_ERROR_VALUE, "ranking[1, 2] is 3", "before");
-#undef CALL
-}
-
-static void check_calibration_errors(void) {
-  DESCRIBE("calibration");
-  int64_t labels[] = {1, 2};
-  smx_tensor x = of(wide, SMX_FLOAT64, 2, (const int64_t[]){2, 4}), y = of(labels, SMX_INT64, 1, shape2);
-  smx_calibration_options o = {.size = sizeof o};
-  smx_fit_options f = {.size = sizeof f};
-  smx_calibration result = {.size = sizeof result,
-                            .edges = (double *)(void *)out_bytes,
-                            .counts = (int64_t *)(void *)(out_bytes + 512),
-                            .confidences = (double *)(void *)each_bytes,
-                            .accuracies = (double *)(void *)(each_bytes + 512),
-                            .loss = 7};
-  smx_temperature_fit fit = {.size = sizeof fit, .before = result, .after = result, .temperature = 7};
-#define ERROR smx_calibration_error(&x, &y, &o, &result)
-#define FIT smx_fit_temperature(&x, &y, &f, &fit)
-  EXPECT(smx_calibration_error(NULL, &y, &o, &result), SMX_ERROR_NULL, "logits is NULL");
-  EXPECT(smx_calibration_error(&x, NULL, &o, &result), SMX_ERROR_NULL, "labels is NULL");
-  EXPECT(smx_calibration_error(&x, &y, &o, NULL), SMX_ERROR_NULL, "result is NULL");
-  EXPECT(smx_fit_temperature(&x, &y, &f, NULL), SMX_ERROR_NULL, "result is NULL");
-  BAD(o, o.size++, ERROR, SMX_ERROR_SIZE, "options.size");
-  BAD(f, f.size++, FIT, SMX_ERROR_SIZE, "options.size");
-  BAD(result, result.size++, ERROR, SMX_ERROR_SIZE, "result.size");
-  BAD(fit, fit.size++, FIT, SMX_ERROR_SIZE, "result.size");
-  BAD(fit, fit.before.size = 0, FIT, SMX_ERROR_SIZE, "result.before.size");
-  BAD(fit, fit.after.size = 0, FIT, SMX_ERROR_SIZE, "result.after.size");
-  BAD(o, o.bins = -1, ERROR, SMX_ERROR_VALUE, "bins", "-1");
-  BAD(f, f.bins = (1 << 20) + 1, FIT, SMX_ERROR_VALUE, "bins", "1048577");
-  BAD(o, o.temperature = -1, ERROR, SMX_ERROR_VALUE, "temperature");
-  BAD(o, o.temperature = NAN, ERROR, SMX_ERROR_VALUE, "temperature");
-  BAD(o, (o.temperature = 2, o.probabilities = 1), ERROR, SMX_ERROR_VALUE, "probabilities");
-  BAD(f, f.lowest = -1, FIT, SMX_ERROR_VALUE, "lowest");
-  BAD(f, f.highest = INFINITY, FIT, SMX_ERROR_VALUE, "highest");
-  BAD(f, (f.lowest = 2, f.highest = 1), FIT, SMX_ERROR_VALUE, "lowest");
-  BAD(x, x.dtype = SMX_INT32, FIT, SMX_ERROR_DTYPE, "logits");
-  BAD(y, y.dtype = SMX_FLOAT64, FIT, SMX_ERROR_DTYPE, "labels");
-  BAD(y, y.shape = shape3, FIT, SMX_ERROR_SHAPE, "labels of shape (3,)", "(2, 4)");
-  BAD(x, (x.shape = (const int64_t[]){2, 0}), ERROR, SMX_ERROR_SHAPE, "no row");
-  BAD(labels[1], labels[1] = 4, FIT, SMX_ERROR_VALUE, "labels[1] is 4", "0 to 3");
-  BAD(labels[0], labels[0] = -1, ERROR, SMX_ERROR_VALUE, "labels[0] is -1");
-  BAD(wide[5], wide[5] = NAN, FIT, SMX_ERROR_VALUE, "logits[1]", "NaN");
-  BAD(wide[5], wide[5] = INFINITY, ERROR, SMX_ERROR_VALUE, "logits[1]");
-  BAD(wide[6], wide[6] = -INFINITY, FIT, SMX_ERROR_VALUE, "logits[1]", "label 2");
-  CHECK(result.loss == 7 && fit.temperature == 7 && fit.before.loss == 7 && fit.after.loss == 7, "a result was written");
-#undef ERROR
-#undef FIT
-}
-
-/* -- values in any layout ---------------------------------------------------------------------------------------- */
+#include "scoring_errors.h"
+/* -- values in any layout ---------------------------------------------------------------------- */
 
 /* log_softmax at one element: -log(1 + sum over the others of exp(x - own)). */
 static long double log_prob(const view *v, const int64_t *index, int rank) {
@@ -187,7 +13,8 @@ static long double log_prob(const view *v, const int64_t *index, int rank) {
   memcpy(at, index, sizeof(int64_t) * (size_t)rank);
   long double own = load_as(v->tensor.dtype, place_of(&v->tensor, index)), others = 0;
   for (*last = 0; *last < v->shape[rank - 1]; ++*last)
-    if (*last != index[rank - 1]) others += expl(load_as(v->tensor.dtype, place_of(&v->tensor, at)) - own);
+    if (*last != index[rank - 1])
+      others += expl(load_as(v->tensor.dtype, place_of(&v->tensor, at)) - own);
   return -log1pl(others);
 }
 
@@ -210,19 +37,22 @@ static void fill_integers(const view *v, uint64_t *random, int64_t most) {
 static void check_sequence(uint64_t seed) {
   uint64_t random = seed;
   smx_dtype dtype = float_dtypes[random_below(&random, 4)];
-  int64_t shape[] = {1 + random_below(&random, 3), 1 + random_below(&random, 5), 1 + random_below(&random, 70)};
+  int64_t shape[] = {1 + random_below(&random, 3), 1 + random_below(&random, 5),
+                     1 + random_below(&random, 70)};
   view x, t, out, each;
   view_make(&x, dtype, 3, shape, seed, 1);
   view_make(&t, seed % 2 ? SMX_INT32 : SMX_INT64, 2, shape, seed * 3 + 1, 1);
   view_make(&out, SMX_FLOAT64, 1, shape, seed * 5 + 1, 0);
   view_make(&each, dtype == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32, 2, shape, seed * 7 + 1, 0);
   char text[256];
-  DESCRIBE("sequence, seed %" PRIu64 ", %s, logits %s", seed, name_of(dtype), view_text(&x, text, sizeof text));
+  DESCRIBE("sequence, seed %" PRIu64 ", %s, logits %s", seed, name_of(dtype),
+           view_text(&x, text, sizeof text));
   fill_numbers(&x, &random, 20);
   fill_integers(&t, &random, shape[2]);
   smx_sequence_options o = {.size = sizeof o, .token_log_probs = &each.tensor};
   smx_set_num_threads(1 + (int32_t)(seed % 3));
-  CHECK(smx_sequence_log_prob(&x.tensor, &t.tensor, &out.tensor, &o) == SMX_OK, "%s", smx_last_error());
+  CHECK(smx_sequence_log_prob(&x.tensor, &t.tensor, &out.tensor, &o) == SMX_OK, "%s",
+        smx_last_error());
   for (int64_t b = 0; b < shape[0]; b++) {
     double sum = 0;
     for (int64_t i = 0; i < shape[1]; i++) {
@@ -230,8 +60,8 @@ static void check_sequence(uint64_t seed) {
       index[2] = (int64_t)load_as(t.tensor.dtype, place_of(&t.tensor, index));
       long double exact = log_prob(&x, index, 3);
       double got = load_as(each.tensor.dtype, place_of(&each.tensor, index));
-      CHECK(fabsl(got - exact) <= 2.01L * ulp_of(each.tensor.dtype, (double)exact), "token %" PRId64 ": %a, not %La", i,
-            got, exact);
+      CHECK(fabsl(got - exact) <= 2.01L * ulp_of(each.tensor.dtype, (double)exact),
+            "token %" PRId64 ": %a, not %La", i, got, exact);
       sum += got;
     }
     double got = load_as(SMX_FLOAT64, place_of(&out.tensor, &b));
@@ -244,12 +74,14 @@ static void check_sequence(uint64_t seed) {
 static void check_sigmoid(uint64_t seed) {
   uint64_t random = seed;
   smx_dtype dtype = float_dtypes[2 + random_below(&random, 2)];
-  int64_t shape[] = {1 + random_below(&random, 4), 1 + random_below(&random, 40), 1 + random_below(&random, 9)};
+  int64_t shape[] = {1 + random_below(&random, 4), 1 + random_below(&random, 40),
+                     1 + random_below(&random, 9)};
   view x, out;
   view_make(&x, dtype, 3, shape, seed, 1);
   view_make(&out, dtype, 3, shape, seed * 5 + 1, 0);
   char text[256];
-  DESCRIBE("sigmoid, seed %" PRIu64 ", %s, x %s", seed, name_of(dtype), view_text(&x, text, sizeof text));
+  DESCRIBE("sigmoid, seed %" PRIu64 ", %s, x %s", seed, name_of(dtype),
+           view_text(&x, text, sizeof text));
   fill_numbers(&x, &random, dtype == SMX_FLOAT32 ? 110 : 750);
   for (int is_log = 0; is_log < 2; is_log++) {
     smx_status status = (is_log ? smx_log_sigmoid : smx_sigmoid)(&x.tensor, &out.tensor);
@@ -286,11 +118,13 @@ static void check_ranking(uint64_t seed) {
       store_as(r.tensor.dtype, place_of(&r.tensor, place), (double)((i + row * 7) % items));
     }
   }
-  CHECK(smx_plackett_luce_log_prob(&x.tensor, &r.tensor, &out.tensor) == SMX_OK, "%s", smx_last_error());
+  CHECK(smx_plackett_luce_log_prob(&x.tensor, &r.tensor, &out.tensor) == SMX_OK, "%s",
+        smx_last_error());
   for (int64_t row = 0; row < 3; row++) {
     long double exact = 0;
     for (int64_t i = 0; i < places; i++) {
-      /* -log(1 + the sum of exp(other - own)): no cancellation, so that a long double of 64 bits (valgrind) will do. */
+      /* -log(1 + the sum of exp(other - own)): no cancellation, so that a long double of 64 bits
+       * (valgrind) will do. */
       int64_t own_place[] = {row, (i + row * 7) % items};
       long double sum = 0, own = load_as(x.tensor.dtype, place_of(&x.tensor, own_place));
       for (int64_t j = i + 1; j < items; j++) {
@@ -300,8 +134,8 @@ static void check_ranking(uint64_t seed) {
       exact -= log1pl(sum);
     }
     double got = load_as(SMX_FLOAT64, place_of(&out.tensor, &row));
-    CHECK(fabsl(got - exact) <= (items + 4) * 0x1p-52L * fabsl(exact) + 0x1p-58L, "row %" PRId64 ": %a, not %La", row,
-          got, exact);
+    CHECK(fabsl(got - exact) <= (items + 4) * 0x1p-52L * fabsl(exact) + 0x1p-58L,
+          "row %" PRId64 ": %a, not %La", row, got, exact);
   }
   CHECK(bytes_spoilt(&out) == 0, "bytes beside out were written");
   view_free(&x), view_free(&r), view_free(&out);
@@ -312,7 +146,8 @@ static void check_fit(void) {
   DESCRIBE("fit_temperature of three rows");
   float x[] = {5, 0, 5, 0, 5, 0};
   int32_t y[] = {0, 0, 1};
-  smx_tensor t = of(x, SMX_FLOAT32, 2, (const int64_t[]){3, 2}), labels = of(y, SMX_INT32, 1, shape3);
+  smx_tensor t = of(x, SMX_FLOAT32, 2, (const int64_t[]){3, 2}),
+             labels = of(y, SMX_INT32, 1, shape3);
   double edges[5], confidences[4], accuracies[4];
   int64_t counts[4];
   smx_calibration plain = {.size = sizeof plain};
@@ -323,18 +158,21 @@ static void check_fit(void) {
   CHECK(smx_fit_temperature(&t, &labels, &o, &fit) == SMX_OK, "%s", smx_last_error());
   CHECK(fabs(fit.temperature - 5 / log(2)) < 1e-11 && fit.bound == 0, "T is %a", fit.temperature);
   CHECK(fabs(fit.after.loss - (log(3) - 2 * log(2) / 3)) < 1e-14, "loss is %a", fit.after.loss);
-  CHECK(fit.after.expected_error < 1e-12 && fabs(fit.before.expected_error - (1 / (1 + exp(-5)) - 2.0 / 3)) < 1e-14,
+  CHECK(fit.after.expected_error < 1e-12 &&
+            fabs(fit.before.expected_error - (1 / (1 + exp(-5)) - 2.0 / 3)) < 1e-14,
         "errors are %a and %a", fit.before.expected_error, fit.after.expected_error);
-  CHECK(edges[1] == 0.25 && edges[4] == 1 && counts[2] == 3 && fabs(confidences[2] - 2.0 / 3) < 1e-12 &&
-            accuracies[2] == 2.0 / 3 && counts[3] == 0 && confidences[3] == 0 && accuracies[3] == 0,
+  CHECK(edges[1] == 0.25 && edges[4] == 1 && counts[2] == 3 &&
+            fabs(confidences[2] - 2.0 / 3) < 1e-12 && accuracies[2] == 2.0 / 3 && counts[3] == 0 &&
+            confidences[3] == 0 && accuracies[3] == 0,
         "the diagram");
   CHECK(fit.after.accuracy == 2.0 / 3, "accuracy is %a", fit.after.accuracy);
   smx_calibration result = {.size = sizeof result};
-  CHECK(smx_calibration_error(&t, &labels, NULL, &result) == SMX_OK && result.loss == fit.before.loss,
-        "calibration_error at T = 1 differs from the fit's");
+  CHECK(
+      smx_calibration_error(&t, &labels, NULL, &result) == SMX_OK && result.loss == fit.before.loss,
+      "calibration_error at T = 1 differs from the fit's");
 }
 
-/* -- guard pages --------------------------------------------------------------------------------------------------- */
+/* -- guard pages ------------------------------------------------------------------------------- */
 
 /* `bytes` that end, or begin, at a page that may not be touched; inputs may not be written. */
 static void *guarded(const void *from, size_t bytes, int at_end, int is_input) {
@@ -363,7 +201,8 @@ static void check_guards(int64_t cols, smx_dtype dtype, int at_end) {
   }
   smx_tensor x = of(guarded(numbers, bytes, at_end, 1), dtype, 2, shape);
   smx_tensor y = of(guarded(picks, sizeof picks, at_end, 1), SMX_INT64, 1, shape);
-  smx_tensor r = of(guarded(order, sizeof order, at_end, 1), SMX_INT64, 2, (const int64_t[]){ROWS, 2});
+  smx_tensor r =
+      of(guarded(order, sizeof order, at_end, 1), SMX_INT64, 2, (const int64_t[]){ROWS, 2});
   smx_tensor same = of(guarded(NULL, bytes, at_end, 0), dtype, 2, shape);
   smx_tensor sums = of(guarded(NULL, ROWS * 8, at_end, 0), SMX_FLOAT64, 1, shape);
   smx_tensor one = of(guarded(NULL, 8, at_end, 0), SMX_FLOAT64, 0, NULL);
@@ -371,7 +210,8 @@ static void check_guards(int64_t cols, smx_dtype dtype, int at_end) {
   smx_temperature_fit fit = {.size = sizeof fit, .before = result, .after = result};
   fit.after.edges = guarded(NULL, 16 * 8, at_end, 0);
   fit.after.counts = guarded(NULL, 15 * 8, at_end, 0);
-  CHECK(smx_sigmoid(&x, &same) == SMX_OK && smx_log_sigmoid(&x, &same) == SMX_OK, "%s", smx_last_error());
+  CHECK(smx_sigmoid(&x, &same) == SMX_OK && smx_log_sigmoid(&x, &same) == SMX_OK, "%s",
+        smx_last_error());
   CHECK(smx_sequence_log_prob(&x, &y, &one, NULL) == SMX_OK, "%s", smx_last_error());
   if (cols > 1) CHECK(smx_plackett_luce_log_prob(&x, &r, &sums) == SMX_OK, "%s", smx_last_error());
   CHECK(smx_fit_temperature(&x, &y, NULL, &fit) == SMX_OK, "%s", smx_last_error());

@@ -142,7 +142,9 @@ static void check_tensors(void) {
 static int print_state(const char *isa) {
   const char *best = "";
   smx_isa(&best);
-  return puts(strcmp(isa, best) == 0 ? "best" : smx_isa_supported(isa) == 1 ? "runs" : "unknown") < 0;
+  return puts(strcmp(isa, best) == 0        ? "best"
+              : smx_isa_supported(isa) == 1 ? "runs"
+                                            : "unknown") < 0;
 }
 
 int main(int count, char **words) {

@@ -1,7 +1,7 @@
 /* The golden check: the same bits on every instruction set, for every way to call.
  *
  *   golden check      compare with what is expected, and every variation with the plain call
- *   golden generate   write expected.txt, attention_expected.txt and operations_expected.txt from this library
+ *   golden generate   write expected.txt, attention_expected.txt and operations_expected.txt
  *   golden isas       print the instruction sets that run here
  *
  *   --fewer           of the operations' variations one in four, for emulators
@@ -136,8 +136,10 @@ int main(int argc, char **argv) {
   }
   if (strcmp(mode, "generate") == 0) {
     int count = read_cases(list, &cases);
-    return generate(expected, cases, count) || generate_attention(folder) || generate_operations(folder);
+    return generate(expected, cases, count) || generate_attention(folder) ||
+           generate_operations(folder);
   }
-  fprintf(stderr, "usage: golden check|generate|isas [--fewer | --brief] [--isa NAME] [--data FOLDER]\n");
+  fprintf(stderr,
+          "usage: golden check|generate|isas [--fewer | --brief] [--isa NAME] [--data FOLDER]\n");
   return 2;
 }

@@ -15,7 +15,7 @@ enum { MAX_RANK = 6, MAX_CONDITIONS = 6, NAME = 64 };
 
 typedef enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP } operation;
 
-/* -- a case, as its line has it (cases.c) -------------------------------------------------------
+/* -- a case, as its line has it (cases.c) ---------------------------------------------------------
  */
 
 typedef struct {
@@ -178,7 +178,8 @@ int end_file(FILE *file, const char *path, int is_good);
 
 /* -- ways to call (variations.c) --------------------------------------------------------------- */
 
-/* How much is checked: everything; one in four of the other operations' variations; little (golden.c). */
+/* How much is checked: everything; one in four of the other operations' variations; little
+ * (golden.c). */
 typedef enum { FULL, FEWER, BRIEF } effort;
 
 typedef struct {

@@ -1,4 +1,5 @@
-/* The golden check of the other operations: every case, plainly and in its variations, against one set of bits. */
+/* The golden check of the other operations: every case, plainly and in its variations, against one
+ * set of bits. */
 #include "mode.h"
 #include "operations.h"
 
@@ -76,9 +77,11 @@ int succeeded(operation_run *run, smx_status status) {
   return 0;
 }
 
-array uniform_array(smx_dtype dtype, int rank, const int64_t *shape, int e, uint64_t seed, int which) {
+array uniform_array(smx_dtype dtype, int rank, const int64_t *shape, int e, uint64_t seed,
+                    int which) {
   array a = new_array(dtype, rank, shape);
-  for (int64_t i = 0; i < a.count; i++) set(&a, i, uniform(dtype, e, stream(seed, which, (uint64_t)i)));
+  for (int64_t i = 0; i < a.count; i++)
+    set(&a, i, uniform(dtype, e, stream(seed, which, (uint64_t)i)));
   return a;
 }
 
@@ -103,13 +106,16 @@ static const char *line_of(char *text, size_t size, const operation_run *run, in
 }
 
 static int is_same(const operation_run *a, const operation_run *b, int i) {
-  return strcmp(a->of[i].name, b->of[i].name) == 0 && a->of[i].result.count == b->of[i].result.count &&
-         memcmp(a->of[i].result.data, b->of[i].result.data, (size_t)bytes_of(&a->of[i].result)) == 0;
+  return strcmp(a->of[i].name, b->of[i].name) == 0 &&
+         a->of[i].result.count == b->of[i].result.count &&
+         memcmp(a->of[i].result.data, b->of[i].result.data, (size_t)bytes_of(&a->of[i].result)) ==
+             0;
 }
 
-/* Inputs are made in the mode, too: they are whole numbers times powers of two, which no mode rounds. */
-static void check_variation(const operation_case *c, const operation_run *plain, int variation, int threads, int mode,
-                            tally *t) {
+/* Inputs are made in the mode, too: they are whole numbers times powers of two, which no mode
+ * rounds. */
+static void check_variation(const operation_case *c, const operation_run *plain, int variation,
+                            int threads, int mode, tally *t) {
   uint64_t before = enter_odd_mode(mode);
   operation_run run = run_case(c, variation, threads);
   int changed = leave_odd_mode(before, mode);
@@ -122,8 +128,8 @@ static void check_variation(const operation_case *c, const operation_run *plain,
     if (is_same(plain, &run, i)) {
       t->passed++;
     } else {
-      printf("FAILED %s.%s, variation %d, %d threads, mode %d: differs from the plain call\n", c->name,
-             plain->of[i].name, variation, threads, mode);
+      printf("FAILED %s.%s, variation %d, %d threads, mode %d: differs from the plain call\n",
+             c->name, plain->of[i].name, variation, threads, mode);
       t->failed++;
     }
   }
@@ -168,7 +174,8 @@ int check_operations(const char *folder, effort effort) {
       if (plain.failed) t.failed++;
       for (int i = 0; i < plain.count; i++, results++) {
         line_of(name, sizeof name, &plain, i);
-        if (meets_expectation(name, 0, &plain.of[i].result, find_expected(expected, expectations, name))) {
+        if (meets_expectation(name, 0, &plain.of[i].result,
+                              find_expected(expected, expectations, name))) {
           t.passed++;
         } else {
           printf("no more is known\n");

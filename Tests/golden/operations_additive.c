@@ -1,4 +1,5 @@
-/* Golden cases of additive attention: two batch entries, two heads that share keys, every operand from the generator. */
+/* Golden cases of additive attention: two batch entries, two heads that share keys, every operand
+ * from the generator. */
 #include <stdlib.h>
 
 #include "operations.h"
@@ -15,7 +16,8 @@ typedef struct {
 
 enum { QUERY, KEY, VALUE, W_QUERY, W_KEY, VECTOR, MASK, BIAS, OUT, LSE, WEIGHTS, OPERANDS };
 
-/* The variations: other strides, an axis order of its own in memory, each query by a call of its own, each batch entry. */
+/* The variations: other strides, an axis order of its own in memory, each query by a call of its
+ * own, each batch entry. */
 enum { PLAIN, STRIDED, OTHER_ORDER, BY_QUERY, BY_ENTRY, VARIATIONS };
 
 static const layout layouts[VARIATIONS] = {
@@ -45,7 +47,8 @@ static void make_operands(const spec *s, array a[OPERANDS]) {
       a[i] = new_array(i == LSE ? single : s->dtype, rank, shape);
     } else if (i == MASK) {
       a[i] = new_array(SMX_BOOL, rank, shape);
-      for (int64_t n = 0; n < a[i].count; n++) set(&a[i], n, (double)(stream(s->seed, i, (uint64_t)n) >> 62 != 0));
+      for (int64_t n = 0; n < a[i].count; n++)
+        set(&a[i], n, (double)(stream(s->seed, i, (uint64_t)n) >> 62 != 0));
     } else {
       a[i] = uniform_array(s->dtype, rank, shape, of[i].e, s->seed, i);
     }
@@ -56,18 +59,22 @@ static void make_operands(const spec *s, array a[OPERANDS]) {
 static smx_status call(const spec *s, smx_tensor *const t[OPERANDS], int64_t first) {
   static const int64_t none[1];
   int64_t length = s->keys - s->keys / 3;
-  smx_tensor offset = {&first, SMX_INT64, 0, none, none}, lengths = {&length, SMX_INT64, 0, none, none};
-  smx_mask structure = {.size = sizeof structure, .causal = (s->options & CAUSAL) != 0, .query_offset = &offset};
+  smx_tensor offset = {&first, SMX_INT64, 0, none, none},
+             lengths = {&length, SMX_INT64, 0, none, none};
+  smx_mask structure = {
+      .size = sizeof structure, .causal = (s->options & CAUSAL) != 0, .query_offset = &offset};
   if (s->options & LENGTHS) structure.key_lengths = &lengths;
   smx_additive_attention_options options = {
       .size = sizeof options, .structure = &structure, .lse = t[LSE], .weights = t[WEIGHTS]};
   if (s->options & MASKED) options.mask = t[MASK];
   if (s->options & BIASED) options.bias = t[BIAS];
-  return smx_additive_attention(t[QUERY], t[KEY], t[VALUE], t[W_QUERY], t[W_KEY], t[VECTOR], t[OUT], &options);
+  return smx_additive_attention(t[QUERY], t[KEY], t[VALUE], t[W_QUERY], t[W_KEY], t[VECTOR], t[OUT],
+                                &options);
 }
 
 /* Number `n` of an axis alone: of those operands that have the axis, given as its place or -1. */
-static smx_status call_part(const spec *s, const placed p[OPERANDS], const int axes[OPERANDS], int64_t n, int64_t first) {
+static smx_status call_part(const spec *s, const placed p[OPERANDS], const int axes[OPERANDS],
+                            int64_t n, int64_t first) {
   placed part[OPERANDS];
   smx_tensor *t[OPERANDS];
   for (int i = 0; i < OPERANDS; i++) {
@@ -120,7 +127,8 @@ static void run_additive(operation_run *run, int variation, const spec *s) {
 #define BF16 SMX_BFLOAT16
 #define F32 SMX_FLOAT32
 #define F64 SMX_FLOAT64
-/* name, dtype, queries, keys, width, options, seed. python/tests/test_additive_golden.py reads these lines too. */
+/* name, dtype, queries, keys, width, options, seed. python/tests/test_additive_golden.py reads
+ * these lines too. */
 #define CASES(CASE)                                                                    \
   CASE(additive_f16, F16, 5, 70, 20, 0, 301)                                           \
   CASE(additive_bf16, BF16, 5, 70, 20, EACH_HEAD, 302)                                 \

@@ -1,7 +1,7 @@
 /* Golden cases of attention's gradient. out and lse are those of the library's own attention.
  *
- * Number i of an operand is uniform(e, number i of its stream): query, key and d_out are streams 0, 6
- * and 10 with e = 1, value stream 7, bias stream 2, sinks stream 8, the magnitudes of the slopes
+ * Number i of an operand is uniform(e, number i of its stream): query, key and d_out are streams 0,
+ * 6 and 10 with e = 1, value stream 7, bias stream 2, sinks stream 8, the magnitudes of the slopes
  * stream 9 with e = 0, -1 and -2 for the last. Element i of the mask takes part if (number i of
  * stream 1) >> 62 is not 0. */
 #include "operations.h"
@@ -43,9 +43,12 @@ typedef struct {
   int is_blhd;
 } vjp_operands;
 
-static smx_dtype single(smx_dtype dtype) { return dtype == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32; }
+static smx_dtype single(smx_dtype dtype) {
+  return dtype == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32;
+}
 
-static array draw(smx_dtype dtype, int e, const spec *s, int which, int rank, const int64_t *shape) {
+static array draw(smx_dtype dtype, int e, const spec *s, int which, int rank,
+                  const int64_t *shape) {
   return uniform_array(dtype, rank, shape, e, s->seed, which);
 }
 
@@ -87,7 +90,9 @@ static void make(vjp_operands *o, const spec *s) {
   }
 }
 
-static const smx_tensor *at(vjp_operands *o, int k) { return o->of[k].data ? &o->at[k].tensor : NULL; }
+static const smx_tensor *at(vjp_operands *o, int k) {
+  return o->of[k].data ? &o->at[k].tensor : NULL;
+}
 
 /* Into its place; BLHD is the same memory seen with two axes exchanged. */
 static void put(vjp_operands *o, int k) {
@@ -111,10 +116,12 @@ static void take(vjp_operands *o, int k) {
 }
 
 /* One call of the gradient for those that are wanted, a bit for each. */
-static smx_status call(vjp_operands *o, smx_attention_options options, int wanted, int has_workspace) {
+static smx_status call(vjp_operands *o, smx_attention_options options, int wanted,
+                       int has_workspace) {
   const smx_tensor *list[GRADIENTS];
   for (int k = 0; k < GRADIENTS; k++) list[k] = wanted >> k & 1 ? at(o, D_QUERY + k) : NULL;
-  smx_attention_gradients gradients = {sizeof gradients, list[0], list[1], list[2], list[3], list[4]};
+  smx_attention_gradients gradients = {sizeof gradients, list[0], list[1],
+                                       list[2],          list[3], list[4]};
   void *memory = NULL;
   if (has_workspace) {
     smx_status status = smx_attention_vjp_workspace_size(
@@ -146,16 +153,24 @@ static void run_spec(const spec *s, operation_run *run, int variation) {
   }
   smx_tensor of_keys = {key_lengths, SMX_INT32, 1, of_entries, stride};
   smx_tensor of_queries = {query_lengths, SMX_INT32, 1, of_entries, stride};
-  smx_mask mask = {.size = sizeof mask, .causal = !!(s->options & CAUSAL), .window = !!(s->options & WINDOW),
-                   .window_left = 40, .window_right = 3};
+  smx_mask mask = {.size = sizeof mask,
+                   .causal = !!(s->options & CAUSAL),
+                   .window = !!(s->options & WINDOW),
+                   .window_left = 40,
+                   .window_right = 3};
   if (s->options & LENGTHS) mask.key_lengths = &of_keys, mask.query_lengths = &of_queries;
-  smx_attention_options options = {.size = sizeof options, .layout = o.is_blhd ? SMX_BLHD : SMX_BHLD,
-                                   .softcap = s->options & SOFTCAP ? 2 : 0, .mask = at(&o, FEW_MASK),
-                                   .bias = at(&o, FEW_BIAS), .sinks = at(&o, FEW_SINKS),
-                                   .alibi_slopes = at(&o, FEW_SLOPES), .structure = &mask};
+  smx_attention_options options = {.size = sizeof options,
+                                   .layout = o.is_blhd ? SMX_BLHD : SMX_BHLD,
+                                   .softcap = s->options & SOFTCAP ? 2 : 0,
+                                   .mask = at(&o, FEW_MASK),
+                                   .bias = at(&o, FEW_BIAS),
+                                   .sinks = at(&o, FEW_SINKS),
+                                   .alibi_slopes = at(&o, FEW_SLOPES),
+                                   .structure = &mask};
   smx_attention_options forward = options;
   forward.lse = at(&o, LSE);
-  if (succeeded(run, smx_attention(at(&o, QUERY), at(&o, KEY), at(&o, VALUE), at(&o, OUT), &forward))) {
+  if (succeeded(run,
+                smx_attention(at(&o, QUERY), at(&o, KEY), at(&o, VALUE), at(&o, OUT), &forward))) {
     int step = variation == ONE_BY_ONE ? 1 : GRADIENTS, good = 1;
     for (int k = 0; k < GRADIENTS && good; k += step)
       good = succeeded(run, call(&o, options, ((1 << step) - 1) << k, variation == WORKSPACE));

@@ -1,5 +1,6 @@
-/* Golden cases of the gradients: matrices of rows × cols from the generator, reduced along one axis. y is uniform, which is
- * no softmax's result, so that sums neither are 0 nor cancel; logarithms are minus its magnitude. */
+/* Golden cases of the gradients: matrices of rows × cols from the generator, reduced along one
+ * axis. y is uniform, which is no softmax's result, so that sums neither are 0 nor cancel;
+ * logarithms are minus its magnitude. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -35,15 +36,22 @@ static void magnitudes(array *a, double sign) {
 }
 
 static void make_operands(const spec *s, array a[OPERANDS]) {
-  int64_t rows[2] = {s->shape[0], s->shape[1]}, matrices[3] = {s->shape[1 - s->axis], s->shape[s->axis], s->shape[s->axis]};
+  int64_t rows[2] = {s->shape[0], s->shape[1]},
+          matrices[3] = {s->shape[1 - s->axis], s->shape[s->axis], s->shape[s->axis]};
   rows[s->axis] = 1;
-  a[Y] = uniform_array(s->dtype, 2, s->shape, s->what == LOG_VJP ? 4 : s->what == SUM_VJP ? 3 : 0, s->seed, OF_Y);
+  a[Y] = uniform_array(s->dtype, 2, s->shape,
+                       s->what == LOG_VJP   ? 4
+                       : s->what == SUM_VJP ? 3
+                                            : 0,
+                       s->seed, OF_Y);
   if (s->what == LOG_VJP) magnitudes(&a[Y], -1);
   /* The sum is finite, and too large for dy - sum to be formed as elsewhere. */
   int large = s->dtype == SMX_FLOAT64 ? 1014 : 120;
   if (s->what != JACOBIAN)
-    a[DY] = uniform_array(s->dtype, 2, s->what == SUM_VJP ? rows : s->shape, s->options & LARGE ? large : 2, s->seed, OF_DY);
-  a[OUT] = s->what == JACOBIAN ? new_array(s->dtype, 3, matrices) : new_array(s->dtype, 2, s->shape);
+    a[DY] = uniform_array(s->dtype, 2, s->what == SUM_VJP ? rows : s->shape,
+                          s->options & LARGE ? large : 2, s->seed, OF_DY);
+  a[OUT] =
+      s->what == JACOBIAN ? new_array(s->dtype, 3, matrices) : new_array(s->dtype, 2, s->shape);
   if (s->options & MASKED) {
     a[MASK] = new_array(SMX_BOOL, 2, s->shape);
     for (int64_t i = 0; i < a[MASK].count; i++)
@@ -62,12 +70,20 @@ static smx_status call(const spec *s, smx_tensor *const t[OPERANDS]) {
   smx_mask causal = {.size = sizeof causal, .causal = 1};
   const smx_mask *structure = s->options & CAUSAL ? &causal : NULL;
   if (s->what == SUM_VJP) {
-    smx_logsumexp_options options = {.size = sizeof options, .axes = &axis, .axis_count = 1, .mask = t[MASK],
-                                     .bias = t[BIAS], .structure = structure};
+    smx_logsumexp_options options = {.size = sizeof options,
+                                     .axes = &axis,
+                                     .axis_count = 1,
+                                     .mask = t[MASK],
+                                     .bias = t[BIAS],
+                                     .structure = structure};
     return smx_logsumexp_vjp(t[Y], t[DY], t[OUT], &options);
   }
-  smx_softmax_options options = {.size = sizeof options, .axes = &axis, .axis_count = 1,
-                                 .temperature = t[TEMPERATURE], .mask = t[MASK], .structure = structure};
+  smx_softmax_options options = {.size = sizeof options,
+                                 .axes = &axis,
+                                 .axis_count = 1,
+                                 .temperature = t[TEMPERATURE],
+                                 .mask = t[MASK],
+                                 .structure = structure};
   switch (s->what) {
     case VJP: return smx_softmax_vjp(t[Y], t[DY], t[OUT], &options);
     case JVP: return smx_softmax_jvp(t[Y], t[DY], t[OUT], &options);
@@ -127,7 +143,8 @@ static void run_gradient(operation_run *run, int variation, const spec *s) {
 #define BF16 SMX_BFLOAT16
 #define F32 SMX_FLOAT32
 #define F64 SMX_FLOAT64
-/* name, operation, dtype, rows, cols, axis, options, seed. python/tests/test_gradients_golden.py reads these lines too. */
+/* name, operation, dtype, rows, cols, axis, options, seed. python/tests/test_gradients_golden.py
+ * reads these lines too. */
 #define CASES(CASE)                                                           \
   CASE(softmax_vjp_f16, VJP, F16, 5, 1003, 1, 0, 1)                           \
   CASE(softmax_vjp_bf16, VJP, BF16, 5, 1003, 1, 0, 2)                         \

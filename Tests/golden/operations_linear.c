@@ -1,12 +1,22 @@
-/* Golden cases of the cross-entropy of a linear layer: hidden states and weights from the generator, every output. */
+/* Golden cases of the cross-entropy of a linear layer: hidden states and weights from the
+ * generator, every output. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "operations.h"
 
-/* IGNORING: a quarter of the targets. SHUT: a bias, -inf for an eighth of the classes. NARROW: targets are int32. SURE: a bias
- * of 16 for class 0, which is the target of every other token. */
-enum { IGNORING = 1, BIASED = 2, SHUT = 4, SMOOTHED = 8, WITH_Z = 16, SCALED = 32, NARROW = 64, SURE = 128 };
+/* IGNORING: a quarter of the targets. SHUT: a bias, -inf for an eighth of the classes. NARROW:
+ * targets are int32. SURE: a bias of 16 for class 0, which is the target of every other token. */
+enum {
+  IGNORING = 1,
+  BIASED = 2,
+  SHUT = 4,
+  SMOOTHED = 8,
+  WITH_Z = 16,
+  SCALED = 32,
+  NARROW = 64,
+  SURE = 128
+};
 
 typedef struct {
   smx_dtype dtype;
@@ -21,7 +31,8 @@ enum { HIDDEN, WEIGHT, TARGETS, BIAS, LOSS, LSE, D_HIDDEN, D_WEIGHT, D_BIAS, OPE
 static const char *const names[OPERANDS] = {[LOSS] = "loss", [LSE] = "lse", [D_HIDDEN] = "d_hidden",
                                             [D_WEIGHT] = "d_weight", [D_BIAS] = "d_bias"};
 
-/* SINGLY: each output from a call of its own. ALONE: what single tokens have, where it is not divided by their number. */
+/* SINGLY: each output from a call of its own. ALONE: what single tokens have, where it is not
+ * divided by their number. */
 enum { PLAIN, STRIDED, OTHER_ORDER, SINGLY, ALONE, VARIATIONS };
 
 static const layout layouts[VARIATIONS] = {
@@ -60,11 +71,16 @@ static void make_operands(const spec *s, array a[OPERANDS]) {
 }
 
 static smx_status call(const spec *s, const smx_tensor *const t[OPERANDS]) {
-  smx_linear_cross_entropy_options options = {
-      .size = sizeof options, .bias = t[BIAS], .reduction = s->reduction,
-      .label_smoothing = s->options & SMOOTHED ? 0.125 : 0, .z_loss = s->options & WITH_Z ? 0.0625 : 0,
-      .grad_scale = s->options & SCALED ? 1024 : 0, .lse = t[LSE], .d_hidden = t[D_HIDDEN],
-      .d_weight = t[D_WEIGHT], .d_bias = t[D_BIAS]};
+  smx_linear_cross_entropy_options options = {.size = sizeof options,
+                                              .bias = t[BIAS],
+                                              .reduction = s->reduction,
+                                              .label_smoothing = s->options & SMOOTHED ? 0.125 : 0,
+                                              .z_loss = s->options & WITH_Z ? 0.0625 : 0,
+                                              .grad_scale = s->options & SCALED ? 1024 : 0,
+                                              .lse = t[LSE],
+                                              .d_hidden = t[D_HIDDEN],
+                                              .d_weight = t[D_WEIGHT],
+                                              .d_bias = t[D_BIAS]};
   return smx_linear_cross_entropy(t[HIDDEN], t[WEIGHT], t[TARGETS], t[LOSS], &options);
 }
 
@@ -78,10 +94,12 @@ static smx_status call_singly(const spec *s, const smx_tensor *const t[OPERANDS]
   return status;
 }
 
-static smx_status call_by_token(const spec *s, placed p[OPERANDS], const smx_tensor *const t[OPERANDS]) {
+static smx_status call_by_token(const spec *s, placed p[OPERANDS],
+                                const smx_tensor *const t[OPERANDS]) {
   static const int of_tokens[] = {HIDDEN, TARGETS, LOSS, LSE, D_HIDDEN};
   smx_status status = call(s, t);
-  for (int i = 0; i < 3; i++) memset(t[LOSS + i]->data, 0xa5, p[LOSS + i].shape[0] * p[LOSS + i].strides[0]);
+  for (int i = 0; i < 3; i++)
+    memset(t[LOSS + i]->data, 0xa5, p[LOSS + i].shape[0] * p[LOSS + i].strides[0]);
   for (int64_t token = 0; token < s->tokens && status == SMX_OK; token++) {
     const smx_tensor *one[OPERANDS] = {[WEIGHT] = t[WEIGHT], [BIAS] = t[BIAS]};
     smx_tensor rows[5];
@@ -109,7 +127,9 @@ static void run_linear(operation_run *run, int variation, const spec *s) {
     t[k] = &p[k].tensor;
   }
   int is_alone = variation == ALONE && s->reduction == SMX_NONE;
-  if (succeeded(run, is_alone ? call_by_token(s, p, t) : variation == SINGLY ? call_singly(s, t) : call(s, t))) {
+  if (succeeded(run, is_alone              ? call_by_token(s, p, t)
+                     : variation == SINGLY ? call_singly(s, t)
+                                           : call(s, t))) {
     for (int k = LOSS; k < OPERANDS; k++) {
       if (!a[k].data) continue;
       collect(&p[k], &a[k], &layouts[variation], NULL);
@@ -129,24 +149,26 @@ static void run_linear(operation_run *run, int variation, const spec *s) {
 #define MEAN SMX_MEAN
 #define SUM SMX_SUM
 #define NONE SMX_NONE
-/* name, dtype, tokens, columns, classes, reduction, options, seed. python/tests/test_linear_golden.py reads these too. */
-#define CASES(CASE)                                                                                 \
-  CASE(linear_f16, F16, 50, 40, 300, MEAN, IGNORING, 1)                                             \
-  CASE(linear_bf16, BF16, 50, 40, 300, NONE, BIASED | NARROW, 2)                                    \
-  CASE(linear_f32, F32, 50, 40, 300, MEAN, 0, 3)                                                    \
-  CASE(linear_f64, F64, 50, 40, 300, MEAN, 0, 4)                                                    \
-  CASE(linear_f32_one, F32, 1, 1, 1, NONE, BIASED, 5)                                               \
-  CASE(linear_f32_groups, F32, 401, 16, 140, NONE, IGNORING | BIASED, 6)                            \
-  CASE(linear_f64_groups, F64, 241, 8, 140, SUM, IGNORING | BIASED, 7)                              \
-  CASE(linear_f32_columns, F32, 17, 300, 130, SUM, SMOOTHED, 8)                                     \
-  CASE(linear_f64_columns, F64, 17, 260, 130, NONE, SMOOTHED | NARROW, 9)                           \
-  CASE(linear_f32_spans, F32, 49, 16, 4200, NONE, IGNORING | WITH_Z, 10)                            \
-  CASE(linear_f64_spans, F64, 49, 9, 2049, MEAN, IGNORING | WITH_Z, 11)                             \
-  CASE(linear_f16_spans, F16, 30, 24, 2500, SUM, SCALED | BIASED, 12)                               \
-  CASE(linear_f32_all, F32, 70, 33, 2300, MEAN, IGNORING | BIASED | SMOOTHED | WITH_Z | SCALED | NARROW, 13)\
-  CASE(linear_f64_shut, F64, 70, 33, 300, NONE, IGNORING | BIASED | SHUT, 14)                       \
-  CASE(linear_f32_sure, F32, 97, 24, 2200, NONE, IGNORING | BIASED | SURE, 15)                      \
-  CASE(linear_f64_sure, F64, 33, 9, 300, NONE, BIASED | SURE | WITH_Z, 16)                          \
+/* name, dtype, tokens, columns, classes, reduction, options, seed.
+ * python/tests/test_linear_golden.py reads these too. */
+#define CASES(CASE)                                                                                \
+  CASE(linear_f16, F16, 50, 40, 300, MEAN, IGNORING, 1)                                            \
+  CASE(linear_bf16, BF16, 50, 40, 300, NONE, BIASED | NARROW, 2)                                   \
+  CASE(linear_f32, F32, 50, 40, 300, MEAN, 0, 3)                                                   \
+  CASE(linear_f64, F64, 50, 40, 300, MEAN, 0, 4)                                                   \
+  CASE(linear_f32_one, F32, 1, 1, 1, NONE, BIASED, 5)                                              \
+  CASE(linear_f32_groups, F32, 401, 16, 140, NONE, IGNORING | BIASED, 6)                           \
+  CASE(linear_f64_groups, F64, 241, 8, 140, SUM, IGNORING | BIASED, 7)                             \
+  CASE(linear_f32_columns, F32, 17, 300, 130, SUM, SMOOTHED, 8)                                    \
+  CASE(linear_f64_columns, F64, 17, 260, 130, NONE, SMOOTHED | NARROW, 9)                          \
+  CASE(linear_f32_spans, F32, 49, 16, 4200, NONE, IGNORING | WITH_Z, 10)                           \
+  CASE(linear_f64_spans, F64, 49, 9, 2049, MEAN, IGNORING | WITH_Z, 11)                            \
+  CASE(linear_f16_spans, F16, 30, 24, 2500, SUM, SCALED | BIASED, 12)                              \
+  CASE(linear_f32_all, F32, 70, 33, 2300, MEAN,                                                    \
+       IGNORING | BIASED | SMOOTHED | WITH_Z | SCALED | NARROW, 13)                                \
+  CASE(linear_f64_shut, F64, 70, 33, 300, NONE, IGNORING | BIASED | SHUT, 14)                      \
+  CASE(linear_f32_sure, F32, 97, 24, 2200, NONE, IGNORING | BIASED | SURE, 15)                     \
+  CASE(linear_f64_sure, F64, 33, 9, 300, NONE, BIASED | SURE | WITH_Z, 16)                         \
   CASE(linear_bf16_sure, BF16, 20, 16, 140, SUM, BIASED | SURE | SMOOTHED, 17)
 
 #define DEFINE(name, ...)                                                        \

@@ -1,5 +1,5 @@
-/* Golden cases of cross-entropy, entropy and divergence. Streams: 0 logits, 1 targets, 2 weights, 3 mask, 4 the second
- * row of a divergence. */
+/* Golden cases of cross-entropy, entropy and divergence. Streams: 0 logits, 1 targets, 2 weights, 3
+ * mask, 4 the second row of a divergence. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,9 @@ typedef struct {
   uint64_t seed;
 } question;
 
-static smx_dtype wide_of(smx_dtype dtype) { return dtype == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32; }
+static smx_dtype wide_of(smx_dtype dtype) {
+  return dtype == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32;
+}
 
 static int64_t target_of(const question *q, int64_t row) {
   return row == 3 ? -100 : (int64_t)(stream(q->seed, 1, (uint64_t)row) % (uint64_t)q->cols);
@@ -49,7 +51,8 @@ static void make(const question *q, loss_operands *o) {
   o->mask = new_array(SMX_BOOL, 2, shape);
   for (int64_t i = 0; i < o->mask.count; i++) {
     int64_t row = i / q->cols;
-    set(&o->mask, i, stream(q->seed, 3, (uint64_t)i) >> 62 != 0 || i % q->cols == target_of(q, row));
+    set(&o->mask, i,
+        stream(q->seed, 3, (uint64_t)i) >> 62 != 0 || i % q->cols == target_of(q, row));
   }
   o->loss = new_array(wide, 1, shape);
   o->lse = new_array(wide, 1, shape);
@@ -63,10 +66,12 @@ static void release(loss_operands *o) {
 }
 
 /* The rows first ..< first + count as a call of their own, in tensors that point to them. */
-static smx_status call(const question *q, loss_operands *o, const placed *x, const placed *grad, int64_t first, int64_t count,
-                       int reduces) {
-  smx_tensor logits = x->tensor, gradient = grad->tensor, targets = tensor_of(&o->targets), mask = tensor_of(&o->mask);
-  smx_tensor weights = tensor_of(&o->weights), loss = tensor_of(reduces ? &o->mean : &o->loss), lse = tensor_of(&o->lse);
+static smx_status call(const question *q, loss_operands *o, const placed *x, const placed *grad,
+                       int64_t first, int64_t count, int reduces) {
+  smx_tensor logits = x->tensor, gradient = grad->tensor, targets = tensor_of(&o->targets),
+             mask = tensor_of(&o->mask);
+  smx_tensor weights = tensor_of(&o->weights), loss = tensor_of(reduces ? &o->mean : &o->loss),
+             lse = tensor_of(&o->lse);
   int64_t shape[2] = {count, q->cols};
   smx_tensor *rows[] = {&logits, &gradient, &targets, &mask, &loss, &lse};
   int64_t strides[] = {x->strides[0],
@@ -97,7 +102,8 @@ static smx_status call(const question *q, loss_operands *o, const placed *x, con
 static void run_loss(operation_run *run, int variation, const question *q) {
   loss_operands o;
   make(q, &o);
-  layout how = variation == STRIDED ? (layout){.memory_order = 1, .step = 3, .offset = 5} : (layout){0};
+  layout how =
+      variation == STRIDED ? (layout){.memory_order = 1, .step = 3, .offset = 5} : (layout){0};
   placed x, grad;
   const int reduced[2] = {0, 1};
   place(&x, &o.x, &how, reduced);
@@ -128,32 +134,37 @@ LOSS(f32_short, .dtype = SMX_FLOAT32, .cols = 10, .e = 1, .seed = 2)
 LOSS(f32_peak, .dtype = SMX_FLOAT32, .cols = 300, .e = 4, .peak = 1, .seed = 3)
 LOSS(f32_large, .dtype = SMX_FLOAT32, .cols = 70, .e = 7, .seed = 4)
 LOSS(f32_larger, .dtype = SMX_FLOAT32, .cols = 70, .e = 18, .seed = 5)
-LOSS(f32_smoothed, .dtype = SMX_FLOAT32, .cols = 5000, .e = 2, .smoothing = 0.125, .has_weights = 1, .seed = 6)
-LOSS(f32_all, .dtype = SMX_FLOAT32, .cols = 333, .e = 3, .temperature = 0.75, .smoothing = 0.25, .z_loss = 0.0078125,
-     .has_weights = 1, .has_mask = 1, .seed = 7)
+LOSS(f32_smoothed, .dtype = SMX_FLOAT32, .cols = 5000, .e = 2, .smoothing = 0.125, .has_weights = 1,
+     .seed = 6)
+LOSS(f32_all, .dtype = SMX_FLOAT32, .cols = 333, .e = 3, .temperature = 0.75, .smoothing = 0.25,
+     .z_loss = 0.0078125, .has_weights = 1, .has_mask = 1, .seed = 7)
 LOSS(f32_soft, .dtype = SMX_FLOAT32, .cols = 130, .e = 2, .soft = 1, .seed = 8)
 LOSS(f64, .dtype = SMX_FLOAT64, .cols = 4100, .e = 3, .seed = 9)
 LOSS(f64_peak, .dtype = SMX_FLOAT64, .cols = 300, .e = 4, .peak = 1, .seed = 10)
-LOSS(f64_all, .dtype = SMX_FLOAT64, .cols = 333, .e = 3, .temperature = 0.75, .smoothing = 0.25, .z_loss = 0.0078125,
-     .has_weights = 1, .has_mask = 1, .seed = 11)
+LOSS(f64_all, .dtype = SMX_FLOAT64, .cols = 333, .e = 3, .temperature = 0.75, .smoothing = 0.25,
+     .z_loss = 0.0078125, .has_weights = 1, .has_mask = 1, .seed = 11)
 LOSS(f64_soft, .dtype = SMX_FLOAT64, .cols = 130, .e = 9, .soft = 1, .seed = 12)
 LOSS(f16, .dtype = SMX_FLOAT16, .cols = 1000, .e = 3, .peak = 1, .seed = 13)
 LOSS(f16_mask, .dtype = SMX_FLOAT16, .cols = 75, .e = 2, .has_mask = 1, .z_loss = 0.5, .seed = 14)
 LOSS(bf16, .dtype = SMX_BFLOAT16, .cols = 4500, .e = 3, .seed = 15)
 LOSS(bf16_soft, .dtype = SMX_BFLOAT16, .cols = 40, .e = 3, .soft = 1, .smoothing = 0.5, .seed = 16)
 
-/* -- entropy and divergence -------------------------------------------------------------------------- */
+/* -- entropy and divergence -------------------------------------------------------------------- */
 
-static void run_divergences(operation_run *run, int variation, smx_dtype dtype, int64_t cols, uint64_t seed) {
+static void run_divergences(operation_run *run, int variation, smx_dtype dtype, int64_t cols,
+                            uint64_t seed) {
   int64_t shape[2] = {ROWS, cols};
-  array x = uniform_array(dtype, 2, shape, 3, seed, 0), y = uniform_array(dtype, 2, shape, 3, seed, 4);
-  array p = uniform_array(dtype, 2, shape, 0, seed, 1), q = uniform_array(dtype, 2, shape, 0, seed, 2);
+  array x = uniform_array(dtype, 2, shape, 3, seed, 0),
+        y = uniform_array(dtype, 2, shape, 3, seed, 4);
+  array p = uniform_array(dtype, 2, shape, 0, seed, 1),
+        q = uniform_array(dtype, 2, shape, 0, seed, 2);
   for (int64_t i = 0; i < p.count; i++) {
     set(&p, i, fabs(get(&p, i)));
     set(&q, i, fabs(get(&q, i)));
   }
   array out = new_array(wide_of(dtype), 1, shape);
-  layout how = variation == STRIDED ? (layout){.memory_order = 1, .step = 2, .offset = 3} : (layout){0};
+  layout how =
+      variation == STRIDED ? (layout){.memory_order = 1, .step = 2, .offset = 3} : (layout){0};
   const int reduced[2] = {0, 1};
   const array *operands[4] = {&p, &q, &x, &y};
   placed at[4];
@@ -161,19 +172,26 @@ static void run_divergences(operation_run *run, int variation, smx_dtype dtype, 
   static const struct {
     const char *name;
     int p, q; /* places in `at`; 2 and 3 are logits */
-  } calls[] = {{"entropy", 0, -1}, {"entropy_logits", 2, -1}, {"kl", 0, 1}, {"kl_logits", 2, 3}, {"kl_mixed", 2, 1}};
+  } calls[] = {{"entropy", 0, -1},
+               {"entropy_logits", 2, -1},
+               {"kl", 0, 1},
+               {"kl_logits", 2, 3},
+               {"kl_mixed", 2, 1}};
   for (int c = 0; c < 5; c++) {
     for (int64_t row = 0; row < ROWS; row += variation == ALONE ? 1 : ROWS) {
       int64_t part[2] = {variation == ALONE ? 1 : ROWS, cols};
-      smx_tensor a = at[calls[c].p].tensor, b = at[calls[c].q < 0 ? 0 : calls[c].q].tensor, to = tensor_of(&out);
+      smx_tensor a = at[calls[c].p].tensor, b = at[calls[c].q < 0 ? 0 : calls[c].q].tensor,
+                 to = tensor_of(&out);
       smx_tensor *rows[] = {&a, &b, &to};
       for (int i = 0; i < 3; i++) {
         rows[i]->shape = part;
-        rows[i]->data = (char *)rows[i]->data + row * (i == 2 ? item_size(to.dtype) : rows[i]->strides[0]);
+        rows[i]->data =
+            (char *)rows[i]->data + row * (i == 2 ? item_size(to.dtype) : rows[i]->strides[0]);
       }
       smx_divergence_options options = {
           .size = sizeof options, .p_is_logits = calls[c].p == 2, .q_is_logits = calls[c].q == 3};
-      smx_status status = calls[c].q < 0 ? smx_entropy(&a, &to, &options) : smx_kl_divergence(&a, &b, &to, &options);
+      smx_status status = calls[c].q < 0 ? smx_entropy(&a, &to, &options)
+                                         : smx_kl_divergence(&a, &b, &to, &options);
       if (!succeeded(run, status)) break;
     }
     emit(run, calls[c].name, &out);
@@ -193,8 +211,25 @@ DIVERGENCE(div_bf16, SMX_BFLOAT16, 50, 24)
 
 #define CASE(name) {"cross_entropy_" #name, VARIATIONS, run_##name}
 const operation_case operations_losses[] = {
-    CASE(f32),      CASE(f32_short), CASE(f32_peak), CASE(f32_large), CASE(f32_larger), CASE(f32_smoothed),
-    CASE(f32_all),  CASE(f32_soft),  CASE(f64),      CASE(f64_peak),  CASE(f64_all),    CASE(f64_soft),
-    CASE(f16),      CASE(f16_mask),  CASE(bf16),     CASE(bf16_soft), {"divergence_f32", 3, run_div_f32},
-    {"divergence_f64", 3, run_div_f64}, {"divergence_f16", 3, run_div_f16}, {"divergence_bf16", 3, run_div_bf16}, {0},
+    CASE(f32),
+    CASE(f32_short),
+    CASE(f32_peak),
+    CASE(f32_large),
+    CASE(f32_larger),
+    CASE(f32_smoothed),
+    CASE(f32_all),
+    CASE(f32_soft),
+    CASE(f64),
+    CASE(f64_peak),
+    CASE(f64_all),
+    CASE(f64_soft),
+    CASE(f16),
+    CASE(f16_mask),
+    CASE(bf16),
+    CASE(bf16_soft),
+    {"divergence_f32", 3, run_div_f32},
+    {"divergence_f64", 3, run_div_f64},
+    {"divergence_f16", 3, run_div_f16},
+    {"divergence_bf16", 3, run_div_bf16},
+    {0},
 };

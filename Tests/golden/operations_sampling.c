@@ -1,5 +1,6 @@
-/* Golden cases of sampling. Logits are uniform(e, number i of stream 0 of the case's seed), tokens and log_probs
- * those of seed 1234567890123456789. The cases take all ways through the library that a row may take. */
+/* Golden cases of sampling. Logits are uniform(e, number i of stream 0 of the case's seed), tokens
+ * and log_probs those of seed 1234567890123456789. The cases take all ways through the library that
+ * a row may take. */
 #include "operations.h"
 
 #include <stdlib.h>
@@ -142,18 +143,23 @@ SAMPLING(plain, SMX_FLOAT32, 5, 3000, 3, 500, NONE, .size = 3)
 SAMPLING(plain_f16, SMX_FLOAT16, 5, 3000, 3, 501, NONE, .size = 3)
 SAMPLING(plain_bf16, SMX_BFLOAT16, 5, 700, 3, 502, NONE, .size = 3, .has_mask = 1)
 SAMPLING(plain_f64, SMX_FLOAT64, 5, 3000, 3, 503, NONE, .size = 3, .has_mask = 1)
-SAMPLING(usual, SMX_FLOAT32, 7, 9000, 4, 504, .temperature = 0.8, .top_k = 50, .top_p = 0.9, .size = 4)
-SAMPLING(usual_f64, SMX_FLOAT64, 3, 2000, 4, 505, .temperature = 0.8, .top_k = 50, .top_p = 0.9, .size = 4,
-         .has_mask = 1)
+SAMPLING(usual, SMX_FLOAT32, 7, 9000, 4, 504, .temperature = 0.8, .top_k = 50, .top_p = 0.9,
+         .size = 4)
+SAMPLING(usual_f64, SMX_FLOAT64, 3, 2000, 4, 505, .temperature = 0.8, .top_k = 50, .top_p = 0.9,
+         .size = 4, .has_mask = 1)
 SAMPLING(nucleus, SMX_FLOAT32, 3, 9000, 5, 506, .temperature = 1.3, .top_p = 0.95, .size = 4)
 SAMPLING(wide_nucleus, SMX_FLOAT32, 3, 9000, 1, 507, .temperature = 1, .top_p = 0.9, .size = 4)
-SAMPLING(wide_nucleus_f64, SMX_FLOAT64, 3, 5000, 1, 508, .temperature = 0.5, .top_p = 0.7, .size = 4, .has_mask = 1)
-SAMPLING(many, SMX_FLOAT32, 3, 9000, 2, 509, .temperature = 1, .top_k = 2000, .top_p = 0.8, .min_p = 0.1, .size = 4)
-SAMPLING(least, SMX_FLOAT16, 3, 5000, 2, 510, .temperature = 2, .top_p = 1, .min_p = 0.2, .size = 4, .has_mask = 1)
+SAMPLING(wide_nucleus_f64, SMX_FLOAT64, 3, 5000, 1, 508, .temperature = 0.5, .top_p = 0.7,
+         .size = 4, .has_mask = 1)
+SAMPLING(many, SMX_FLOAT32, 3, 9000, 2, 509, .temperature = 1, .top_k = 2000, .top_p = 0.8,
+         .min_p = 0.1, .size = 4)
+SAMPLING(least, SMX_FLOAT16, 3, 5000, 2, 510, .temperature = 2, .top_p = 1, .min_p = 0.2, .size = 4,
+         .has_mask = 1)
 SAMPLING(greedy, SMX_FLOAT16, 4, 5000, 2, 511, .temperature = 0, .top_p = 1, .size = 2)
 SAMPLING(hot, SMX_FLOAT64, 4, 1500, 10, 512, .temperature = 1e300, .top_p = 0.5, .size = 4)
 
-static void run_top_k(operation_run *run, int variation, smx_dtype dtype, int64_t k, int32_t log, uint64_t seed) {
+static void run_top_k(operation_run *run, int variation, smx_dtype dtype, int64_t k, int32_t log,
+                      uint64_t seed) {
   int64_t shape[] = {4, 5000}, best[] = {4, k};
   array logits = uniform_array(dtype, 2, shape, 2, seed, OF_X);
   array found = new_array(dtype, 2, best), indices = new_array(SMX_INT64, 2, best);
@@ -171,10 +177,15 @@ static void run_top_k(operation_run *run, int variation, smx_dtype dtype, int64_
   free(found.data);
   free(indices.data);
 }
-static void few_largest(operation_run *run, int variation) { run_top_k(run, variation, SMX_FLOAT32, 20, 0, 520); }
-static void many_largest(operation_run *run, int variation) { run_top_k(run, variation, SMX_FLOAT16, 1500, 1, 521); }
+static void few_largest(operation_run *run, int variation) {
+  run_top_k(run, variation, SMX_FLOAT32, 20, 0, 520);
+}
+static void many_largest(operation_run *run, int variation) {
+  run_top_k(run, variation, SMX_FLOAT16, 1500, 1, 521);
+}
 
-static void run_gumbel(operation_run *run, int variation, smx_dtype dtype, int32_t hard, uint64_t seed) {
+static void run_gumbel(operation_run *run, int variation, smx_dtype dtype, int32_t hard,
+                       uint64_t seed) {
   int64_t shape[] = {4, 1500};
   array logits = uniform_array(dtype, 2, shape, 2, seed, OF_X), out = new_array(dtype, 2, shape);
   placed x;
@@ -198,10 +209,18 @@ static void run_gumbel(operation_run *run, int variation, smx_dtype dtype, int32
   free(logits.data);
   free(out.data);
 }
-static void gumbel(operation_run *run, int variation) { run_gumbel(run, variation, SMX_FLOAT32, 0, 530); }
-static void gumbel_f64(operation_run *run, int variation) { run_gumbel(run, variation, SMX_FLOAT64, 0, 531); }
-static void gumbel_bf16(operation_run *run, int variation) { run_gumbel(run, variation, SMX_BFLOAT16, 0, 532); }
-static void gumbel_hard(operation_run *run, int variation) { run_gumbel(run, variation, SMX_FLOAT32, 1, 533); }
+static void gumbel(operation_run *run, int variation) {
+  run_gumbel(run, variation, SMX_FLOAT32, 0, 530);
+}
+static void gumbel_f64(operation_run *run, int variation) {
+  run_gumbel(run, variation, SMX_FLOAT64, 0, 531);
+}
+static void gumbel_bf16(operation_run *run, int variation) {
+  run_gumbel(run, variation, SMX_BFLOAT16, 0, 532);
+}
+static void gumbel_hard(operation_run *run, int variation) {
+  run_gumbel(run, variation, SMX_FLOAT32, 1, 533);
+}
 
 const operation_case operations_sampling[] = {
     {"sample_plain", VARIATIONS, plain},

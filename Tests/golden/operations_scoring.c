@@ -7,27 +7,30 @@
 enum { IS_MEAN = 1, WITH_LENGTHS = 2, WITH_MASK = 4, WITH_TEMPERATURE = 8 };
 enum { VARIATIONS = 4, OF_INTEGERS = OF_MASK };
 
-/* The variations of a case: 0 plain, then the last axis two elements apart, all strides negative, and the first axis
- * fastest. */
+/* The variations of a case: 0 plain, then the last axis two elements apart, all strides negative,
+ * and the first axis fastest. */
 static const layout layouts[VARIATIONS] = {
     {0}, {.step = 2, .offset = 2}, {.backwards = 1}, {.memory_order = 1}};
 static const int none[MAX_RANK] = {0};
 
-static void place_as(placed *p, const array *a, int variation) { place(p, a, &layouts[variation], none); }
+static void place_as(placed *p, const array *a, int variation) {
+  place(p, a, &layouts[variation], none);
+}
 
 static void put(array *a, int64_t i, int64_t value) {
   if (a->dtype == SMX_INT32) ((int32_t *)(void *)a->data)[i] = (int32_t)value;
   else ((int64_t *)(void *)a->data)[i] = value;
 }
 
-static array integers_below(smx_dtype dtype, int rank, const int64_t *shape, int64_t most, uint64_t seed, int which) {
+static array integers_below(smx_dtype dtype, int rank, const int64_t *shape, int64_t most,
+                            uint64_t seed, int which) {
   array a = new_array(dtype, rank, shape);
   for (int64_t i = 0; i < a.count; i++)
     put(&a, i, (int64_t)(stream(seed, which, (uint64_t)i) % (uint64_t)most));
   return a;
 }
 
-/* -- sigmoid --------------------------------------------------------------------------------------------- */
+/* -- sigmoid ----------------------------------------------------------------------------------- */
 
 static void run_sigmoid(operation_run *run, int variation, smx_dtype dtype, int e, uint64_t seed) {
   array x = uniform_array(dtype, 2, (const int64_t[]){3, 2777}, e, seed, OF_X);
@@ -37,7 +40,8 @@ static void run_sigmoid(operation_run *run, int variation, smx_dtype dtype, int 
     place_as(&from, &x, variation);
     place_as(&to, is_log ? &x : &out, variation);
     /* The logarithm in place. */
-    smx_status status = is_log ? smx_log_sigmoid(&to.tensor, &to.tensor) : smx_sigmoid(&from.tensor, &to.tensor);
+    smx_status status =
+        is_log ? smx_log_sigmoid(&to.tensor, &to.tensor) : smx_sigmoid(&from.tensor, &to.tensor);
     if (succeeded(run, status)) {
       collect(&to, &out, &layouts[variation], none);
       emit(run, is_log ? "log" : "value", &out);
@@ -54,15 +58,17 @@ static void sigmoid_bf16(operation_run *r, int v) { run_sigmoid(r, v, SMX_BFLOAT
 static void sigmoid_f32(operation_run *r, int v) { run_sigmoid(r, v, SMX_FLOAT32, 7, 13); }
 static void sigmoid_f64(operation_run *r, int v) { run_sigmoid(r, v, SMX_FLOAT64, 10, 14); }
 
-/* -- sequences --------------------------------------------------------------------------------------------- */
+/* -- sequences --------------------------------------------------------------------------------- */
 
-static void run_sequence(operation_run *run, int variation, smx_dtype dtype, int64_t classes, int with, uint64_t seed) {
+static void run_sequence(operation_run *run, int variation, smx_dtype dtype, int64_t classes,
+                         int with, uint64_t seed) {
   const int64_t shape[] = {4, 9, classes};
   array logits = uniform_array(dtype, 3, shape, 4, seed, OF_X);
   array tokens = integers_below(SMX_INT64, 2, shape, classes, seed, OF_INTEGERS);
   array lengths = integers_below(SMX_INT32, 1, shape, shape[1] + 1, seed, OF_STRUCTURE);
   array mask = new_array(SMX_BOOL, 1, &classes);
-  for (int64_t i = 0; i < classes; i++) mask.data[i] = stream(seed, OF_BIAS, (uint64_t)i) >> 61 != 0;
+  for (int64_t i = 0; i < classes; i++)
+    mask.data[i] = stream(seed, OF_BIAS, (uint64_t)i) >> 61 != 0;
   array out = new_array(SMX_FLOAT64, 1, shape);
   array each = new_array(dtype == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32, 2, shape);
   double number = 1.75;
@@ -93,16 +99,21 @@ static void run_sequence(operation_run *run, int variation, smx_dtype dtype, int
 
 static void sequence_f16(operation_run *r, int v) { run_sequence(r, v, SMX_FLOAT16, 50, 0, 21); }
 static void sequence_f32(operation_run *r, int v) { run_sequence(r, v, SMX_FLOAT32, 300, 0, 22); }
-static void sequence_long(operation_run *r, int v) { run_sequence(r, v, SMX_FLOAT32, 9001, WITH_LENGTHS, 23); }
-static void sequence_f64(operation_run *r, int v) { run_sequence(r, v, SMX_FLOAT64, 129, WITH_LENGTHS | IS_MEAN, 24); }
+static void sequence_long(operation_run *r, int v) {
+  run_sequence(r, v, SMX_FLOAT32, 9001, WITH_LENGTHS, 23);
+}
+static void sequence_f64(operation_run *r, int v) {
+  run_sequence(r, v, SMX_FLOAT64, 129, WITH_LENGTHS | IS_MEAN, 24);
+}
 static void sequence_options(operation_run *r, int v) {
   run_sequence(r, v, SMX_FLOAT32, 65, WITH_LENGTHS | WITH_MASK | WITH_TEMPERATURE, 25);
 }
 
-/* -- rankings ---------------------------------------------------------------------------------------------- */
+/* -- rankings ---------------------------------------------------------------------------------- */
 
 /* Where in order[from] ... the item with the largest score stands, the first of equals. */
-static int64_t best_left(const array *scores, int64_t first, const int64_t *order, int64_t from, int64_t items) {
+static int64_t best_left(const array *scores, int64_t first, const int64_t *order, int64_t from,
+                         int64_t items) {
   int64_t best = from;
   for (int64_t k = from + 1; k < items; k++) {
     double score = get(scores, first + order[k]), most = get(scores, first + order[best]);
@@ -111,17 +122,19 @@ static int64_t best_left(const array *scores, int64_t first, const int64_t *orde
   return best;
 }
 
-static void run_ranking(operation_run *run, int variation, smx_dtype dtype, int64_t items, int64_t places, int e,
-                        uint64_t seed, int is_by_score) {
+static void run_ranking(operation_run *run, int variation, smx_dtype dtype, int64_t items,
+                        int64_t places, int e, uint64_t seed, int is_by_score) {
   const int64_t shape[] = {5, items}, ranked[] = {5, places};
   array scores = uniform_array(dtype, 2, shape, e, seed, OF_X);
   array ranking = new_array(SMX_INT32, 2, ranked);
   int64_t *order = allocate((size_t)items * sizeof *order);
   for (int64_t row = 0; row < 5; row++) {
-    /* Fisher and Yates: each place takes one of those that are left; or the best of them, the first of equals. */
+    /* Fisher and Yates: each place takes one of those that are left; or the best of them, the first
+     * of equals. */
     for (int64_t i = 0; i < items; i++) order[i] = i;
     for (int64_t i = 0; i < places; i++) {
-      int64_t j = i + (int64_t)(stream(seed, OF_INTEGERS, (uint64_t)(row * places + i)) % (uint64_t)(items - i));
+      int64_t j = i + (int64_t)(stream(seed, OF_INTEGERS, (uint64_t)(row * places + i)) %
+                                (uint64_t)(items - i));
       if (is_by_score) j = best_left(&scores, row * items, order, i, items);
       int64_t item = order[j];
       order[j] = order[i];
@@ -144,15 +157,21 @@ static void run_ranking(operation_run *run, int variation, smx_dtype dtype, int6
 }
 
 static void ranking_f16(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT16, 7, 7, 2, 31, 0); }
-static void ranking_f32(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT32, 100, 10, 3, 32, 0); }
-static void ranking_f64(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT64, 1000, 1000, 6, 33, 0); }
+static void ranking_f32(operation_run *r, int v) {
+  run_ranking(r, v, SMX_FLOAT32, 100, 10, 3, 32, 0);
+}
+static void ranking_f64(operation_run *r, int v) {
+  run_ranking(r, v, SMX_FLOAT64, 1000, 1000, 6, 33, 0);
+}
 /* The largest score changes with every place, from the last to the first. */
-static void ranking_best(operation_run *r, int v) { run_ranking(r, v, SMX_FLOAT64, 300, 300, 3, 39, 1); }
+static void ranking_best(operation_run *r, int v) {
+  run_ranking(r, v, SMX_FLOAT64, 300, 300, 3, 39, 1);
+}
 
-/* -- calibration ------------------------------------------------------------------------------------------- */
+/* -- calibration ------------------------------------------------------------------------------- */
 
-static void run_fit(operation_run *run, int variation, smx_dtype dtype, int64_t rows, int64_t classes, int e,
-                    uint64_t seed) {
+static void run_fit(operation_run *run, int variation, smx_dtype dtype, int64_t rows,
+                    int64_t classes, int e, uint64_t seed) {
   enum { BINS = 10 };
   const int64_t shape[] = {rows, classes}, numbers = 8, bins = BINS;
   array logits = uniform_array(dtype, 2, shape, e, seed, OF_X);
@@ -176,8 +195,10 @@ static void run_fit(operation_run *run, int variation, smx_dtype dtype, int64_t 
   place_as(&from, &logits, variation);
   place_as(&by, &labels, variation);
   if (succeeded(run, smx_fit_temperature(&from.tensor, &by.tensor, &options, &fit))) {
-    const double found[] = {fit.temperature, fit.iterations, fit.before.loss, fit.after.loss, fit.before.expected_error,
-                            fit.after.expected_error, fit.after.accuracy, fit.after.confidence};
+    const double found[] = {fit.temperature,           fit.iterations,
+                            fit.before.loss,           fit.after.loss,
+                            fit.before.expected_error, fit.after.expected_error,
+                            fit.after.accuracy,        fit.after.confidence};
     array result = new_array(SMX_FLOAT64, 1, &numbers), of_bins = new_array(SMX_FLOAT64, 1, &bins);
     memcpy(result.data, found, sizeof found);
     emit(run, "fit", &result);

@@ -1,4 +1,5 @@
-/* A token from logits: filters, draws that can be repeated, and the distribution that they follow. */
+/* A token from logits: filters, draws that can be repeated, and the distribution that they
+ * follow. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -32,7 +33,8 @@ int main(void) {
   /* The exact distribution that the draws follow. */
   float probabilities[TOKENS];
   const smx_tensor exact = {.data = probabilities, .dtype = SMX_FLOAT32, .ndim = 1, .shape = shape};
-  const smx_filter_options filters = {.size = sizeof filters, .temperature = &t, .top_k = &k, .top_p = &p};
+  const smx_filter_options filters = {
+      .size = sizeof filters, .temperature = &t, .top_k = &k, .top_p = &p};
   if (smx_filtered_softmax(&x, &exact, &filters) != SMX_OK) return fail();
 
   int counts[TOKENS] = {0};
@@ -41,7 +43,8 @@ int main(void) {
   for (int i = 0; i < TOKENS; i++)
     printf("%5d %6.1f %12.5f %12.5f\n", i, logits[i], probabilities[i], (double)counts[i] / DRAWS);
 
-  /* Step 3 of a sequence of its own number: the same token whenever, wherever and in whatever batch. */
+  /* Step 3 of a sequence of its own number: the same token whenever, wherever and in whatever
+   * batch. */
   int64_t sequence = 17, step = 3, token;
   const smx_tensor of_sequence = {.data = &sequence, .dtype = SMX_INT64};
   const smx_tensor of_step = {.data = &step, .dtype = SMX_INT64};

@@ -4,20 +4,21 @@
 
 #include "attention.h"
 
-/* Queries of a block, the unit in which gradients of keys and values are summed: whole tiles of every instruction set.
- * Part of the bits contract (docs/training.md). */
+/* Queries of a block, the unit in which gradients of keys and values are summed: whole tiles of
+ * every instruction set. Part of the bits contract (docs/training.md). */
 enum { SMXK_QUERY_BLOCK = 48 };
 
-/* The most blocks that take turns with a block of keys while it, and the sums for it, are in the second-level cache;
- * the length of the array in visitQueries, which Swift wants as a literal. */
+/* The most blocks that take turns with a block of keys while it, and the sums for it, are in the
+ * second-level cache; the length of the array in visitQueries, which Swift wants as a literal. */
 enum { SMXK_QUERY_GROUP = 8 };
 
-/* What a task computes: all three gradients of the queries that share a key head; those of one block of queries; of some
- * keys; of a block of the bias; of one sink. */
+/* What a task computes: all three gradients of the queries that share a key head; those of one
+ * block of queries; of some keys; of a block of the bias; of one sink. */
 typedef intptr_t smxk_vjp_phase; /* intptr_t: Swift sees enumerators as Int */
 enum { SMXK_VJP_ALL, SMXK_VJP_QUERIES, SMXK_VJP_KEYS, SMXK_VJP_BIAS, SMXK_VJP_SINKS };
 
-/* Where a thread's workspace holds what, in bytes, beside the forward's rooms; panels are those of AttentionVjpBlock.swift. */
+/* Where a thread's workspace holds what, in bytes, beside the forward's rooms; panels are those of
+ * AttentionVjpBlock.swift. */
 typedef struct smxk_vjp_rooms {
   int64_t weights, gradients; /* of a block of scores: keys × SMXK_QUERY_BLOCK */
   int64_t slopes;             /* softcap's derivative, keys × lanes */

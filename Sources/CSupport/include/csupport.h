@@ -1,5 +1,5 @@
-/* Everything that is not Swift, for the Swift targets. No libc header: the kernels are also compiled
- * for a freestanding AArch64. */
+/* Everything that is not Swift, for the Swift targets. No libc header: the kernels are also
+ * compiled for a freestanding AArch64. */
 #ifndef SMXK_CSUPPORT_H
 #define SMXK_CSUPPORT_H
 

@@ -17,20 +17,27 @@ enum { SMXK_CHUNK = 4096 };
 
 typedef intptr_t smxk_operation; /* intptr_t: Swift sees enumerators as Int */
 /* The gradients take y as x and dy as weights; that of logsumexp is a softmax with factors. */
-enum { SMXK_SOFTMAX = 0, SMXK_LOG_SOFTMAX = 1, SMXK_LOGSUMEXP = 2, SMXK_SOFTMAX_VJP = 3, SMXK_LOG_SOFTMAX_VJP = 4 };
+enum {
+  SMXK_SOFTMAX = 0,
+  SMXK_LOG_SOFTMAX = 1,
+  SMXK_LOGSUMEXP = 2,
+  SMXK_SOFTMAX_VJP = 3,
+  SMXK_LOG_SOFTMAX_VJP = 4
+};
 
-/* One axis: its length, its place in the caller's tensor, and each operand's byte stride along it. */
+/* One axis: its length, its place in the caller's tensor, and each operand's byte stride along
+ * it. */
 typedef struct smxk_axis {
   int64_t count;
   int64_t place;
   int64_t x, out, mask, bias, temperature, weights, sign, factor;
 } smxk_axis;
 
-/* Rows that the kernels may read and write in place: contiguous float32 or float64, no bias, no weights,
- * no mask but intervals of the row; plain when there is no temperature and no interval either. Narrow: as
- * plain, of float16 or bfloat16. Columns: as plain, but it is the last kept axis that is contiguous:
- * rows lie side by side. Out: softmax or log_softmax of rows that are read some other way, whose results
- * alone lie so. */
+/* Rows that the kernels may read and write in place: contiguous float32 or float64, no bias, no
+ * weights, no mask but intervals of the row; plain when there is no temperature and no interval
+ * either. Narrow: as plain, of float16 or bfloat16. Columns: as plain, but it is the last kept axis
+ * that is contiguous: rows lie side by side. Out: softmax or log_softmax of rows that are read some
+ * other way, whose results alone lie so. */
 enum {
   SMXK_DIRECT_NONE = 0,
   SMXK_DIRECT = 1,
@@ -46,8 +53,8 @@ typedef struct smxk_job {
   smx_dtype bias_dtype;
   smx_dtype temperature_dtype;
   intptr_t direct;
-  intptr_t streams;            /* results go past the caches, where they would not stay; of logsumexp, its rows
-                                  come from memory (Run.swift) */
+  intptr_t streams;            /* results go past the caches, where they would not stay; of
+                                  logsumexp, its rows come from memory (Run.swift) */
   int32_t outer_count, inner_count;
   const smxk_axis *outer;      /* kept axes, slowest first */
   const smxk_axis *inner;      /* reduced axes, slowest first: a row is their flattening */
@@ -61,8 +68,8 @@ typedef struct smxk_job {
   int64_t query_place, key_place, query_count, key_count;
 } smxk_job;
 
-/* softmax's Jacobian of each row of a job, whose x is the probabilities; its out's axes are the kept ones, and these
- * two behind them. */
+/* softmax's Jacobian of each row of a job, whose x is the probabilities; its out's axes are the
+ * kept ones, and these two behind them. */
 typedef struct smxk_jacobian {
   smxk_job job;
   int64_t line, column; /* byte strides */
@@ -80,8 +87,8 @@ enum {
   SMXK_DONE
 };
 
-/* What SMXK_FIND_NAN counts, in one number: chunks with a negative and with a positive weight at +inf, and
- * with a NaN. */
+/* What SMXK_FIND_NAN counts, in one number: chunks with a negative and with a positive weight at
+ * +inf, and with a NaN. */
 enum { SMXK_NEGATIVE = 1, SMXK_POSITIVE = 1 << 20, SMXK_NAN = (intptr_t)1 << 40 };
 
 /* How a row's exponentials are formed. */
@@ -114,11 +121,14 @@ typedef struct smxk_row {
   smxk_stage stage;
   smxk_form form;
   double maximum, maximum_low;
-  double raise, ties;      /* of the precise sum: the power of two, elements equal to the maximum beyond the first */
+  double raise,
+      ties; /* of the precise sum: the power of two, elements equal to the maximum beyond the
+               first */
   double constant;
   double log_sum, sum_high, sum_low;
   smxk_partial found;
-  /* By place, and one for an axis of length 1 that is not the caller's; filled when there is a structure. */
+  /* By place, and one for an axis of length 1 that is not the caller's; filled when there is a
+   * structure. */
   int64_t index[SMX_MAX_DIMS + 1];
 } smxk_row;
 
@@ -168,68 +178,96 @@ typedef struct smxk_kernels {
   void (*_Nonnull advance_f32)(const smxk_job *_Nonnull, smxk_row *_Nonnull);
   void (*_Nonnull advance_f64)(const smxk_job *_Nonnull, smxk_row *_Nonnull);
   /* Lines first ..< first + count of Jacobians, each row of the job having `cols` of them. */
-  void (*_Nonnull jacobian_f32)(const smxk_jacobian *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
-  void (*_Nonnull jacobian_f64)(const smxk_jacobian *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  void (*_Nonnull jacobian_f32)(const smxk_jacobian *_Nonnull, int64_t first, int64_t count,
+                                smxk_scratch *_Nonnull);
+  void (*_Nonnull jacobian_f64)(const smxk_jacobian *_Nonnull, int64_t first, int64_t count,
+                                smxk_scratch *_Nonnull);
   /* One task of a projection. */
-  void (*_Nonnull project_f32)(const smxk_projection *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
-  void (*_Nonnull project_f64)(const smxk_projection *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  void (*_Nonnull project_f32)(const smxk_projection *_Nonnull, int64_t task,
+                               smxk_scratch *_Nonnull);
+  void (*_Nonnull project_f64)(const smxk_projection *_Nonnull, int64_t task,
+                               smxk_scratch *_Nonnull);
   /* One task of an attention call, and how many lanes its tiles have at most. */
-  void (*_Nonnull attention_f32)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
-  void (*_Nonnull attention_f64)(const smxk_attention *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
-  /* Of a call whose tiles are shared span by span, the end of one tile: the spans' sums, merged in order. */
-  void (*_Nonnull attention_join_f32)(const smxk_attention *_Nonnull, int64_t tile, smxk_scratch *_Nonnull);
-  void (*_Nonnull attention_join_f64)(const smxk_attention *_Nonnull, int64_t tile, smxk_scratch *_Nonnull);
+  void (*_Nonnull attention_f32)(const smxk_attention *_Nonnull, int64_t task,
+                                 smxk_scratch *_Nonnull);
+  void (*_Nonnull attention_f64)(const smxk_attention *_Nonnull, int64_t task,
+                                 smxk_scratch *_Nonnull);
+  /* Of a call whose tiles are shared span by span, the end of one tile: the spans' sums, merged in
+   * order. */
+  void (*_Nonnull attention_join_f32)(const smxk_attention *_Nonnull, int64_t tile,
+                                      smxk_scratch *_Nonnull);
+  void (*_Nonnull attention_join_f64)(const smxk_attention *_Nonnull, int64_t tile,
+                                      smxk_scratch *_Nonnull);
   int64_t tile_f32, tile_f64;
   /* Rows first ..< first + count of two results, of all batch entries and heads. */
-  void (*_Nonnull merge_f32)(const smxk_merge *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
-  void (*_Nonnull merge_f64)(const smxk_merge *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  void (*_Nonnull merge_f32)(const smxk_merge *_Nonnull, int64_t first, int64_t count,
+                             smxk_scratch *_Nonnull);
+  void (*_Nonnull merge_f64)(const smxk_merge *_Nonnull, int64_t first, int64_t count,
+                             smxk_scratch *_Nonnull);
   /* One task of a phase of attention's gradient. */
-  void (*_Nonnull attention_vjp_f32)(const smxk_attention_vjp *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
-  void (*_Nonnull attention_vjp_f64)(const smxk_attention_vjp *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  void (*_Nonnull attention_vjp_f32)(const smxk_attention_vjp *_Nonnull, int64_t task,
+                                     smxk_scratch *_Nonnull);
+  void (*_Nonnull attention_vjp_f64)(const smxk_attention_vjp *_Nonnull, int64_t task,
+                                     smxk_scratch *_Nonnull);
   /* One task of a phase of linear_cross_entropy. */
-  void (*_Nonnull linear_loss_f32)(const smxk_linear_loss *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
-  void (*_Nonnull linear_loss_f64)(const smxk_linear_loss *_Nonnull, int64_t task, smxk_scratch *_Nonnull);
+  void (*_Nonnull linear_loss_f32)(const smxk_linear_loss *_Nonnull, int64_t task,
+                                   smxk_scratch *_Nonnull);
+  void (*_Nonnull linear_loss_f64)(const smxk_linear_loss *_Nonnull, int64_t task,
+                                   smxk_scratch *_Nonnull);
   /* Rows first ..< first + count of a cross-entropy, of entropies or divergences. */
-  void (*_Nonnull cross_entropy_f32)(const smxk_cross_entropy *_Nonnull, int64_t first, int64_t count,
-                                     smxk_scratch *_Nonnull);
-  void (*_Nonnull cross_entropy_f64)(const smxk_cross_entropy *_Nonnull, int64_t first, int64_t count,
-                                     smxk_scratch *_Nonnull);
+  void (*_Nonnull cross_entropy_f32)(const smxk_cross_entropy *_Nonnull, int64_t first,
+                                     int64_t count, smxk_scratch *_Nonnull);
+  void (*_Nonnull cross_entropy_f64)(const smxk_cross_entropy *_Nonnull, int64_t first,
+                                     int64_t count, smxk_scratch *_Nonnull);
   void (*_Nonnull divergence_f32)(const smxk_divergence *_Nonnull, int64_t first, int64_t count,
                                   smxk_scratch *_Nonnull);
   void (*_Nonnull divergence_f64)(const smxk_divergence *_Nonnull, int64_t first, int64_t count,
                                   smxk_scratch *_Nonnull);
   double (*_Nonnull exponential)(double);
-  /* Sampling, of the row in a scratch: a bound of the k largest; elements above a threshold; the weights of a block, and their sum; a block with
-   * only what is above the threshold left. */
+  /* Sampling, of the row in a scratch: a bound of the k largest; elements above a threshold; the
+   * weights of a block, and their sum; a block with only what is above the threshold left. */
   double (*_Nonnull bound_f32)(const smxk_job *_Nonnull, int64_t k, smxk_scratch *_Nonnull);
   double (*_Nonnull bound_f64)(const smxk_job *_Nonnull, int64_t k, smxk_scratch *_Nonnull);
-  void (*_Nonnull select_f32)(const smxk_job *_Nonnull, smxk_selection *_Nonnull, smxk_scratch *_Nonnull);
-  void (*_Nonnull select_f64)(const smxk_job *_Nonnull, smxk_selection *_Nonnull, smxk_scratch *_Nonnull);
-  uint64_t (*_Nonnull weigh_f32)(const smxk_job *_Nonnull, const smxk_block *_Nonnull, const smxk_exponent *_Nonnull,
-                                 uint64_t *_Nonnull weights, smxk_scratch *_Nonnull);
-  uint64_t (*_Nonnull weigh_f64)(const smxk_job *_Nonnull, const smxk_block *_Nonnull, const smxk_exponent *_Nonnull,
-                                 uint64_t *_Nonnull weights, smxk_scratch *_Nonnull);
-  void (*_Nonnull keep_f32)(const smxk_job *_Nonnull, const smxk_block *_Nonnull, smxk_scratch *_Nonnull);
-  void (*_Nonnull keep_f64)(const smxk_job *_Nonnull, const smxk_block *_Nonnull, smxk_scratch *_Nonnull);
+  void (*_Nonnull select_f32)(const smxk_job *_Nonnull, smxk_selection *_Nonnull,
+                              smxk_scratch *_Nonnull);
+  void (*_Nonnull select_f64)(const smxk_job *_Nonnull, smxk_selection *_Nonnull,
+                              smxk_scratch *_Nonnull);
+  uint64_t (*_Nonnull weigh_f32)(const smxk_job *_Nonnull, const smxk_block *_Nonnull,
+                                 const smxk_exponent *_Nonnull, uint64_t *_Nonnull weights,
+                                 smxk_scratch *_Nonnull);
+  uint64_t (*_Nonnull weigh_f64)(const smxk_job *_Nonnull, const smxk_block *_Nonnull,
+                                 const smxk_exponent *_Nonnull, uint64_t *_Nonnull weights,
+                                 smxk_scratch *_Nonnull);
+  void (*_Nonnull keep_f32)(const smxk_job *_Nonnull, const smxk_block *_Nonnull,
+                            smxk_scratch *_Nonnull);
+  void (*_Nonnull keep_f64)(const smxk_job *_Nonnull, const smxk_block *_Nonnull,
+                            smxk_scratch *_Nonnull);
   /* The weights of numbers that lie side by side. */
-  void (*_Nonnull weigh_list)(const double *_Nonnull values, int64_t count, const smxk_exponent *_Nonnull,
-                              uint64_t *_Nonnull weights);
-  /* -log(-log(u)) of the uniform u in each of up to SMXK_BLOCK 64-bit numbers, as float32 or float64. */
+  void (*_Nonnull weigh_list)(const double *_Nonnull values, int64_t count,
+                              const smxk_exponent *_Nonnull, uint64_t *_Nonnull weights);
+  /* -log(-log(u)) of the uniform u in each of up to SMXK_BLOCK 64-bit numbers, as float32 or
+   * float64. */
   void (*_Nonnull gumbel_f32)(const uint64_t *_Nonnull bits, int64_t count, void *_Nonnull noise);
   void (*_Nonnull gumbel_f64)(const uint64_t *_Nonnull bits, int64_t count, void *_Nonnull noise);
   /* log(x), x a positive normal number. */
   double (*_Nonnull log)(double x);
   /* sigmoid or log_sigmoid of chunks first ..< first + count of the job's one row. */
-  void (*_Nonnull sigmoid_f32)(const smxk_job *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
-  void (*_Nonnull sigmoid_f64)(const smxk_job *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  void (*_Nonnull sigmoid_f32)(const smxk_job *_Nonnull, int64_t first, int64_t count,
+                               smxk_scratch *_Nonnull);
+  void (*_Nonnull sigmoid_f64)(const smxk_job *_Nonnull, int64_t first, int64_t count,
+                               smxk_scratch *_Nonnull);
   /* log_softmax of a row at one element. */
-  double (*_Nonnull log_prob_f32)(const smxk_job *_Nonnull, int64_t row, int64_t token, smxk_scratch *_Nonnull);
-  double (*_Nonnull log_prob_f64)(const smxk_job *_Nonnull, int64_t row, int64_t token, smxk_scratch *_Nonnull);
+  double (*_Nonnull log_prob_f32)(const smxk_job *_Nonnull, int64_t row, int64_t token,
+                                  smxk_scratch *_Nonnull);
+  double (*_Nonnull log_prob_f64)(const smxk_job *_Nonnull, int64_t row, int64_t token,
+                                  smxk_scratch *_Nonnull);
   /* Of `count` scores, those not ranked first, then the others from the last place to the first. */
   double (*_Nonnull plackett_luce)(const double *_Nonnull scores, int64_t count, int64_t ranked);
   /* Rows first ..< first + count of a calibration. */
-  void (*_Nonnull judge_f32)(const smxk_calibration *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
-  void (*_Nonnull judge_f64)(const smxk_calibration *_Nonnull, int64_t first, int64_t count, smxk_scratch *_Nonnull);
+  void (*_Nonnull judge_f32)(const smxk_calibration *_Nonnull, int64_t first, int64_t count,
+                             smxk_scratch *_Nonnull);
+  void (*_Nonnull judge_f64)(const smxk_calibration *_Nonnull, int64_t first, int64_t count,
+                             smxk_scratch *_Nonnull);
 } smxk_kernels;
 
 /* Each instruction set's getter, KernelTable.swift in its target. */

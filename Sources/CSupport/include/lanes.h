@@ -11,7 +11,8 @@
 #include <immintrin.h>
 #endif
 
-/* Vectors are wider than some targets' registers; every function here is inlined, so no ABI is at stake. */
+/* Vectors are wider than some targets' registers; every function here is inlined, so no ABI is at
+ * stake. */
 #pragma clang diagnostic ignored "-Wpsabi"
 
 #define SMXK_INLINE static inline __attribute__((always_inline))
@@ -33,7 +34,7 @@ typedef struct {
   double high, low;
 } smxk_pair;
 
-/* -- a·b + c, rounded once ------------------------------------------------------------------- */
+/* -- a·b + c, rounded once --------------------------------------------------------------------- */
 
 /* Without the instruction libm's exact fma does each lane, out of line: slow, never different. */
 #if defined(__FMA__) || defined(__aarch64__)
@@ -46,11 +47,13 @@ SMXK_INLINE smxk_f64x8 smxk_fma_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 c) {
 #else
 static __attribute__((noinline)) void smxk_fma_each_f32(const smxk_f32x16 *a, const smxk_f32x16 *b,
                                                         smxk_f32x16 *c) {
-  for (int lane = 0; lane < 16; lane++) (*c)[lane] = __builtin_fmaf((*a)[lane], (*b)[lane], (*c)[lane]);
+  for (int lane = 0; lane < 16; lane++)
+    (*c)[lane] = __builtin_fmaf((*a)[lane], (*b)[lane], (*c)[lane]);
 }
 static __attribute__((noinline)) void smxk_fma_each_f64(const smxk_f64x8 *a, const smxk_f64x8 *b,
                                                         smxk_f64x8 *c) {
-  for (int lane = 0; lane < 8; lane++) (*c)[lane] = __builtin_fma((*a)[lane], (*b)[lane], (*c)[lane]);
+  for (int lane = 0; lane < 8; lane++)
+    (*c)[lane] = __builtin_fma((*a)[lane], (*b)[lane], (*c)[lane]);
 }
 SMXK_INLINE smxk_f32x16 smxk_fma_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 c) {
   smxk_fma_each_f32(&a, &b, &c);
@@ -62,22 +65,26 @@ SMXK_INLINE smxk_f64x8 smxk_fma_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 c) {
 }
 #endif
 
-/* -- comparisons: each lane of one or the other -------------------------------------------------- */
+/* -- comparisons: each lane of one or the other ------------------------------------------------ */
 
 /* a > b ? a : b, so that a NaN in b stays and a NaN in a is passed over. */
 SMXK_INLINE smxk_f32x16 smxk_max_f32(smxk_f32x16 a, smxk_f32x16 b) { return a > b ? a : b; }
-SMXK_INLINE smxk_f32x16 smxk_pick_less_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 yes, smxk_f32x16 no) {
+SMXK_INLINE smxk_f32x16 smxk_pick_less_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 yes,
+                                           smxk_f32x16 no) {
   return a < b ? yes : no;
 }
-SMXK_INLINE smxk_f32x16 smxk_pick_equal_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 yes, smxk_f32x16 no) {
+SMXK_INLINE smxk_f32x16 smxk_pick_equal_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 yes,
+                                            smxk_f32x16 no) {
   return a == b ? yes : no;
 }
 /* a > b ? a : b, so that a NaN in b stays and a NaN in a is passed over. */
 SMXK_INLINE smxk_f64x8 smxk_max_f64(smxk_f64x8 a, smxk_f64x8 b) { return a > b ? a : b; }
-SMXK_INLINE smxk_f64x8 smxk_pick_less_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 yes, smxk_f64x8 no) {
+SMXK_INLINE smxk_f64x8 smxk_pick_less_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 yes,
+                                          smxk_f64x8 no) {
   return a < b ? yes : no;
 }
-SMXK_INLINE smxk_f64x8 smxk_pick_equal_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 yes, smxk_f64x8 no) {
+SMXK_INLINE smxk_f64x8 smxk_pick_equal_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 yes,
+                                           smxk_f64x8 no) {
   return a == b ? yes : no;
 }
 
@@ -91,7 +98,7 @@ SMXK_INLINE uint32_t smxk_above_f64(smxk_f64x8 v, smxk_f64x8 bound) {
   return (uint8_t)~__builtin_bit_cast(uint8_t, __builtin_convertvector(v <= bound, smxk_bool8));
 }
 
-/* -- powers of two ------------------------------------------------------------------------------- */
+/* -- powers of two ----------------------------------------------------------------------------- */
 
 SMXK_INLINE smxk_f32x16 smxk_floor_f32(smxk_f32x16 v) {
 #if defined(__AVX512F__)
@@ -108,7 +115,8 @@ SMXK_INLINE smxk_f64x8 smxk_floor_f64(smxk_f64x8 v) {
 #endif
 }
 
-/* v less the nearest whole number, exact for |v| < 2^22 (2^51); anything beyond, and for what is not finite. */
+/* v less the nearest whole number, exact for |v| < 2^22 (2^51); anything beyond, and for what is
+ * not finite. */
 SMXK_INLINE smxk_f32x16 smxk_rest_f32(smxk_f32x16 v) {
 #if defined(__AVX512F__)
   return (smxk_f32x16)_mm512_reduce_ps((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -124,10 +132,11 @@ SMXK_INLINE smxk_f64x8 smxk_rest_f64(smxk_f64x8 v) {
 #endif
 }
 
-/* p · 2^n, rounded once where the result is subnormal, for p from 1/2 to 2 (with the instruction any) and whole n up to
- * 62 (958), d being n before it was rounded; 0 where d is below -151 (-1076), whatever p and n then are; NaN where d is.
- * Without the instruction the power comes in two factors, each a normal number, and both are 0 before they could underflow:
- * some CPUs take a detour of 150 cycles where a product does. */
+/* p · 2^n, rounded once where the result is subnormal, for p from 1/2 to 2 (with the instruction
+ * any) and whole n up to 62 (958), d being n before it was rounded; 0 where d is below -151
+ * (-1076), whatever p and n then are; NaN where d is. Without the instruction the power comes in
+ * two factors, each a normal number, and both are 0 before they could underflow: some CPUs take a
+ * detour of 150 cycles where a product does. */
 SMXK_INLINE smxk_f32x16 smxk_scaled_f32(smxk_f32x16 p, smxk_f32x16 n, smxk_f32x16 d) {
 #if defined(__AVX512F__)
   (void)d;
@@ -153,9 +162,10 @@ SMXK_INLINE smxk_f64x8 smxk_scaled_f64(smxk_f64x8 p, smxk_f64x8 n, smxk_f64x8 d)
 #endif
 }
 
-/* -- float64 from float32, exact, and back, rounded ------------------------------------------ */
+/* -- float64 from float32, exact, and back, rounded -------------------------------------------- */
 
-/* Where both halves of a vector are widened, the compiler would take each operation before that in halves, too. */
+/* Where both halves of a vector are widened, the compiler would take each operation before that in
+ * halves, too. */
 SMXK_INLINE smxk_f32x16 smxk_whole_f32(smxk_f32x16 v) {
 #if defined(__AVX512F__)
   __asm__("" : "+v"(v));
@@ -165,13 +175,14 @@ SMXK_INLINE smxk_f32x16 smxk_whole_f32(smxk_f32x16 v) {
 SMXK_INLINE smxk_f64x8 smxk_widen(smxk_f32x8 v) { return __builtin_convertvector(v, smxk_f64x8); }
 SMXK_INLINE smxk_f32x8 smxk_narrow(smxk_f64x8 v) { return __builtin_convertvector(v, smxk_f32x8); }
 
-/* -- across the lanes: halves upon halves ------------------------------------------------------------ */
+/* -- across the lanes: halves upon halves ------------------------------------------------------ */
 
 /* Lane l of the result is lane l + n, counted around. */
 SMXK_INLINE smxk_f32x16 smxk_turn_f32(smxk_f32x16 v, int64_t n) {
 #if defined(__AVX512F__)
   __m512i own = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  return (smxk_f32x16)_mm512_permutexvar_ps(_mm512_add_epi32(own, _mm512_set1_epi32((int)n)), (__m512)v);
+  return (smxk_f32x16)_mm512_permutexvar_ps(_mm512_add_epi32(own, _mm512_set1_epi32((int)n)),
+                                            (__m512)v);
 #else
   smxk_f32x16 turned;
   for (int64_t lane = 0; lane < 16; lane++) turned[lane] = v[(lane + n) & 15];
@@ -194,7 +205,8 @@ SMXK_INLINE smxk_f32x16 smxk_zip_lower_f32(smxk_f32x16 a, smxk_f32x16 b) {
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
 }
 SMXK_INLINE smxk_f32x16 smxk_zip_upper_f32(smxk_f32x16 a, smxk_f32x16 b) {
-  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                 31);
 }
 
 /* The same within each quarter of 16 bytes, which AVX-512 does beside its multiply-adds. */
@@ -230,7 +242,8 @@ SMXK_INLINE smxk_f32x16 smxk_load_halves_f32(const void *p, const void *q) {
   smxk_f32x8 lower, upper;
   __builtin_memcpy(&lower, p, sizeof lower);
   __builtin_memcpy(&upper, q, sizeof upper);
-  return __builtin_shufflevector(lower, upper, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return __builtin_shufflevector(lower, upper, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+                                 15);
 }
 
 /* The largest lane; none may be NaN. */
@@ -246,8 +259,8 @@ SMXK_INLINE double smxk_largest_f64(smxk_f64x8 v) {
   return b[0] > b[1] ? b[0] : b[1];
 }
 
-/* The sum over the lanes of (high - origin) + low, in float64. Order is part of the contract: lane l meets
- * l + 8, then l + 4, l + 2, l + 1. */
+/* The sum over the lanes of (high - origin) + low, in float64. Order is part of the contract: lane
+ * l meets l + 8, then l + 4, l + 2, l + 1. */
 SMXK_INLINE smxk_pair smxk_total_f32(smxk_f32x16 high, smxk_f32x16 low, float origin) {
   smxk_f64x8 start = (smxk_f64x8)(double)origin;
   smxk_f64x8 a = (smxk_widen(high.lo) - start) + smxk_widen(low.lo);
@@ -264,7 +277,8 @@ SMXK_INLINE smxk_pair smxk_total_f32(smxk_f32x16 high, smxk_f32x16 low, float or
   __auto_type part_##sum = sum - (ah);                                         \
   __auto_type rest = ((al) + (bl)) + (((ah) - (sum - part_##sum)) + ((bh) - part_##sum))
 
-/* The same of float64 lanes, in pairs. Order is part of the contract: lane l meets l + 4, then l + 2, l + 1. */
+/* The same of float64 lanes, in pairs. Order is part of the contract: lane l meets l + 4, then l +
+ * 2, l + 1. */
 SMXK_INLINE smxk_pair smxk_total_f64(smxk_f64x8 high, smxk_f64x8 low, double origin) {
   smxk_f64x8 eight = high - (smxk_f64x8)origin;
   SMXK_HALVE(four, four_low, eight.lo, low.lo, eight.hi, low.hi);
@@ -276,109 +290,26 @@ SMXK_INLINE smxk_pair smxk_total_f64(smxk_f64x8 high, smxk_f64x8 low, double ori
 }
 #undef SMXK_HALVE
 
-/* -- lanes [from, to) of a vector; the others read as `fill` and are not touched in memory ---- */
+#include "lane_parts.h"
 
-#if defined(__AVX512F__)
-SMXK_INLINE uint32_t smxk_lanes(int64_t from, int64_t to) { return ((1u << to) - 1u) & ~((1u << from) - 1u); }
-SMXK_INLINE smxk_f32x16 smxk_load_part_f32(const float *p, int64_t from, int64_t to, float fill) {
-  return (smxk_f32x16)_mm512_mask_loadu_ps(_mm512_set1_ps(fill), (__mmask16)smxk_lanes(from, to), p);
-}
-SMXK_INLINE void smxk_store_part_f32(float *p, int64_t from, int64_t to, smxk_f32x16 v) {
-  _mm512_mask_storeu_ps(p, (__mmask16)smxk_lanes(from, to), (__m512)v);
-}
-SMXK_INLINE smxk_f64x8 smxk_load_part_f64(const double *p, int64_t from, int64_t to, double fill) {
-  return (smxk_f64x8)_mm512_mask_loadu_pd(_mm512_set1_pd(fill), (__mmask8)smxk_lanes(from, to), p);
-}
-SMXK_INLINE void smxk_store_part_f64(double *p, int64_t from, int64_t to, smxk_f64x8 v) {
-  _mm512_mask_storeu_pd(p, (__mmask8)smxk_lanes(from, to), (__m512d)v);
-}
-SMXK_INLINE smxk_u16x16 smxk_load_part_u16(const void *p, int64_t from, int64_t to) {
-  return (smxk_u16x16)_mm256_maskz_loadu_epi16((__mmask16)smxk_lanes(from, to), p);
-}
-SMXK_INLINE void smxk_store_part_u16(void *p, int64_t from, int64_t to, smxk_u16x16 v) {
-  _mm256_mask_storeu_epi16(p, (__mmask16)smxk_lanes(from, to), (__m256i)v);
-}
-SMXK_INLINE smxk_f32x16 smxk_fill_f32(smxk_f32x16 v, int64_t from, int64_t to, float fill) {
-  return (smxk_f32x16)_mm512_mask_mov_ps(_mm512_set1_ps(fill), (__mmask16)smxk_lanes(from, to), (__m512)v);
-}
-#else
-/* Up to 64 bytes, an even number. Out of line: it stands at the end of nearly every loop, and runs once a row. */
-static __attribute__((noinline)) void smxk_copy_part(const char *from, char *to, int64_t bytes) {
-  if (bytes & 64) __builtin_memcpy(to, from, 64);
-  if (bytes & 32) __builtin_memcpy(to, from, 32), from += 32, to += 32;
-  if (bytes & 16) __builtin_memcpy(to, from, 16), from += 16, to += 16;
-  if (bytes & 8) __builtin_memcpy(to, from, 8), from += 8, to += 8;
-  if (bytes & 4) __builtin_memcpy(to, from, 4), from += 4, to += 4;
-  if (bytes & 2) __builtin_memcpy(to, from, 2);
-}
-#define SMXK_STORE_PART(NAME, POINTER, VECTOR, BYTES)                                               \
-  SMXK_INLINE void NAME(POINTER p, int64_t from, int64_t to, VECTOR v) {                            \
-    smxk_copy_part((const char *)&v + BYTES * from, (char *)p + BYTES * from, BYTES * (to - from)); \
-  }
-SMXK_STORE_PART(smxk_store_part_f32, float *, smxk_f32x16, 4)
-SMXK_STORE_PART(smxk_store_part_f64, double *, smxk_f64x8, 8)
-SMXK_STORE_PART(smxk_store_part_u16, void *, smxk_u16x16, 2)
-#undef SMXK_STORE_PART
-SMXK_INLINE smxk_u16x16 smxk_load_part_u16(const void *p, int64_t from, int64_t to) {
-  smxk_u16x16 v = {0};
-  smxk_copy_part((const char *)p + 2 * from, (char *)&v + 2 * from, 2 * (to - from));
-  return v;
-}
-#if defined(__AVX2__)
-SMXK_INLINE smxk_f32x16 smxk_load_part_f32(const float *p, int64_t from, int64_t to, float fill) {
-  const smxk_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const smxk_u32x16 is_in = (smxk_u32x16)(lane - (uint32_t)from < (uint32_t)(to - from));
-  const __m256i lower = (__m256i)is_in.lo, upper = (__m256i)is_in.hi;
-  const __m256 other = _mm256_set1_ps(fill);
-  smxk_f32x16 v;
-  v.lo = (smxk_f32x8)_mm256_blendv_ps(other, _mm256_maskload_ps(p, lower), (__m256)lower);
-  v.hi = (smxk_f32x8)_mm256_blendv_ps(other, _mm256_maskload_ps(p + 8, upper), (__m256)upper);
-  return v;
-}
-SMXK_INLINE smxk_f64x8 smxk_load_part_f64(const double *p, int64_t from, int64_t to, double fill) {
-  const smxk_u64x8 lane = {0, 1, 2, 3, 4, 5, 6, 7};
-  const smxk_u64x8 is_in = (smxk_u64x8)(lane - (uint64_t)from < (uint64_t)(to - from));
-  const __m256i lower = (__m256i)is_in.lo, upper = (__m256i)is_in.hi;
-  const __m256d other = _mm256_set1_pd(fill);
-  smxk_f64x8 v;
-  v.lo = (smxk_f64x4)_mm256_blendv_pd(other, _mm256_maskload_pd(p, lower), (__m256d)lower);
-  v.hi = (smxk_f64x4)_mm256_blendv_pd(other, _mm256_maskload_pd(p + 4, upper), (__m256d)upper);
-  return v;
-}
-#else
-SMXK_INLINE smxk_f32x16 smxk_load_part_f32(const float *p, int64_t from, int64_t to, float fill) {
-  smxk_f32x16 v = (smxk_f32x16)fill;
-  smxk_copy_part((const char *)(p + from), (char *)&v + 4 * from, 4 * (to - from));
-  return v;
-}
-SMXK_INLINE smxk_f64x8 smxk_load_part_f64(const double *p, int64_t from, int64_t to, double fill) {
-  smxk_f64x8 v = (smxk_f64x8)fill;
-  smxk_copy_part((const char *)(p + from), (char *)&v + 8 * from, 8 * (to - from));
-  return v;
-}
-#endif
-SMXK_INLINE smxk_f32x16 smxk_fill_f32(smxk_f32x16 v, int64_t from, int64_t to, float fill) {
-  const smxk_u32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const smxk_u32x16 is_in = (smxk_u32x16)(lane - (uint32_t)from < (uint32_t)(to - from));
-  const smxk_u32x16 others = __builtin_bit_cast(smxk_u32x16, (smxk_f32x16)fill) & ~is_in;
-  return __builtin_bit_cast(smxk_f32x16, (__builtin_bit_cast(smxk_u32x16, v) & is_in) | others);
-}
-#endif
-
-/* -- ahead of their use ------------------------------------------------------------------------- */
+/* -- ahead of their use ------------------------------------------------------------------------ */
 
 SMXK_INLINE void smxk_prefetch_read(const void *p) { __builtin_prefetch(p, 0, 3); }
 /* Into the second-level cache. */
 SMXK_INLINE void smxk_prefetch_ahead(const void *p) { __builtin_prefetch(p, 0, 2); }
-/* On x86-64 the same instruction as for reading: PREFETCHW, which x86-64-v4 does not promise, was 0 to 2 % slower (softmax
- * and its gradient, 512 × 1024 and 4096 × 4096, one thread and two). */
+/* On x86-64 the same instruction as for reading: PREFETCHW, which x86-64-v4 does not promise, was 0
+ * to 2 % slower (softmax and its gradient, 512 × 1024 and 4096 × 4096, one thread and two). */
 SMXK_INLINE void smxk_prefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
 
-/* -- past the caches ------------------------------------------------------------------------------- */
+/* -- past the caches --------------------------------------------------------------------------- */
 
 /* p is aligned to the vector. */
-SMXK_INLINE void smxk_stream_f32(float *p, smxk_f32x16 v) { __builtin_nontemporal_store(v, (smxk_f32x16 *)p); }
-SMXK_INLINE void smxk_stream_f64(double *p, smxk_f64x8 v) { __builtin_nontemporal_store(v, (smxk_f64x8 *)p); }
+SMXK_INLINE void smxk_stream_f32(float *p, smxk_f32x16 v) {
+  __builtin_nontemporal_store(v, (smxk_f32x16 *)p);
+}
+SMXK_INLINE void smxk_stream_f64(double *p, smxk_f64x8 v) {
+  __builtin_nontemporal_store(v, (smxk_f64x8 *)p);
+}
 /* Such stores are in no order with others: before another thread is told that they are done. */
 SMXK_INLINE void smxk_stream_fence(void) {
 #if defined(__x86_64__)

@@ -1,15 +1,18 @@
-/* Cross-entropy of a linear layer's logits as the kernels see it. The ABI has validated everything. */
+/* Cross-entropy of a linear layer's logits as the kernels see it. The ABI has validated
+ * everything. */
 #ifndef SMXK_LINEAR_LOSS_H
 #define SMXK_LINEAR_LOSS_H
 
 #include "attention_vjp.h"
 
-/* Classes of a block, of a span of blocks whose sums begin anew, and columns of a piece of an inner product. Tokens go
- * in blocks of SMXK_QUERY_BLOCK. Part of the bits contract (docs/training.md). */
+/* Classes of a block, of a span of blocks whose sums begin anew, and columns of a piece of an inner
+ * product. Tokens go in blocks of SMXK_QUERY_BLOCK. Part of the bits contract
+ * (docs/training.md). */
 enum { SMXK_CLASS_BLOCK = 128, SMXK_CLASS_SPAN = 2048, SMXK_COLUMN_BLOCK = 128 };
 
-/* What a task does: turn a block of tokens; logits of a span of classes, for all tokens of the group; losses of a block of
- * tokens; gradients of a span of classes, and its part of those of the tokens; these, of a block of tokens. */
+/* What a task does: turn a block of tokens; logits of a span of classes, for all tokens of the
+ * group; losses of a block of tokens; gradients of a span of classes, and its part of those of the
+ * tokens; these, of a block of tokens. */
 typedef intptr_t smxk_loss_phase; /* intptr_t: Swift sees enumerators as Int */
 enum { SMXK_LOSS_TURN, SMXK_LOSS_LOGITS, SMXK_LOSS_ROWS, SMXK_LOSS_CLASSES, SMXK_LOSS_TOKENS };
 
@@ -19,8 +22,8 @@ typedef struct smxk_matrix {
   int64_t row, column;
 } smxk_matrix;
 
-/* What each token of the group has come to, a row of the group's tokens each: lse·log2(e) in two parts, and what its
- * weights and its target count in the gradient. */
+/* What each token of the group has come to, a row of the group's tokens each: lse·log2(e) in two
+ * parts, and what its weights and its target count in the gradient. */
 enum { SMXK_LOSS_HIGH, SMXK_LOSS_LOW, SMXK_LOSS_WEIGHT, SMXK_LOSS_TARGET, SMXK_LOSS_STATES };
 
 /* Of a span, for each token: exponent, sum of the weights, sum of the logits. */
@@ -51,9 +54,11 @@ typedef struct smxk_linear_loss {
   char *panels;                     /* block, the tokens' rows in panels */
   char *states;                     /* SMXK_LOSS_STATES × group_tokens */
   char *spans;                      /* span, SMXK_SPAN_STATES × group_tokens */
-  char *parts;                      /* span, block, tile, column, lane: parts of the tokens' gradients */
+  char *parts;                      /* span, block, tile, column, lane: parts of the tokens'
+                                       gradients */
   char *sums;                       /* classes × gradient_pitch, where they are not direct */
-  char *own;                        /* of each thread, own_bytes: a block of classes, and a vector of rows */
+  char *own;                        /* of each thread, own_bytes: a block of classes, and a vector
+                                       of rows */
   int64_t own_bytes, padded;        /* columns, in whole vectors */
 } smxk_linear_loss;
 

@@ -4,7 +4,7 @@
 
 #include "lanes.h"
 
-/* -- bytes --------------------------------------------------------------------------------------- */
+/* -- bytes ------------------------------------------------------------------------------------- */
 
 SMXK_INLINE smxk_f32x16 smxk_load_bytes_f32(const void *p) {
   return __builtin_convertvector(*(const smxk_u8x16 *)p, smxk_f32x16);
@@ -13,7 +13,7 @@ SMXK_INLINE smxk_f64x8 smxk_load_bytes_f64(const void *p) {
   return __builtin_convertvector(*(const smxk_u8x8 *)p, smxk_f64x8);
 }
 
-/* -- bfloat16: the upper half of a float32 ------------------------------------------------------ */
+/* -- bfloat16: the upper half of a float32 ----------------------------------------------------- */
 
 SMXK_INLINE smxk_f32x16 smxk_load_bf16(const uint16_t *p) {
   smxk_u16x16 half = *(const smxk_u16x16_unaligned *)p;
@@ -27,9 +27,10 @@ SMXK_INLINE void smxk_store_bf16(uint16_t *p, smxk_f32x16 v) {
   *(smxk_u16x16_unaligned *)p = __builtin_convertvector(rounded, smxk_u16x16);
 }
 
-/* -- float16 ------------------------------------------------------------------------------------- */
+/* -- float16 ----------------------------------------------------------------------------------- */
 
-/* Shifts the fields into place, scales by 2^112 to move the bias, and repairs inf and NaN; exact. */
+/* Shifts the fields into place, scales by 2^112 to move the bias, and repairs inf and NaN;
+ * exact. */
 SMXK_INLINE smxk_f32x16 smxk_load_f16(const uint16_t *p) {
 #if defined(__AVX512F__)
   return (smxk_f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
@@ -59,14 +60,18 @@ SMXK_INLINE smxk_f32x16 smxk_halves_f16(smxk_f32x16 words, int32_t upper) {
 #endif
 }
 
-/* Rounds to nearest, ties to even. A NaN must be the quiet one, and becomes 0x7e00. Adding a power of two 13 bits
- * above the last bit that a float16 keeps makes the float32 unit round there, subnormals included. */
+/* Rounds to nearest, ties to even. A NaN must be the quiet one, and becomes 0x7e00. Adding a power
+ * of two 13 bits above the last bit that a float16 keeps makes the float32 unit round there,
+ * subnormals included. */
 SMXK_INLINE void smxk_store_f16(uint16_t *p, smxk_f32x16 v) {
 #if defined(__AVX512F__)
-  _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm256_storeu_si256((__m256i *)p,
+                      _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #elif defined(__F16C__)
-  _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-  _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph((__m256)v.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm_storeu_si128((__m128i *)p,
+                   _mm256_cvtps_ph((__m256)v.lo, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm_storeu_si128((__m128i *)(p + 8),
+                   _mm256_cvtps_ph((__m256)v.hi, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #else
   smxk_u32x16 bits = __builtin_bit_cast(smxk_u32x16, v);
   smxk_u32x16 sign = (bits >> 16) & 0x8000u;

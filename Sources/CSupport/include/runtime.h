@@ -4,26 +4,26 @@
 
 #include "kernels.h"
 
-/* -- dispatch (dispatch.c) ---------------------------------------------------------------------- */
+/* -- dispatch (dispatch.c) --------------------------------------------------------------------- */
 
-/* The kernels of the best instruction set that this CPU runs, or of the one that SWIFTMAX_ISA names;
- * chosen once. NULL if that name is unknown or not supported here. */
+/* The kernels of the best instruction set that this CPU runs, or of the one that SWIFTMAX_ISA
+ * names; chosen once. NULL if that name is unknown or not supported here. */
 const smxk_kernels *_Nullable smxk_kernels_chosen(void);
 /* The name chosen, or the one that could not be. */
 const char *_Nonnull smxk_isa_name(void);
 /* 1 if `name` is known and runs here, 0 if it is known and does not, -1 if it is unknown. */
 int32_t smxk_isa_runs(const char *_Nonnull name);
 
-/* -- threads (pool.c, cpus.c) ---------------------------------------------------------------------- */
+/* -- threads (pool.c, cpus.c) ------------------------------------------------------------------ */
 
 typedef void (*smxk_task)(void *_Nonnull context, int64_t index, smxk_scratch *_Nonnull scratch);
 
 enum { SMXK_MAX_THREADS = 256 };
 
 /* Calls task(context, 0 ... count - 1) on up to `threads` threads, this one among them, each with
- * scratch of its own, in no particular order. Runs them all on this thread inside another such call, or
- * while another thread uses the pool, or where no thread can be had; and if `is_small`, unless such calls
- * follow one another closely. */
+ * scratch of its own, in no particular order. Runs them all on this thread inside another such
+ * call, or while another thread uses the pool, or where no thread can be had; and if `is_small`,
+ * unless such calls follow one another closely. */
 void smxk_parallel(int32_t threads, int64_t count, int32_t is_small, smxk_task _Nonnull task,
                    void *_Nonnull context);
 
@@ -57,10 +57,15 @@ typedef struct smxk_attention_plan {
   smx_tensor scores;
 } smxk_attention_plan;
 static inline int64_t *_Nonnull smxk_shape_of(smxk_attention_plan *_Nonnull p) { return p->shape; }
-static inline smx_tensor *_Nonnull smxk_scores_of(smxk_attention_plan *_Nonnull p) { return &p->scores; }
-static inline smxk_attention *_Nonnull smxk_job_of(smxk_attention_plan *_Nonnull p) { return &p->job; }
+static inline smx_tensor *_Nonnull smxk_scores_of(smxk_attention_plan *_Nonnull p) {
+  return &p->scores;
+}
+static inline smxk_attention *_Nonnull smxk_job_of(smxk_attention_plan *_Nonnull p) {
+  return &p->job;
+}
 /* Calls body with room for a plan, zeroed. */
-void smxk_with_attention_plan(void (*_Nonnull body)(void *_Nonnull context, smxk_attention_plan *_Nonnull),
+void smxk_with_attention_plan(void (*_Nonnull body)(void *_Nonnull context,
+                                                    smxk_attention_plan *_Nonnull),
                               void *_Nonnull context);
 
 /* The same for a gradient; its forward part is planned as a call of attention. */
@@ -68,10 +73,15 @@ typedef struct smxk_attention_vjp_plan {
   smxk_attention_vjp job;
   smxk_attention_plan forward;
 } smxk_attention_vjp_plan;
-static inline smxk_attention_plan *_Nonnull smxk_forward_of(smxk_attention_vjp_plan *_Nonnull p) { return &p->forward; }
-static inline smxk_attention_vjp *_Nonnull smxk_vjp_job_of(smxk_attention_vjp_plan *_Nonnull p) { return &p->job; }
-void smxk_with_attention_vjp_plan(
-    void (*_Nonnull body)(void *_Nonnull context, smxk_attention_vjp_plan *_Nonnull), void *_Nonnull context);
+static inline smxk_attention_plan *_Nonnull smxk_forward_of(smxk_attention_vjp_plan *_Nonnull p) {
+  return &p->forward;
+}
+static inline smxk_attention_vjp *_Nonnull smxk_vjp_job_of(smxk_attention_vjp_plan *_Nonnull p) {
+  return &p->job;
+}
+void smxk_with_attention_vjp_plan(void (*_Nonnull body)(void *_Nonnull context,
+                                                        smxk_attention_vjp_plan *_Nonnull),
+                                  void *_Nonnull context);
 
 /* Bytes of a thread's scratch that a call may use for itself, aligned to a cache line. */
 enum { SMXK_SCRATCH_BYTES = 2 * SMXK_CHUNK * sizeof(double) };
@@ -90,13 +100,13 @@ void smxk_set_thread_count(int32_t count);
 /* Sets this thread's own count, 0 for none; returns the one before. */
 int32_t smxk_set_local_thread_count(int32_t count);
 
-/* -- caches (caches.c) -------------------------------------------------------------------------------- */
+/* -- caches (caches.c) ------------------------------------------------------------------------- */
 
-/* Whether a call that reads and writes so many bytes leaves nothing in the caches that its successor could find: more than
- * the last level holds. */
+/* Whether a call that reads and writes so many bytes leaves nothing in the caches that its
+ * successor could find: more than the last level holds. */
 _Bool smxk_exceeds_caches(int64_t bytes);
 
-/* -- floating-point mode ---------------------------------------------------------------------------- */
+/* -- floating-point mode ----------------------------------------------------------------------- */
 
 /* Sets round to nearest, subnormals kept, exceptions masked; returns the caller's mode. */
 static inline uint64_t smxk_enter_mode(void) {
@@ -130,7 +140,7 @@ static inline void smxk_leave_mode(uint64_t saved) {
 #endif
 }
 
-/* -- error sentence (sentence.c) -------------------------------------------------------------------- */
+/* -- error sentence (sentence.c) --------------------------------------------------------------- */
 
 /* This thread's sentence, SMXK_SENTENCE bytes. */
 enum { SMXK_SENTENCE = 512 };

@@ -4,22 +4,22 @@
 
 #include <stdint.h>
 
-/* Elements of a row that a pass works on at a time, so that the weights of a block fit into 64 bits. No result
- * depends on it: sums of weights are exact. */
+/* Elements of a row that a pass works on at a time, so that the weights of a block fit into 64
+ * bits. No result depends on it: sums of weights are exact. */
 enum { SMXK_BLOCK = 1024 };
 
 /* The most elements that one step of a selection takes. */
 enum { SMXK_SELECTED_AT_ONCE = 64 };
 
-/* The weight of an element is 2^((x·before - base)·factor) in units of 2^-SMXK_WEIGHT_BITS, a whole number; the
- * largest element's is 2^SMXK_WEIGHT_BITS. */
+/* The weight of an element is 2^((x·before - base)·factor) in units of 2^-SMXK_WEIGHT_BITS, a whole
+ * number; the largest element's is 2^SMXK_WEIGHT_BITS. */
 enum { SMXK_WEIGHT_BITS = 52 };
 typedef struct smxk_exponent {
   double before, base, factor;
 } smxk_exponent;
 
-/* Elements `at` ..< `to` of a row, of which those above the threshold go to a list. Stops where the list could not take
- * SMXK_SELECTED_AT_ONCE more. */
+/* Elements `at` ..< `to` of a row, of which those above the threshold go to a list. Stops where the
+ * list could not take SMXK_SELECTED_AT_ONCE more. */
 typedef struct smxk_selection {
   int64_t at, to;
   double threshold; /* taken is what is not <= threshold, a NaN too; a number of the lanes' type */
@@ -35,7 +35,11 @@ typedef struct smxk_block {
   double hidden; /* what is written in the place of those that are out */
 } smxk_block;
 
-/* Bytes of a thread's scratch that the passes use themselves: a block's numbers, and what x + bias rounded away. */
-enum { SMXK_NUMBERS_BYTES = SMXK_BLOCK * sizeof(double), SMXK_ROUNDINGS_BYTES = SMXK_BLOCK * sizeof(double) };
+/* Bytes of a thread's scratch that the passes use themselves: a block's numbers, and what x + bias
+ * rounded away. */
+enum {
+  SMXK_NUMBERS_BYTES = SMXK_BLOCK * sizeof(double),
+  SMXK_ROUNDINGS_BYTES = SMXK_BLOCK * sizeof(double)
+};
 
 #endif

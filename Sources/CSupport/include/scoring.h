@@ -9,7 +9,8 @@ struct smxk_job;
 /* Operations on each element by itself: a job whose axes are all reduced, worked on by chunks. */
 enum { SMXK_SIGMOID = 32, SMXK_LOG_SIGMOID = 33 };
 
-/* What one row of logits x comes to at an inverse temperature b, with y = b·(x - max x) and p = softmax(b·x). */
+/* What one row of logits x comes to at an inverse temperature b, with y = b·(x - max x) and p =
+ * softmax(b·x). */
 typedef struct smxk_judgement {
   int64_t label;     /* given */
   double distance;   /* x[label] - max x */
@@ -29,7 +30,11 @@ typedef struct smxk_calibration {
 } smxk_calibration;
 
 /* Swift has no addresses of members. */
-static inline smx_calibration *_Nonnull smxk_before_of(smx_temperature_fit *_Nonnull f) { return &f->before; }
-static inline smx_calibration *_Nonnull smxk_after_of(smx_temperature_fit *_Nonnull f) { return &f->after; }
+static inline smx_calibration *_Nonnull smxk_before_of(smx_temperature_fit *_Nonnull f) {
+  return &f->before;
+}
+static inline smx_calibration *_Nonnull smxk_after_of(smx_temperature_fit *_Nonnull f) {
+  return &f->after;
+}
 
 #endif

@@ -39,7 +39,7 @@
 /* Shapes and strides are handed over where they lie. */
 _Static_assert(sizeof(npy_intp) == sizeof(int64_t), "swiftmax needs a 64-bit NumPy");
 
-/* -- arguments ------------------------------------------------------------------------------- */
+/* -- arguments --------------------------------------------------------------------------------- */
 
 /* Every name that an argument can have. Those of a function that may be given without their name
  * follow one another in its order; attention's own stand last. */
@@ -129,7 +129,7 @@ PyObject *smxpy_raise(smx_status status);
 /* Calls a helper of swiftmax._arguments, of the given number of arguments; a new reference. */
 PyObject *smxpy_help(const char *function, int count, PyObject *const *args);
 
-/* -- tensors --------------------------------------------------------------------------------- */
+/* -- tensors ----------------------------------------------------------------------------------- */
 
 /* An array and how the library sees it; `array` NULL where the argument is absent. Not to be moved:
  * the tensor points into `lengths`, or to `more` where the array has more axes. They are copies,
@@ -192,7 +192,7 @@ typedef smx_status (*smxpy_run)(const void *call, const smx_tensor *out);
 int smxpy_execute(smxpy_run run, const void *call, const smxpy_operand *out,
                   const smxpy_operand *const *inputs, int count);
 
-/* -- mask ------------------------------------------------------------------------------------ */
+/* -- mask -------------------------------------------------------------------------------------- */
 
 typedef struct smxpy_mask {
   smxpy_operand array;
@@ -207,7 +207,7 @@ int smxpy_structure_of(smxpy_mask *mask, PyObject *const given[SMXPY_NAMES], int
                        const npy_intp *scores);
 void smxpy_mask_clear(smxpy_mask *mask);
 
-/* -- what attention and its gradient share ---------------------------------------------------- */
+/* -- what attention and its gradient share ----------------------------------------------------- */
 
 typedef struct smxpy_scores {
   smxpy_operand query, key, value, bias, alibi_slopes, sinks;
@@ -245,7 +245,7 @@ PyObject *smxpy_attention_results(const smxpy_operand *out, const smxpy_operand 
  */
 int smxpy_refuse(const char *format, const smxpy_operand *a, const smxpy_operand *b);
 
-/* -- operations ------------------------------------------------------------------------------ */
+/* -- operations -------------------------------------------------------------------------------- */
 
 PyObject *smxpy_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count, PyObject *names);
 PyObject *smxpy_log_softmax(PyObject *module, PyObject *const *args, Py_ssize_t count,

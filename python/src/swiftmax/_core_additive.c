@@ -69,7 +69,8 @@ static smx_status run(const void *which, const smx_tensor *out) {
   for (int axis = 0; axis < s->rank; axis++) scores *= (double)s->shape[axis];
   double projections =
       width * ((double)PyArray_SIZE(s->query.array) + (double)PyArray_SIZE(s->key.array));
-  if (smxpy_is_short(scores, TANH_COST * width, last_of(&s->value)) && smxpy_is_short(1, projections, 0))
+  if (smxpy_is_short(scores, TANH_COST * width, last_of(&s->value)) &&
+      smxpy_is_short(1, projections, 0))
     return run_now(c, out);
   smx_status status;
   Py_BEGIN_ALLOW_THREADS;

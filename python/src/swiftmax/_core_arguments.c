@@ -52,7 +52,7 @@ void smxpy_state_clear(smxpy_state *state) {
   for (int i = 0; i < SMXPY_NAMES; i++) Py_CLEAR(state->names[i]);
 }
 
-/* -- keywords -------------------------------------------------------------------------------- */
+/* -- keywords ---------------------------------------------------------------------------------- */
 
 /* The place of a keyword, -1 if no function has it. */
 static int place_of(const smxpy_state *state, PyObject *name) {
@@ -95,7 +95,7 @@ int smxpy_parse(const smxpy_state *state, const smxpy_signature *signature, PyOb
   return 0;
 }
 
-/* -- axis ------------------------------------------------------------------------------------ */
+/* -- axis -------------------------------------------------------------------------------------- */
 
 static int axis_number(PyObject *given, int32_t *axis) {
   PyObject *number = PyNumber_Index(given);
@@ -145,7 +145,7 @@ int smxpy_axes_of(PyObject *given, smxpy_axes *axes) {
   return 0;
 }
 
-/* -- flags, numbers, choices ----------------------------------------------------------------- */
+/* -- flags, numbers, choices ------------------------------------------------------------------- */
 
 int smxpy_flag(PyObject *given, const char *name) {
   if (smxpy_is_absent(given)) return 0;
@@ -187,11 +187,12 @@ int smxpy_choice(PyObject *given, const char *name, const char *first, const cha
     if (PyUnicode_CompareWithASCIIString(given, first) == 0) return 0;
     if (PyUnicode_CompareWithASCIIString(given, second) == 0) return 1;
   }
-  PyErr_Format(PyExc_ValueError, "%s must be '%s' or '%s', but is %.80R", name, first, second, given);
+  PyErr_Format(PyExc_ValueError, "%s must be '%s' or '%s', but is %.80R", name, first, second,
+               given);
   return -1;
 }
 
-/* -- failures and helpers -------------------------------------------------------------------- */
+/* -- failures and helpers ---------------------------------------------------------------------- */
 
 PyObject *smxpy_raise(smx_status status) {
   PyObject *kind = PyExc_ValueError;

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-/* -- plain ----------------------------------------------------------------------------------- */
+/* -- plain ------------------------------------------------------------------------------------- */
 
 /* An array of shape (batch, heads, length, width), with or without the first one or two. */
 typedef struct sizes {
@@ -123,7 +123,7 @@ static PyObject *plain(PyObject *const given[SMXPY_NAMES], int causal) {
   return smxpy_raise(status);
 }
 
-/* -- general: arguments ---------------------------------------------------------------------- */
+/* -- general: arguments ------------------------------------------------------------------------ */
 
 /* What one call takes and gives; all zero before it starts. */
 typedef struct call {
@@ -171,7 +171,7 @@ static int take_arrays(call *c, PyObject *const given[SMXPY_NAMES]) {
   return smxpy_out(&c->out, given[SMXPY_OUT], "query");
 }
 
-/* -- general: shapes ------------------------------------------------------------------------- */
+/* -- general: shapes --------------------------------------------------------------------------- */
 
 static int check_starts(const call *c) {
   const smxpy_operand *of_queries = &c->query_starts, *of_keys = &c->key_starts;
@@ -259,7 +259,7 @@ static int make_results(call *c, int with_lse, int with_weights) {
   return smxpy_operand_take(&c->weights, smxpy_new_like(query->array, of_weights, c->scores.shape));
 }
 
-/* -- general: the call ----------------------------------------------------------------------- */
+/* -- general: the call ------------------------------------------------------------------------- */
 
 static smx_status run_now(const call *c, const smx_tensor *out) {
   smx_attention_options options = smxpy_scores_options(&c->scores);

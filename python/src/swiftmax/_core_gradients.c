@@ -113,7 +113,8 @@ static PyObject *differentiate(gradient what, const char *y, const char *dy, PyO
            ? smxpy_bias(&c.bias, args[TEMPERATURE], c.y.tensor.dtype)
            : smxpy_temperature(&c.temperature, args[TEMPERATURE], &c.number)) == 0 &&
       smxpy_mask_of(&c.mask, args[MASK], &c.y) == 0 && smxpy_out(&c.out, args[OUT], y) == 0 &&
-      (what == JACOBIAN || smxpy_out_fits(&c.out, &c.y, y) == 0) && make_out(&c) == 0 && execute(&c) == 0) {
+      (what == JACOBIAN || smxpy_out_fits(&c.out, &c.y, y) == 0) && make_out(&c) == 0 &&
+      execute(&c) == 0) {
     result = (PyObject *)c.out.array;
     c.out.array = NULL;
     if (!was_given) result = PyArray_Return((PyArrayObject *)result);

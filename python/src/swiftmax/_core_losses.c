@@ -1,4 +1,5 @@
-/* cross_entropy and its kin, entropy and divergence; _losses.py and _divergences.py prepare their arguments. */
+/* cross_entropy and its kin, entropy and divergence; _losses.py and _divergences.py prepare their
+ * arguments. */
 #include "_core.h"
 
 /* Up to this many elements a call ends within about 10 microseconds (_core_operations.c says what
@@ -157,7 +158,7 @@ PyObject *smxpy_cross_entropy(PyObject *module, PyObject *const *args, Py_ssize_
   return result;
 }
 
-/* -- entropy and divergence ------------------------------------------------------------------ */
+/* -- entropy and divergence -------------------------------------------------------------------- */
 
 /* p, q or None, axis, whether p, whether q are logits. */
 PyObject *smxpy_divergence(PyObject *module, PyObject *const *args, Py_ssize_t count) {

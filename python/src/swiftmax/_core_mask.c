@@ -91,7 +91,7 @@ int smxpy_mask_of(smxpy_mask *mask, PyObject *given, const smxpy_operand *x) {
   return take_parts(mask, smxpy_help("as_mask", 2, args));
 }
 
-/* -- attention ------------------------------------------------------------------------------- */
+/* -- attention --------------------------------------------------------------------------------- */
 
 /* The arguments of as_structure in _arguments.py, after the shape of the scores. */
 static const int structural[] = {SMXPY_MASK,       SMXPY_CAUSAL,      SMXPY_QUERY_OFFSET,

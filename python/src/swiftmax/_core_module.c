@@ -5,7 +5,7 @@
 
 #include <dlfcn.h>
 
-/* -- threads --------------------------------------------------------------------------------- */
+/* -- threads ----------------------------------------------------------------------------------- */
 
 enum { MOST_THREADS = 256 }; /* swiftmax.h */
 
@@ -20,7 +20,8 @@ static int thread_count(PyObject *given, long least, int32_t *count) {
   int overflow = 0;
   long value = PyLong_AsLongAndOverflow(number, &overflow);
   if (overflow || value < least || value > MOST_THREADS)
-    PyErr_Format(PyExc_ValueError, "n must be from %ld to %d, but is %S", least, MOST_THREADS, number);
+    PyErr_Format(PyExc_ValueError, "n must be from %ld to %d, but is %S", least, MOST_THREADS,
+                 number);
   Py_DECREF(number);
   if (PyErr_Occurred()) return -1;
   *count = (int32_t)value;
@@ -52,7 +53,7 @@ static PyObject *set_num_threads_local(PyObject *module, PyObject *given) {
   return status == SMX_OK ? PyLong_FromLong(previous) : smxpy_raise(status);
 }
 
-/* -- configuration --------------------------------------------------------------------------- */
+/* -- configuration ----------------------------------------------------------------------------- */
 
 static PyObject *isa(PyObject *module, PyObject *none) {
   (void)module, (void)none;
@@ -79,7 +80,7 @@ static PyObject *library_path(PyObject *module, PyObject *none) {
   return PyUnicode_DecodeFSDefault(info.dli_fname);
 }
 
-/* -- the module ------------------------------------------------------------------------------ */
+/* -- the module -------------------------------------------------------------------------------- */
 
 static PyObject *set_doc(PyObject *module, PyObject *args);
 

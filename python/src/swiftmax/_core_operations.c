@@ -12,7 +12,7 @@ typedef enum { SOFTMAX, LOG_SOFTMAX, LOGSUMEXP } operation;
  * cost a switch interval of 5 milliseconds. */
 enum { GIL_THRESHOLD = 4096 };
 
-/* -- plain ----------------------------------------------------------------------------------- */
+/* -- plain ------------------------------------------------------------------------------------- */
 
 static smx_status plain_rows(operation what, smx_dtype dtype, const void *x, void *out,
                              int64_t rows, int64_t cols) {
@@ -77,7 +77,7 @@ static PyObject *plain(operation what, PyArrayObject *x) {
   return what == LOGSUMEXP ? PyArray_Return((PyArrayObject *)out) : out;
 }
 
-/* -- general --------------------------------------------------------------------------------- */
+/* -- general ----------------------------------------------------------------------------------- */
 
 /* The operands of one call; all zero before it starts. */
 typedef struct call {
@@ -193,7 +193,7 @@ PyObject *smxpy_log_softmax(PyObject *module, PyObject *const *args, Py_ssize_t 
   return softmax(LOG_SOFTMAX, &signature, module, args, count, keywords);
 }
 
-/* -- logsumexp ------------------------------------------------------------------------------- */
+/* -- logsumexp --------------------------------------------------------------------------------- */
 
 /* Shape of the sums. Axes that are out of range are left for the library to refuse. */
 static int reduced_shape(const call *c, int keepdims, npy_intp shape[SMX_MAX_DIMS]) {

@@ -1,5 +1,5 @@
-/* sample, filtered_softmax, top_k, gumbel_softmax: the calls themselves. _sampling.py, which has the
- * public functions, makes the arrays. */
+/* sample, filtered_softmax, top_k, gumbel_softmax: the calls themselves. _sampling.py, which has
+ * the public functions, makes the arrays. */
 #include "_core.h"
 
 /* Up to this many elements a call ends within about 2 microseconds (_core_operations.c says what
@@ -92,7 +92,8 @@ static PyObject *execute(call *c, const int *which, int has_seed, int has_flag,
   while (which[arrays] != OPERANDS) arrays++;
   PyObject *result = NULL;
   if (count != arrays + has_seed + has_flag) {
-    PyErr_SetString(PyExc_SystemError, "swiftmax: wrong number of arguments for a private function");
+    PyErr_SetString(PyExc_SystemError,
+                    "swiftmax: wrong number of arguments for a private function");
     return NULL;
   }
   for (int i = 0; i < arrays; i++) {

@@ -35,7 +35,7 @@ static int make(smxpy_operand *operand, int rank, const npy_intp *shape, int typ
   return smxpy_operand_take(operand, PyArray_SimpleNew(rank, shape, type));
 }
 
-/* -- sigmoid --------------------------------------------------------------------------------- */
+/* -- sigmoid ----------------------------------------------------------------------------------- */
 
 typedef smx_status (*elementwise)(const smx_tensor *x, const smx_tensor *out);
 
@@ -88,7 +88,7 @@ PyObject *smxpy_log_sigmoid(PyObject *module, PyObject *const *args, Py_ssize_t 
   return each("_log_sigmoid", smx_log_sigmoid, args, count);
 }
 
-/* -- sequences ------------------------------------------------------------------------------- */
+/* -- sequences --------------------------------------------------------------------------------- */
 
 typedef struct sequences {
   smxpy_operand logits, tokens, lengths, temperature, out, each;
@@ -162,7 +162,7 @@ PyObject *smxpy_sequence_log_prob(PyObject *module, PyObject *const *args, Py_ss
   return result;
 }
 
-/* -- rankings -------------------------------------------------------------------------------- */
+/* -- rankings ---------------------------------------------------------------------------------- */
 
 /* (scores, ranking) */
 PyObject *smxpy_plackett_luce_log_prob(PyObject *module, PyObject *const *args, Py_ssize_t count) {
@@ -190,7 +190,7 @@ PyObject *smxpy_plackett_luce_log_prob(PyObject *module, PyObject *const *args, 
   return result;
 }
 
-/* -- calibration ----------------------------------------------------------------------------- */
+/* -- calibration ------------------------------------------------------------------------------- */
 
 /* The arrays of a diagram, and the struct that points into them. */
 typedef struct diagram {

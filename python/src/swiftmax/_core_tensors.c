@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* -- dtypes ---------------------------------------------------------------------------------- */
+/* -- dtypes ------------------------------------------------------------------------------------ */
 
 /* Whether an array's elements are ml_dtypes' bfloat16. The type object decides: a dtype of two
  * bytes named "<V2" may be anything. Without ml_dtypes imported there can be no such array. */
@@ -38,7 +38,7 @@ smx_dtype smxpy_dtype_of(PyArrayObject *array) {
 static int is_float(smx_dtype dtype) { return dtype >= SMX_FLOAT16; }
 static int is_narrow(smx_dtype dtype) { return dtype == SMX_FLOAT16 || dtype == SMX_BFLOAT16; }
 
-/* -- operands -------------------------------------------------------------------------------- */
+/* -- operands ---------------------------------------------------------------------------------- */
 
 const smx_tensor *smxpy_tensor(const smxpy_operand *operand) {
   return operand->tensor.data ? &operand->tensor : NULL;
@@ -216,7 +216,7 @@ int smxpy_weights(smxpy_operand *operand, PyObject *given, smxpy_operand *x) {
   return status;
 }
 
-/* -- results --------------------------------------------------------------------------------- */
+/* -- results ----------------------------------------------------------------------------------- */
 
 PyObject *smxpy_new_like(PyArrayObject *x, int rank, const npy_intp *shape) {
   PyArray_Descr *descr = PyArray_DESCR(x);
@@ -307,7 +307,9 @@ static smx_status run_aside(smxpy_run run, const void *call, const smxpy_operand
 }
 
 /* Whether the library's last error is about out alone: its sentence tells. */
-static int overlaps_itself(void) { return strstr(smx_last_error(), "elements that share a place") != NULL; }
+static int overlaps_itself(void) {
+  return strstr(smx_last_error(), "elements that share a place") != NULL;
+}
 
 int smxpy_execute(smxpy_run run, const void *call, const smxpy_operand *out,
                   const smxpy_operand *const *inputs, int count) {

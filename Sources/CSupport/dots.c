@@ -1,11 +1,11 @@
 /* Products of bfloat16 by the dot products of AVX512-BF16, for attention with precision "fast"
  * (AttentionFast.swift).
  *
- * VDPBF16PS adds two products to each of 16 float32. AMD's CPUs start one whenever they could start
- * an FMA (Zen 4: 235 against 118 GFLOP/s on a core), so the limit is twice that of float32. Intel's
- * have half the rate of FMA's operations (Sapphire Rapids 0.54), and most of them AMX: without
- * that, float32 is the better way. Subnormals count as 0 and roundings are the CPU's, so results are
- * outside the contract of bits. */
+ * VDPBF16PS adds two products to each of 16 float32. AMD's CPUs start one whenever they could
+ * start an FMA (Zen 4: 235 against 118 GFLOP/s on a core), so the limit is twice that of float32.
+ * Intel's have half the rate of FMA's operations (Sapphire Rapids 0.54), and most of them AMX:
+ * without that, float32 is the better way. Subnormals count as 0 and roundings are the CPU's, so
+ * results are outside the contract of bits. */
 #include "kernels.h"
 
 #if defined(__x86_64__)

@@ -16,10 +16,10 @@ sys.path.append(str(FOLDER))
 
 from golden_cases import fnv1a, read_lines, stored, stream, uniform  # noqa: E402
 
-SOURCE = (FOLDER / "operations_linear.c").read_text()
+SOURCE = (FOLDER / "operations_linear.c").read_text().replace("\\\n", "\n")
 CASES = [
     [word.strip() for word in line.split(",")]
-    for line in re.findall(r"CASE\((\w+(?:, [\w |]+)+)\)", SOURCE)
+    for line in re.findall(r"CASE\((\w+(?:,\s+[\w |]+)+)\)", SOURCE)
 ]
 EXPECTED = {w[0]: int(w[1], 16) for w in read_lines(FOLDER / "operations_expected.txt")}
 OF_HIDDEN, OF_WEIGHT, OF_TARGETS, OF_BIAS = range(4)

@@ -80,8 +80,9 @@ extension Kernels {
 
     @inline(__always) func callAsFunction(_ x: L) -> Exponential<L> { self(x, nil) }
 
-    /// Of x, or of x + low, a number and what its rounding lost: at most 2^-9, so that |r| stays in
-    /// the polynomial's interval.
+    /// Of x, or of x + low, a number and what its rounding lost. That is at most 2^-9, or 2^-8 for
+    /// x below -65536 beside a maximum above it: |r| is then up to 0.3514, half a percent beyond
+    /// the polynomial's interval, which the results do not show (1.37 ulp in 300 such rows).
     @inline(__always) func callAsFunction(_ x: L, _ low: L?) -> Exponential<L> {
       let y = L.max(floor, x)  // keeps NaN
       let t = y.fma(L(L.log2e), shift)

@@ -266,28 +266,42 @@ extension Kernels {
       let offset = major & 3 == 3 ? three : (major & 3) &* stride
       return G.L((base + (offset &+ minor &* size)).loadUnaligned(as: G.L.Scalar.self))
     }
-    @inline(__always) func take(_ count: Int) {
-      let pitch = G.rightPitch(lanes: lanes)
-      for step in 0..<count {
-        let x = InlineArray<vectors, G.L> { G.L(at: b + (step &* pitch &+ $0 &* G.L.count)) }
-        for r in 0..<rows {
-          let y = number(step, r)
-          for v in 0..<vectors { sums[r][v] = y.fma(x[v], sums[r][v]) }
-        }
+    @inline(__always) func take(_ step: Int) {
+      let place = b + step &* G.rightPitch(lanes: lanes)
+      let x = InlineArray<vectors, G.L> { G.L(at: place + $0 &* G.L.count) }
+      for r in 0..<rows {
+        let y = number(step, r)
+        for v in 0..<vectors { sums[r][v] = y.fma(x[v], sums[r][v]) }
       }
+    }
+    @inline(__always) func move(_ count: Int) {
       let moved = count &* (G.stepsAlongRows ? size : stride)
       lower += moved
       upper += moved
-      b += count &* pitch
+      b += count &* G.rightPitch(lanes: lanes)
     }
     @inline(__always) func walk(_ count: Int) {
       var rest = count
-      while rest >= 4 {
-        take(4)
+      // Written out: a loop over so many FMA the compiler leaves as it is, with additions of
+      // addresses in each step. Of values, four steps would have their vectors loaded ahead of time
+      // and sums put out on the stack for it.
+      while G.stepsAlongRows && rest >= 4 {
+        take(0)
+        take(1)
+        take(2)
+        take(3)
+        move(4)
         rest = rest &- 4
       }
-      while rest >= 1 {
+      while !G.stepsAlongRows && rest >= 2 {
+        take(0)
         take(1)
+        move(2)
+        rest = rest &- 2
+      }
+      while rest >= 1 {
+        take(0)
+        move(1)
         rest = rest &- 1
       }
     }
@@ -299,21 +313,22 @@ extension Kernels {
         for v in 0..<vectors { sums[r][v] = G.L(at: place(r, v)) + sums[r][v] }
       }
     }
-    var rest = steps
-    if G.piece > 0 {
+    if G.piece == 0 {
+      walk(steps)
+    } else {
       // The pieces before the last add up where the results will stand.
-      while rest > G.piece {
-        walk(G.piece)
+      var rest = steps
+      while true {
+        walk(Swift.min(rest, G.piece))
         if rest < steps { addStored() }
+        rest = rest &- G.piece
+        if rest <= 0 { break }
         for r in 0..<rows {
           for v in 0..<vectors { sums[r][v].store(at: place(r, v)) }
         }
         sums = InlineArray(repeating: InlineArray(repeating: G.L(0)))
-        rest = rest &- G.piece
       }
     }
-    walk(rest)
-    if G.piece > 0 && rest < steps { addStored() }
     for v in 0..<vectors {
       let lane = v &* G.L.count
       var largest = goal.largest(lane: lane)

@@ -78,12 +78,17 @@ extension Kernels {
       return PlainExp<Pair<Pair<L>>>(shift: four(shift), floor: four(floor))
     }
 
-    @inline(__always) func callAsFunction(_ x: L) -> Exponential<L> { self(x, nil) }
+    @inline(__always) func callAsFunction(_ x: L) -> Exponential<L> { reduced(x).exponential() }
 
     /// Of x, or of x + low, a number and what its rounding lost. That is at most 2^-9, or 2^-8 for
     /// x below -65536 beside a maximum above it: |r| is then up to 0.3514, half a percent beyond
     /// the polynomial's interval, which the results do not show (1.37 ulp in 300 such rows).
     @inline(__always) func callAsFunction(_ x: L, _ low: L?) -> Exponential<L> {
+      reduced(x, low).exponential()
+    }
+
+    /// The first half of it.
+    @inline(__always) func reduced(_ x: L, _ low: L? = nil) -> Reduced<L> {
       let y = L.max(floor, x)  // keeps NaN
       let t = y.fma(L(L.log2e), shift)
       let n = t - shift
@@ -95,7 +100,17 @@ extension Kernels {
       } else {
         r = n.fma(L(-L.ln2Low), first)
       }
-      return Exponential(rest: r, scale: t.shiftedIntoExponent())
+      return Reduced(rest: r, exponent: t)
+    }
+  }
+
+  /// A score as rest + n·ln2, n still in the low bits of `exponent`.
+  struct Reduced<L: Lanes> {
+    let rest: L
+    let exponent: L
+
+    @inline(__always) func exponential() -> Exponential<L> {
+      Exponential(rest: rest, scale: exponent.shiftedIntoExponent())
     }
   }
 

@@ -150,12 +150,14 @@ extension Kernels {
       i = i &+ L.count
     }
     let quarter = to &* F.size / 4
-    while I.interleaves && i &+ 4 &* L.count <= to {
-      let j = i &+ L.count
-      let k = j &+ L.count
-      let l = k &+ L.count
-      let four = wide(
-        Pair(Pair(F.load(p, i), F.load(p, j)), Pair(F.load(p, k), F.load(p, l))))
+    @inline(__always) func reduce(_ i: Int) -> Reduced<Pair<Pair<L>>> {
+      let j = i &+ 2 &* L.count
+      return wide.reduced(
+        Pair(
+          Pair(F.load(p, i), F.load(p, i &+ L.count)), Pair(F.load(p, j), F.load(p, j &+ L.count))))
+    }
+    @inline(__always) func add(_ reduced: Reduced<Pair<Pair<L>>>) {
+      let four = reduced.exponential()
       let e = four.rounded()
       if Keeps.isTrue { e.store(at: terms + i) }
       for vector in 0..<4 {
@@ -173,7 +175,20 @@ extension Kernels {
       sum.add(four.part { $0.a.b }, rounded: e.a.b)
       sum.add(four.part { $0.b.a }, rounded: e.b.a)
       sum.add(four.part { $0.b.b }, rounded: e.b.b)
-      i = l &+ L.count
+      i = i &+ 4 &* L.count
+    }
+    // Four vectors are reduced while the exponentials and sums of the four before are found: of one
+    // block alone, whose operations wait for one another, the queue of those that cannot start yet
+    // is full before the next block comes (Xeon, one thread: 64 × 1024 4 % less time, 32 × 4096
+    // 7 %, of bfloat16 6 %; six or eight vectors at a time, or sums one block late, gain less).
+    if I.interleaves && i &+ 4 &* L.count <= to {
+      var waiting = reduce(i)
+      while i &+ 8 &* L.count <= to {
+        let next = reduce(i &+ 4 &* L.count)
+        add(waiting)
+        waiting = next
+      }
+      add(waiting)
     }
     while i &+ L.count <= to {
       let term = exp(F.load(p, i))

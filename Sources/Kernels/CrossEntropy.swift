@@ -343,7 +343,7 @@ extension Kernels {
     let plain = PlainExp<L>(maximum: m)
     let exp = SumExp<L>(shift: plain.shift, floor: plain.floor, power: L(0))
     let scale = W(1 / Double(L.unit))
-    let others = SumOf.exact(sum.high, W(0) - part(exp.withFloor(m)))
+    let others = SumOf.exact(sum.high, W(0) - part(exp(No.self, m)))
     let t = SumOf(high: others.high * scale, low: (others.low + sum.low) * scale)
     if L.isSingle {
       // The maximum's term by the same formula as the others, unrounded: both lack the same

@@ -123,7 +123,7 @@ extension Kernels {
     let exp = SumExp<L>(shift: plain.shift, floor: plain.floor, power: L(0))
     for i in 0..<cols {
       var lane = Accumulator<L>()
-      lane.add(exp.withFloor(L(at: few.x(i))))
+      lane.add(exp(No.self, L(at: few.x(i))))
       few.enter(lane, i)
     }
     let sum = few.sum()

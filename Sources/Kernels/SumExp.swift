@@ -53,18 +53,27 @@ extension Kernels {
     }
 
     @inline(__always) func callAsFunction<ByPower: Choice>(_: ByPower.Type, _ x: L) -> L {
-      ByPower.isTrue ? byPower(x) : withFloor(x)
+      exponential(ByPower.self, reduced(ByPower.self, x))
     }
 
-    @inline(__always) func withFloor(_ x: L) -> L {
+    /// The first half of it; by power, `exponent` is n itself.
+    @inline(__always) func reduced<ByPower: Choice>(_: ByPower.Type, _ x: L) -> Reduced<L> {
+      if ByPower.isTrue {
+        let n = Kernels.exponent(x)
+        return Reduced(rest: rest(n, x), exponent: n)
+      }
       let y = L.max(floor, x)  // keeps NaN
       let t = y.fma(L(L.log2e), shift)
-      return Exponential(rest: rest(t - shift, y), scale: t.shiftedIntoExponent()).rounded()
+      return Reduced(rest: rest(t - shift, y), exponent: t)
     }
 
-    @inline(__always) func byPower(_ x: L) -> L {
-      let n = x.fma(L(L.log2e), L(L.roundingShift)) - L(L.roundingShift)
-      let r = rest(n, x)
+    /// The second.
+    @inline(__always)
+    func exponential<ByPower: Choice>(_: ByPower.Type, _ reduced: Reduced<L>) -> L {
+      ByPower.isTrue ? byPower(reduced.rest, reduced.exponent) : reduced.exponential().rounded()
+    }
+
+    @inline(__always) private func byPower(_ r: L, _ n: L) -> L {
       var p = L(L.expCoefficient(L.expDegree)) * power
       var k = L.expDegree &- 1
       while k >= 2 {
@@ -140,20 +149,29 @@ extension Kernels {
         Pair(F.load(p, i &+ 2 &* L.count), F.load(p, i &+ 3 &* L.count)))
     }
     var i = 0
-    while I.interleaves && i &+ 4 &* L.count <= length {
+    @inline(__always) func add(_ reduced: Reduced<Pair<Pair<L>>>) {
       // A line of each quarter: the processor's own prefetching runs ahead in each of them.
       let line = i &* F.size / 4
       for part in 0..<4 where F.size &* L.count == 64 || part & 2 == line >> 4 & 2 {
         I.prefetchRead(ahead + (part &* quarter &+ line & ~63))
       }
-      let x = four(p, i)
       if i &+ 4 &* L.count <= next { highest = Pair<Pair<L>>.max(four(following, i), highest) }
-      let e = wide(ByPower.self, x)
+      let e = wide.exponential(ByPower.self, reduced)
       sum.add(e.a.a)
       sum.add(e.a.b)
       sum.add(e.b.a)
       sum.add(e.b.b)
       i = i &+ 4 &* L.count
+    }
+    // As in `sumPlain`.
+    if I.interleaves && i &+ 4 &* L.count <= length {
+      var waiting = wide.reduced(ByPower.self, four(p, i))
+      while i &+ 8 &* L.count <= length {
+        let next = wide.reduced(ByPower.self, four(p, i &+ 4 &* L.count))
+        add(waiting)
+        waiting = next
+      }
+      add(waiting)
     }
     if next > 0 {
       nextMaximum = highest.largest()

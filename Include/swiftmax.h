@@ -275,7 +275,8 @@ smx_status smx_logsumexp_bf16(const uint16_t *x, uint16_t *out, int64_t rows, in
  * SWIFTMAX_NUM_THREADS, else OMP_NUM_THREADS (the first of its list; what is no count from 1 on is
  * passed over), else the CPUs that this process may use (affinity of its first thread, and cgroup
  * quota). Small calls stay on their thread. Workers start at the first call that wants them, with
- * the affinity of the thread that calls; where the system gives no thread, fewer do the work. The
+ * the affinity of the thread that calls, and keep it, but for the moment of waking up: not on the
+ * CPU of the thread that wakes them. Where the system gives no thread, fewer do the work. The
  * number never changes a bit of a result. */
 
 /* Sets the number for the process, 1 to 256. Returns SMX_OK or SMX_ERROR_VALUE. */

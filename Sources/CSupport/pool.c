@@ -28,9 +28,9 @@
  * shorter than anyone notices. */
 enum { SPINS = 1000, STACK_BYTES = 1 << 20 };
 
-/* Small calls are close when less than this lies between the end of one and the beginning of the
- * next, for which a worker spins; after so many the next shares its work. From end to beginning:
- * the call that wakes a sleeper takes as long as several others. */
+/* Small calls are close when less than this, well within the time that a worker spins, lies between
+ * the end of one and the beginning of the next; after so many the next shares its work. (Not from
+ * beginning to beginning: the call that wakes a sleeper takes as long as several others.) */
 enum { CLOSE_NANOSECONDS = 10000, CLOSE_CALLS = 8 };
 
 static pthread_mutex_t region = PTHREAD_MUTEX_INITIALIZER; /* held by the call that uses the pool */

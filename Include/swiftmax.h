@@ -18,7 +18,10 @@
  *             interrupts a call, both sides may call on; the child must not return to the call that
  *             was interrupted. A thread that is cancelled (pthread_cancel, deferred) finishes its
  *             call first.
- *   Memory    No call of the softmax family allocates. Any call needs up to 160 KB of stack.
+ *   Memory    The softmax family, its gradients and losses of rows allocate nothing. What other
+ *             calls need is said under Memory; one that is given it as `workspace`, of the bytes
+ *             that its ..._workspace_size tells, allocates nothing either. Any call needs up to
+ *             160 KB of stack.
  *   Errors    A function returns SMX_OK or the status of the first thing that is wrong; then
  *             nothing has been written to any output, and smx_last_error() has a sentence that
  *             names the argument and the two things that disagree. No function prints, exits or

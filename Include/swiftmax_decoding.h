@@ -67,6 +67,8 @@ typedef struct smx_sample_options {
                                     first draw */
   const smx_tensor *log_probs;   /* NULL, or float64 of out's shape: the log-probability of each
                                     token among those left */
+  void *workspace;               /* NULL, or smx_sample_workspace_size bytes, aligned to 64 */
+  size_t workspace_size;
 } smx_sample_options;
 
 /* Draws tokens: indices into the rows of logits.
@@ -75,20 +77,27 @@ typedef struct smx_sample_options {
  *           many draws of each row, with draw numbers draw ..< draw + size. logits has one axis or
  *           more, of any float dtype; out is int64.
  * Strides   Any, for every operand.
- * Aliasing  out and log_probs must not overlap an input or one another.
+ * Aliasing  out and log_probs must not overlap an input or one another, nor the workspace any of
+ *           them. (So for every function with a workspace.)
  * Special   A row that has nothing above -inf that is not masked, and a row with NaN or +inf that
  *           is not masked, cannot be drawn from: SMX_ERROR_VALUE, the sentence has the row's number
  *           in C order, nothing is written. No row is looked at where no token is asked for.
  * Accuracy  Each token's probability to 2^-45 of it and n · 2^-53 of the largest. log_probs: 2^-45
  *           absolute where T is 1 or more, the rounding of (x - max) / T beyond.
  * Threads   Rows are shared among threads.
- * Memory    Allocates 8 bytes for each token (and log_prob) where there are more than 512.
+ * Memory    8 bytes for each token (and log_prob) where there are more than 512, from the caller's
+ *           workspace if there is one, else allocated for the call.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE, _OVERLAP, _OVERFLOW, _ISA,
  *           _THREADS, _MEMORY.
  * Source    top_k: Fan, Lewis, Dauphin 2018; top_p: Holtzman et al. 2020; min_p: Nguyen et al.
  *           2024. */
 smx_status smx_sample(const smx_tensor *logits, const smx_tensor *out,
                       const smx_sample_options *options);
+
+/* How many bytes of workspace the same call needs to allocate nothing, for the threads that it
+ * would use now; 0 where it needs none. So for every function of this name. */
+smx_status smx_sample_workspace_size(const smx_tensor *logits, const smx_tensor *out,
+                                     const smx_sample_options *options, size_t *size);
 
 /* The distribution that smx_sample draws from: smx_softmax of logits with -inf in the place of what
  * the filters take out.
@@ -109,6 +118,8 @@ typedef struct smx_top_k_options {
   const smx_tensor *temperature; /* as in smx_filter_options */
   const smx_tensor *mask;
   int32_t log;                   /* not 0: log_softmax instead of softmax */
+  void *workspace;               /* NULL, or smx_top_k_workspace_size bytes, aligned to 64 */
+  size_t workspace_size;
 } smx_top_k_options;
 
 /* The k largest of each row, largest first and of equal ones the first, with their probabilities
@@ -123,10 +134,14 @@ typedef struct smx_top_k_options {
  *           A row with NaN or +inf: index -1, NaN throughout.
  * Accuracy  As smx_softmax and smx_log_softmax, whose bits these are.
  * Threads   Rows are shared among threads.
- * Memory    Allocates where k is above 1024: 48 bytes times k and 1.5 KB for each thread.
+ * Memory    None where k is 1024 or less, else 48 bytes times k and 1.5 KB for each thread, from
+ *           the caller's workspace if there is one, else allocated for the call.
  * Returns   As smx_sample. */
 smx_status smx_top_k(const smx_tensor *logits, const smx_tensor *probabilities,
                      const smx_tensor *indices, const smx_top_k_options *options);
+smx_status smx_top_k_workspace_size(const smx_tensor *logits, const smx_tensor *probabilities,
+                                    const smx_tensor *indices, const smx_top_k_options *options,
+                                    size_t *size);
 
 typedef struct smx_gumbel_softmax_options {
   size_t size;                   /* sizeof(smx_gumbel_softmax_options) */
@@ -137,6 +152,9 @@ typedef struct smx_gumbel_softmax_options {
   const smx_tensor *draw;        /* NULL: 0. From 0 to 2^31 - 1 */
   int32_t hard;                  /* not 0: 1 at the largest x + g, of equal ones the first, and 0
                                     elsewhere */
+  void *workspace;               /* NULL, or smx_gumbel_softmax_workspace_size bytes, aligned to
+                                    64 */
+  size_t workspace_size;
 } smx_gumbel_softmax_options;
 
 /* Gumbel-softmax (Jang, Gu, Poole 2017; Maddison, Mnih, Teh 2017): out = softmax((x + g) / T) with
@@ -152,10 +170,14 @@ typedef struct smx_gumbel_softmax_options {
  * Special   As smx_softmax with g as the bias; hard leaves NaN rows NaN and masked ones 0.
  * Accuracy  g to 1 ulp of float32, of float64 for float64; the rest as smx_softmax with a bias.
  * Threads   Rows are shared among threads.
- * Memory    Allocates one row of noise for each thread.
+ * Memory    One row of noise for each thread, from the caller's workspace if there is one, else
+ *           allocated for the call.
  * Returns   As smx_sample. */
 smx_status smx_gumbel_softmax(const smx_tensor *logits, const smx_tensor *out,
                               const smx_gumbel_softmax_options *options);
+smx_status smx_gumbel_softmax_workspace_size(const smx_tensor *logits, const smx_tensor *out,
+                                             const smx_gumbel_softmax_options *options,
+                                             size_t *size);
 
 /* Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011),
  * as Random123 has it.
@@ -211,7 +233,8 @@ smx_status smx_log_sigmoid(const smx_tensor *x, const smx_tensor *out);
  *           logits losing nothing. out is their sum in float64, in their order; all have one sign,
  *           so its error is at most 2 ulp of the same type beside (L - 1) · 2^-53 of it.
  * Threads   Rows are shared among threads.
- * Memory    8 bytes for each token.
+ * Memory    8 bytes for each token, from the caller's workspace if there is one, else allocated
+ *           for the call.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE (a length or, with its place,
  *           a token out of range; a negative temperature), _OVERLAP, _OVERFLOW, _ISA, _THREADS,
  *           _MEMORY. */
@@ -225,11 +248,17 @@ typedef struct smx_sequence_options {
   const smx_tensor *token_log_probs; /* NULL, or where to write them: float64 for float64 logits,
                                         else float32 */
   int32_t normalize;                 /* not 0: divide by the length */
+  void *workspace;                   /* NULL, or smx_sequence_log_prob_workspace_size bytes,
+                                        aligned to 64 */
+  size_t workspace_size;
 } smx_sequence_options;
 
 /* tokens is int32 or int64, out float64. options may be NULL. */
 smx_status smx_sequence_log_prob(const smx_tensor *logits, const smx_tensor *tokens,
                                  const smx_tensor *out, const smx_sequence_options *options);
+smx_status smx_sequence_log_prob_workspace_size(const smx_tensor *logits, const smx_tensor *tokens,
+                                                const smx_tensor *out,
+                                                const smx_sequence_options *options, size_t *size);
 
 /* -- log-probability of a ranking -----------------------------------------------------------------
  *
@@ -250,13 +279,26 @@ smx_status smx_sequence_log_prob(const smx_tensor *logits, const smx_tensor *tok
  *           relative error below (n + 4) · 2^-52, also where every place is nearly certain. O(n)
  *           for each ranking.
  * Threads   Rankings are shared among threads.
- * Memory    16 bytes for each item and thread.
- * Returns   SMX_OK, or SMX_ERROR_NULL, _DTYPE, _SHAPE, _VALUE (with its place, an item out of range
- *           or ranked twice), _OVERLAP, _OVERFLOW, _ISA, _THREADS, _MEMORY. */
+ * Memory    16 bytes for each item and thread, from the caller's workspace if there is one, else
+ *           allocated for the call.
+ * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE (with its place, an item out
+ *           of range or ranked twice), _OVERLAP, _OVERFLOW, _ISA, _THREADS, _MEMORY. */
 
-/* scores of any float dtype, ranking int32 or int64, out float64. */
+typedef struct smx_plackett_luce_options {
+  size_t size;     /* sizeof(smx_plackett_luce_options) */
+  void *workspace; /* NULL, or smx_plackett_luce_log_prob_workspace_size bytes, aligned to 64 */
+  size_t workspace_size;
+} smx_plackett_luce_options;
+
+/* scores of any float dtype, ranking int32 or int64, out float64. options may be NULL. */
 smx_status smx_plackett_luce_log_prob(const smx_tensor *scores, const smx_tensor *ranking,
-                                      const smx_tensor *out);
+                                      const smx_tensor *out,
+                                      const smx_plackett_luce_options *options);
+smx_status smx_plackett_luce_log_prob_workspace_size(const smx_tensor *scores,
+                                                     const smx_tensor *ranking,
+                                                     const smx_tensor *out,
+                                                     const smx_plackett_luce_options *options,
+                                                     size_t *size);
 
 /* -- calibration ----------------------------------------------------------------------------------
  * A classifier is calibrated when of all answers that it gives with confidence 0.8, 80 % are right.
@@ -294,7 +336,8 @@ smx_status smx_plackett_luce_log_prob(const smx_tensor *scores, const smx_tensor
  *           confidence to (n + 16) · 2^-52, the temperature to about 2^-40. The same numbers in
  *           float32 and float64 give the same bits.
  * Threads   Rows are shared among threads.
- * Memory    56 bytes for each row, 24 for each bin, 16 KB.
+ * Memory    56 bytes for each row, 24 for each bin, 16 KB, from the caller's workspace if there is
+ *           one, else allocated for the call.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE, _OVERFLOW, _ISA, _THREADS,
  *           _MEMORY; then no result has been written, nor an array of it. */
 
@@ -319,11 +362,17 @@ typedef struct smx_calibration_options {
   int32_t probabilities; /* not 0: logits holds probabilities, which are taken as they are, at no
                             temperature; a loss
                             is inf where a label's is 0 */
+  void *workspace;       /* NULL, or smx_calibration_error_workspace_size bytes, aligned to 64 and
+                            apart from everything else */
+  size_t workspace_size;
 } smx_calibration_options;
 
 /* labels is int32 or int64. options may be NULL. */
 smx_status smx_calibration_error(const smx_tensor *logits, const smx_tensor *labels,
                                  const smx_calibration_options *options, smx_calibration *result);
+smx_status smx_calibration_error_workspace_size(const smx_tensor *logits, const smx_tensor *labels,
+                                                const smx_calibration_options *options,
+                                                size_t *size);
 
 /* Zero everything but size: that is the default. */
 typedef struct smx_fit_options {
@@ -331,6 +380,8 @@ typedef struct smx_fit_options {
   double lowest;  /* the temperature is at least this; 0: 0.001 */
   double highest; /* and at most this; 0: 1000 */
   int32_t bins;   /* of both diagrams, as above */
+  void *workspace; /* as above, of smx_fit_temperature_workspace_size bytes */
+  size_t workspace_size;
 } smx_fit_options;
 
 typedef struct smx_temperature_fit {
@@ -346,6 +397,8 @@ typedef struct smx_temperature_fit {
 /* labels is int32 or int64. options may be NULL. */
 smx_status smx_fit_temperature(const smx_tensor *logits, const smx_tensor *labels,
                                const smx_fit_options *options, smx_temperature_fit *result);
+smx_status smx_fit_temperature_workspace_size(const smx_tensor *logits, const smx_tensor *labels,
+                                              const smx_fit_options *options, size_t *size);
 
 #ifdef __cplusplus
 }

@@ -126,7 +126,7 @@ enum {
  * Dtypes    hidden, weight, bias and their gradients have one dtype, float16, bfloat16, float32 or
  *           float64, d_bias aside, which is float32 (float64 for float64) as loss and lse are.
  * Strides   Any.
- * Aliasing  No output may overlap an input or another output.
+ * Aliasing  No output may overlap an input or another output, nor the workspace any of them.
  * Special   A token whose target is ignore_index has loss 0, lse 0, gradient 0, and its hidden
  *           state is not read. All ignored: mean and sum are 0, and so are all gradients, whatever
  *           the weights. Logits are taken to be below 2^20 in magnitude, or -inf: that, through the
@@ -137,11 +137,11 @@ enum {
  *           the distances of the other logits to the target's: relative to itself its error is
  *           theirs and 2^-18, however small it is.
  * Threads   By spans of 2048 classes.
- * Memory    For the call, in one piece. Of T tokens worked on together, 192, or as many 48s as
- *           leave their logits within 32 MB, but at least 48: T · V numbers, and T · D for each
- *           2048 classes if d_hidden is given; V · D where d_weight is not contiguous float32 or
- *           float64 rows of whole vectors (16 or 8 numbers); and little else. The length N adds 8
- *           bytes a token.
+ * Memory    Of T tokens worked on together, 192, or as many 48s as leave their logits within 32 MB,
+ *           but at least 48: T · V numbers, and T · D for each 2048 classes if d_hidden is given;
+ *           V · D where d_weight is not contiguous float32 or float64 rows of whole vectors (16 or
+ *           8 numbers); and little else. The length N adds 8 bytes a token. From the caller's
+ *           workspace if there is one, else allocated for the call, in one piece.
  * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE (a target out of range),
  *           _OVERLAP, _OVERFLOW, _ISA, _THREADS, _MEMORY.
  * Source    Wijmans et al., Cut Your Losses in Large-Vocabulary Language Models, 2024, has the
@@ -160,12 +160,24 @@ typedef struct smx_linear_cross_entropy_options {
   const smx_tensor *d_hidden; /* with SMX_NONE the gradients are those of the sum */
   const smx_tensor *d_weight;
   const smx_tensor *d_bias;
+  void *workspace;            /* NULL, or smx_linear_cross_entropy_workspace_size bytes, aligned to
+                                 64 */
+  size_t workspace_size;
 } smx_linear_cross_entropy_options;
 
 /* options may be NULL: the mean alone. */
 smx_status smx_linear_cross_entropy(const smx_tensor *hidden, const smx_tensor *weight,
                                     const smx_tensor *targets, const smx_tensor *loss,
                                     const smx_linear_cross_entropy_options *options);
+
+/* How many bytes of workspace the same call needs to allocate nothing, for the threads that it
+ * would use now. */
+smx_status smx_linear_cross_entropy_workspace_size(const smx_tensor *hidden,
+                                                   const smx_tensor *weight,
+                                                   const smx_tensor *targets,
+                                                   const smx_tensor *loss,
+                                                   const smx_linear_cross_entropy_options *options,
+                                                   size_t *size);
 
 /* -- cross-entropy --------------------------------------------------------------------------------
  *

@@ -281,8 +281,7 @@ public func smx_additive_attention_workspace_size(
   _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_additive_attention_options>!,
   _ size: UnsafeMutablePointer<Int>!
 ) -> smx_status {
-  enter { (machine) throws(Failure) in
-    guard let size else { throw failure(SMX_ERROR_NULL, "size is NULL") }
-    try execute(query, key, value, wQuery, wKey, v, out, options, size: size, machine)
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    try execute(query, key, value, wQuery, wKey, v, out, options, size: needed, machine)
   }
 }

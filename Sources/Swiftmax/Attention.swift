@@ -73,20 +73,16 @@ private func planAndRun(
     job.pointee.rooms.bytes > Int64(SMXK_SCRATCH_BYTES) || partials > 0 || projections > 0
   let needed =
     isRoomy && !isIdle ? Int(job.pointee.rooms.bytes) * Int(threads) + partials + projections : 0
-  if let size = call.size {
-    size.pointee = needed
-    return
-  }
+  guard let room = try room(needed, call.options, tensors, size: call.size) else { return }
   if isIdle { return }
-  let own = try workspace(needed, call.options, tensors)
+  defer { room.release() }
   if let additive = call.additive {
-    for i in 0..<3 { try requireApart(additive.matrices[i], call.options.workspace, needed) }
+    for i in 0..<3 { try room.requireApart(from: additive.matrices[i]) }
   }
-  defer { smxk_release(own) }
   if needed > 0 {
-    let room = (own ?? call.options.workspace)!.assumingMemoryBound(to: CChar.self)
-    job.pointee.workspace = room
-    job.pointee.partials = room + Int(job.pointee.rooms.bytes) * Int(threads)
+    let start = room.start.assumingMemoryBound(to: CChar.self)
+    job.pointee.workspace = start
+    job.pointee.partials = start + Int(job.pointee.rooms.bytes) * Int(threads)
     if call.additive != nil { project(job, job.pointee.partials + partials, call.machine) }
   }
   run(
@@ -117,54 +113,18 @@ private struct AttentionShare {
       Void
 }
 
-/// Memory of the call's own; nil where the caller's is used, or none.
-func workspace(
-  _ needed: Int, _ options: smx_attention_options, _ tensors: AttentionTensors
-) throws(Failure) -> UnsafeMutableRawPointer? {
-  if needed == 0 { return nil }
-  if let given = options.workspace {
-    if UInt(bitPattern: options.workspace_size) < UInt(needed) {
-      throw failure(SMX_ERROR_VALUE) {
-        $0.add("workspace_size is ")
-        $0.add(size: options.workspace_size)
-        $0.add(", but this call needs ")
-        $0.add(Int64(needed))
-        $0.add(" bytes")
-      }
-    }
-    if Int(bitPattern: given) % 64 != 0 {
-      throw failure(SMX_ERROR_VALUE, "workspace must be aligned to 64 bytes, but is not")
-    }
-    for i in 0..<12 { try requireApart(tensors.inputs[i], given, needed) }
-    for o in 0..<3 { try requireApart(tensors.outputs[o], given, needed) }
-    return nil
-  }
-  guard let own = smxk_allocate(needed) else {
-    throw failure(SMX_ERROR_MEMORY) {
-      $0.add("no memory for a workspace of ")
-      $0.add(Int64(needed))
-      $0.add(" bytes")
-    }
-  }
-  return own
-}
-
-/// Refuses a tensor that reaches into the caller's workspace.
-func requireApart(
-  _ tensor: Tensor?, _ workspace: UnsafeMutableRawPointer?, _ bytes: Int
-) throws(Failure) {
-  guard let tensor, let workspace else { return }
-  let start = Int(bitPattern: workspace)
-  let own = tensor.extent()
-  guard own.lower < start + bytes, start < own.upper else { return }
-  throw failure(SMX_ERROR_OVERLAP) {
-    $0.add("workspace of ")
-    $0.add(Int64(bytes))
-    $0.add(" bytes overlaps ")
-    $0.add(tensor.name)
-    $0.add(" of shape ")
-    $0.add(shapeOf: tensor.raw)
-  }
+/// The workspace of a call of attention, apart from what that reads and writes; nil where only its
+/// size was asked for.
+func room(
+  _ needed: Int, _ options: smx_attention_options, _ tensors: AttentionTensors,
+  size: UnsafeMutablePointer<Int>?
+) throws(Failure) -> Room? {
+  let workspace = Workspace(options.workspace, options.workspace_size, size: size)
+  guard let room = try workspace.room(needed, for: "scores", of: tensors.key) else { return nil }
+  for i in 0..<12 { try room.requireApart(from: tensors.inputs[i]) }
+  for o in 0..<3 { try room.requireApart(from: tensors.outputs[o]) }
+  try room.requireApart(fromThoseOf: options.structure)
+  return room
 }
 
 @implementation @_cdecl("smx_attention")
@@ -185,9 +145,8 @@ public func smx_attention_workspace_size(
   _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_attention_options>!,
   _ size: UnsafeMutablePointer<Int>!
 ) -> smx_status {
-  enter { (machine) throws(Failure) in
-    guard let size else { throw failure(SMX_ERROR_NULL, "size is NULL") }
-    try execute(query, key, value, out, options, size: size, machine)
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    try execute(query, key, value, out, options, size: needed, machine)
   }
 }
 

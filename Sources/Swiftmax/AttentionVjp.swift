@@ -162,20 +162,15 @@ private func planAndRun(
   let heads = forward.heads
   let hasScores = batch > 0 && heads > 0 && forward.queries > 0 && forward.keys > 0
   let needed = hasScores ? Int(job.pointee.rooms.bytes) * Int(call.machine.threads) : 0
-  if let size = call.size {
-    size.pointee = needed
-    return
-  }
-  let own = try workspace(needed, call.options, forward)
-  for o in 0..<5 { try requireApart(call.gradients.outputs[o], call.options.workspace, needed) }
-  try requireApart(call.gradients.dOut, call.options.workspace, needed)
-  defer { smxk_release(own) }
+  guard let room = try room(needed, call.options, forward, size: call.size) else { return }
+  defer { room.release() }
+  for o in 0..<5 { try room.requireApart(from: call.gradients.outputs[o]) }
+  try room.requireApart(from: call.gradients.dOut)
   if !hasScores {
     try call.gradients.clear()
     return
   }
-  job.pointee.forward.workspace = (own ?? call.options.workspace)!.assumingMemoryBound(
-    to: CChar.self)
+  job.pointee.forward.workspace = room.start.assumingMemoryBound(to: CChar.self)
   let isShared = job.pointee.shares_keys != 0 || job.pointee.shares_values != 0
   let entries = (isShared ? 1 : batch) * job.pointee.forward.key_heads
   let task = isWide ? kernels.attention_vjp_f64 : kernels.attention_vjp_f32
@@ -261,8 +256,7 @@ public func smx_attention_vjp_workspace_size(
   _ options: UnsafePointer<smx_attention_options>!,
   _ size: UnsafeMutablePointer<Int>!
 ) -> smx_status {
-  enter { (machine) throws(Failure) in
-    guard let size else { throw failure(SMX_ERROR_NULL, "size is NULL") }
-    try execute(dOut, query, key, value, out, lse, gradients, options, size: size, machine)
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    try execute(dOut, query, key, value, out, lse, gradients, options, size: needed, machine)
   }
 }

@@ -4,6 +4,28 @@
 import CSupport
 import CSwiftmax
 
+/// What a call of smx_calibration_error is asked for.
+private struct Question {
+  let temperature: Double
+  let bins: Int
+  let areProbabilities: Bool
+  let workspace: Workspace
+
+  init(
+    _ options: UnsafePointer<smx_calibration_options>?, size: UnsafeMutablePointer<Int>?
+  ) throws(Failure) {
+    let given = try read(options, or: smx_calibration_options())
+    temperature = given.temperature == 0 ? 1 : given.temperature
+    try requirePositive(temperature, "temperature")
+    areProbabilities = given.probabilities != 0
+    if areProbabilities && temperature != 1 {
+      throw failure(SMX_ERROR_VALUE, "temperature is of logits, but probabilities were given")
+    }
+    bins = try binCount(given.bins)
+    workspace = Workspace(given.workspace, given.workspace_size, size: size)
+  }
+}
+
 @implementation @_cdecl("smx_calibration_error")
 public func smx_calibration_error(
   _ logits: UnsafePointer<smx_tensor>!, _ labels: UnsafePointer<smx_tensor>!,
@@ -11,25 +33,29 @@ public func smx_calibration_error(
   _ result: UnsafeMutablePointer<smx_calibration>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    let given = try read(options, or: smx_calibration_options())
-    let temperature = given.temperature == 0 ? 1 : given.temperature
-    try requirePositive(temperature, "temperature")
-    if given.probabilities != 0 && temperature != 1 {
-      throw failure(SMX_ERROR_VALUE, "temperature is of logits, but probabilities were given")
-    }
-    let bins = try binCount(given.bins)
+    let asked = try Question(options, size: nil)
     guard let result else { throw failure(SMX_ERROR_NULL, "result is NULL") }
     try requireSize(result, "result.size")
-    var judges = try Judges(logits, labels, machine)
+    guard var judges = try Judges(logits, labels, asked.bins, asked.workspace, machine)
+    else { return }
     defer { judges.release() }
-    judges.call.are_probabilities = given.probabilities != 0 ? 1 : 0
+    judges.call.are_probabilities = asked.areProbabilities ? 1 : 0
     try judges.readLabels()
-    judges.judge(inverse: 1 / temperature)
+    judges.judge(inverse: 1 / asked.temperature)
     try judges.requireLosses()
-    var histogram = try Histogram(bins)
-    defer { histogram.release() }
-    histogram.fill(judges)
-    histogram.write(to: result, judges)
+    judges.histogram.fill(judges)
+    judges.histogram.write(to: result, judges)
+  }
+}
+
+@implementation @_cdecl("smx_calibration_error_workspace_size")
+public func smx_calibration_error_workspace_size(
+  _ logits: UnsafePointer<smx_tensor>!, _ labels: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_calibration_options>!, _ size: UnsafeMutablePointer<Int>!
+) -> smx_status {
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    let asked = try Question(options, size: needed)
+    _ = try Judges(logits, labels, asked.bins, asked.workspace, machine)
   }
 }
 
@@ -73,17 +99,19 @@ struct Judges {
   let logits: Tensor
   let labels: Tensor
   let machine: Machine
-  private let memory: UnsafeMutableRawPointer
+  let histogram: Histogram
+  private let room: Room
   var call = smxk_calibration()
 
   var rows: Int64 { labels.count }
   var judgements: UnsafeMutablePointer<smxk_judgement> { call.judgements }
 
-  /// Checks logits and labels, and takes memory: for the plan, the job and what each row comes to.
+  /// Checks logits and labels, and takes memory: for the plan, the job, what each row comes to, and
+  /// the bins. nil where only the size of that was asked for.
   @inline(never)
-  init(
-    _ rawLogits: UnsafePointer<smx_tensor>?, _ rawLabels: UnsafePointer<smx_tensor>?,
-    _ machine: Machine
+  init?(
+    _ rawLogits: UnsafePointer<smx_tensor>?, _ rawLabels: UnsafePointer<smx_tensor>?, _ bins: Int,
+    _ workspace: Workspace, _ machine: Machine
   ) throws(Failure) {
     logits = try Tensor(rawLogits, "logits")
     labels = try Tensor(rawLabels, "labels")
@@ -93,12 +121,16 @@ struct Judges {
     try labels.requireIntegers()
     try labels.require(leadingOf: logits, dropping: 1, " must have all axes but the last of ")
     if logits.count == 0 { throw emptyFailure(logits) }
-    let ofRows = MemoryLayout<smxk_plan>.stride + MemoryLayout<smxk_job>.stride
-    let (bytes, isTooMany) = labels.count.multipliedReportingOverflow(
+    let ofPlan = MemoryLayout<smxk_plan>.stride + MemoryLayout<smxk_job>.stride
+    let (ofRows, isTooMany) = labels.count.multipliedReportingOverflow(
       by: Int64(MemoryLayout<smxk_judgement>.stride))
-    guard !isTooMany, bytes < Int64.max / 2, let memory = smxk_allocate(ofRows + Int(bytes)) else {
-      throw failure(SMX_ERROR_MEMORY, "out of memory for the rows' losses")
-    }
+    let needed =
+      isTooMany || ofRows >= Int64.max / 2
+      ? nil : ofPlan + Int(ofRows) + Histogram.bytes(bins)
+    guard let room = try workspace.room(needed, for: "losses", of: logits) else { return nil }
+    try room.requireApart(from: logits)
+    try room.requireApart(from: labels)
+    let memory = room.start
     let plan = memory.assumingMemoryBound(to: smxk_plan.self)
     let job = UnsafeMutableRawPointer(plan + 1).assumingMemoryBound(to: smxk_job.self)
     let isReduced = smxk_reduced_of(plan)
@@ -106,13 +138,14 @@ struct Judges {
     job.initialize(
       to: makeJob(
         Operands(operation: SMXK_LOG_SOFTMAX, x: logits, out: logits), plan, kept: logits.rank - 1))
-    self.memory = memory
+    self.room = room
+    histogram = Histogram(at: memory + (ofPlan + Int(ofRows)), bins)
     call.job = UnsafePointer(job)
     call.judgements = UnsafeMutableRawPointer(job + 1).assumingMemoryBound(to: smxk_judgement.self)
     call.is_first = 1
   }
 
-  func release() { smxk_release(memory) }
+  func release() { room.release() }
 
   /// Copies the labels, all of which must be classes.
   @inline(never) func readLabels() throws(Failure) {
@@ -221,20 +254,17 @@ struct Histogram {
   private let bins: UnsafeMutablePointer<Bin>
   private let count: Int
 
-  init(_ count: Int) throws(Failure) {
-    guard let memory = smxk_allocate(count * MemoryLayout<Bin>.stride) else {
-      throw failure(SMX_ERROR_MEMORY, "out of memory for the bins")
-    }
+  static func bytes(_ count: Int) -> Int { count * MemoryLayout<Bin>.stride }
+
+  init(at memory: UnsafeMutableRawPointer, _ count: Int) {
     bins = memory.assumingMemoryBound(to: Bin.self)
     self.count = count
   }
 
-  func release() { smxk_release(bins) }
-
   private func edge(_ b: Int) -> Double { Double(b) / Double(count) }
 
   /// From what the rows came to last.
-  @inline(never) mutating func fill(_ judges: Judges) {
+  @inline(never) func fill(_ judges: Judges) {
     for b in 0..<count { bins[b] = Bin() }
     for row in 0..<Int(judges.rows) {
       let confidence = min(judges.judgements[row].confidence, 1)

@@ -35,6 +35,7 @@ struct Decoding {
   var draw: RowNumbers? = nil
   /// log, hard.
   var flag = false
+  var workspace = Workspace()
   var failure: Failure? = nil
 
   init(
@@ -146,6 +147,22 @@ struct Decoding {
     try output.requireDistinct(from: minP?.tensor, orSame: false)
     try output.requireDistinct(from: counter?.tensor, orSame: false)
     try output.requireDistinct(from: draw?.tensor, orSame: false)
+  }
+
+  /// `needed` bytes apart from all operands; nil where only their number was asked for.
+  @inline(never) func room(_ needed: Int?, for purpose: StaticString) throws(Failure) -> Room? {
+    guard let room = try workspace.room(needed, for: purpose, of: x) else { return nil }
+    try room.requireApart(from: x)
+    try room.requireApart(from: out)
+    try room.requireApart(from: beside)
+    try room.requireApart(from: mask)
+    try room.requireApart(from: temperature)
+    try room.requireApart(from: topK?.tensor)
+    try room.requireApart(from: topP?.tensor)
+    try room.requireApart(from: minP?.tensor)
+    try room.requireApart(from: counter?.tensor)
+    try room.requireApart(from: draw?.tensor)
+    return room
   }
 
   // -- numbers of a row ---------------------------------------------------------------------------

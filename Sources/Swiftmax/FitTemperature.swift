@@ -10,12 +10,15 @@
 import CSupport
 import CSwiftmax
 
-@implementation @_cdecl("smx_fit_temperature")
-public func smx_fit_temperature(
-  _ logits: UnsafePointer<smx_tensor>!, _ labels: UnsafePointer<smx_tensor>!,
-  _ options: UnsafePointer<smx_fit_options>!, _ result: UnsafeMutablePointer<smx_temperature_fit>!
-) -> smx_status {
-  enter { (machine) throws(Failure) in
+/// What a call is asked for.
+private struct Question {
+  let lowest: Double
+  let highest: Double
+  let bins: Int
+  let workspace: Workspace
+
+  init(_ options: UnsafePointer<smx_fit_options>?, size: UnsafeMutablePointer<Int>?) throws(Failure)
+  {
     let given = try read(options, or: smx_fit_options())
     let lowest = given.lowest == 0 ? 0.001 : given.lowest
     let highest = given.highest == 0 ? 1000 : given.highest
@@ -29,29 +32,52 @@ public func smx_fit_temperature(
         $0.add(cString: smxk_decimal(highest))
       }
     }
-    let bins = try binCount(given.bins)
+    self.lowest = lowest
+    self.highest = highest
+    bins = try binCount(given.bins)
+    workspace = Workspace(given.workspace, given.workspace_size, size: size)
+  }
+}
+
+@implementation @_cdecl("smx_fit_temperature")
+public func smx_fit_temperature(
+  _ logits: UnsafePointer<smx_tensor>!, _ labels: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_fit_options>!, _ result: UnsafeMutablePointer<smx_temperature_fit>!
+) -> smx_status {
+  enter { (machine) throws(Failure) in
+    let asked = try Question(options, size: nil)
     guard let result else { throw failure(SMX_ERROR_NULL, "result is NULL") }
     try requireSize(result, "result.size")
     let before = smxk_before_of(result)
     let after = smxk_after_of(result)
     try requireSize(before, "result.before.size")
     try requireSize(after, "result.after.size")
-    var judges = try Judges(logits, labels, machine)
+    guard var judges = try Judges(logits, labels, asked.bins, asked.workspace, machine)
+    else { return }
     defer { judges.release() }
     try judges.readLabels()
     judges.judge(inverse: 1)
     try judges.requireLosses()
-    var histogram = try Histogram(bins)
-    defer { histogram.release() }
-    histogram.fill(judges)
-    histogram.write(to: before, judges)
-    var fit = Fit(lowest: lowest, highest: highest)
+    judges.histogram.fill(judges)
+    judges.histogram.write(to: before, judges)
+    var fit = Fit(lowest: asked.lowest, highest: asked.highest)
     fit.run(&judges)
-    histogram.fill(judges)
-    histogram.write(to: after, judges)
+    judges.histogram.fill(judges)
+    judges.histogram.write(to: after, judges)
     result.pointee.temperature = fit.temperature
     result.pointee.bound = fit.bound
     result.pointee.iterations = fit.iterations
+  }
+}
+
+@implementation @_cdecl("smx_fit_temperature_workspace_size")
+public func smx_fit_temperature_workspace_size(
+  _ logits: UnsafePointer<smx_tensor>!, _ labels: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_fit_options>!, _ size: UnsafeMutablePointer<Int>!
+) -> smx_status {
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    let asked = try Question(options, size: needed)
+    _ = try Judges(logits, labels, asked.bins, asked.workspace, machine)
   }
 }
 

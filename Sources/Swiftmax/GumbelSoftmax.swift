@@ -3,21 +3,38 @@
 import CSupport
 import CSwiftmax
 
+private func execute(
+  _ logits: UnsafePointer<smx_tensor>?, _ out: UnsafePointer<smx_tensor>?,
+  _ options: UnsafePointer<smx_gumbel_softmax_options>?, size: UnsafeMutablePointer<Int>?,
+  _ machine: Machine
+) throws(Failure) {
+  let given = try read(options, or: smx_gumbel_softmax_options())
+  var call = try Decoding(.gumbelSoftmax, machine, logits, out)
+  call.temperature = try Tensor.optional(given.temperature, "temperature")
+  call.mask = try Tensor.optional(given.mask, "mask")
+  call.seed = given.seed
+  call.counter = try RowNumbers(given.counter, "counter")
+  call.draw = try RowNumbers(given.draw, "draw")
+  call.flag = given.hard != 0
+  call.workspace = Workspace(given.workspace, given.workspace_size, size: size)
+  try execute(call)
+}
+
 @implementation @_cdecl("smx_gumbel_softmax")
 public func smx_gumbel_softmax(
   _ logits: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_gumbel_softmax_options>!
 ) -> smx_status {
-  enter { (machine) throws(Failure) in
-    let given = try read(options, or: smx_gumbel_softmax_options())
-    var call = try Decoding(.gumbelSoftmax, machine, logits, out)
-    call.temperature = try Tensor.optional(given.temperature, "temperature")
-    call.mask = try Tensor.optional(given.mask, "mask")
-    call.seed = given.seed
-    call.counter = try RowNumbers(given.counter, "counter")
-    call.draw = try RowNumbers(given.draw, "draw")
-    call.flag = given.hard != 0
-    try execute(call)
+  enter { (machine) throws(Failure) in try execute(logits, out, options, size: nil, machine) }
+}
+
+@implementation @_cdecl("smx_gumbel_softmax_workspace_size")
+public func smx_gumbel_softmax_workspace_size(
+  _ logits: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_gumbel_softmax_options>!, _ size: UnsafeMutablePointer<Int>!
+) -> smx_status {
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    try execute(logits, out, options, size: needed, machine)
   }
 }
 
@@ -46,10 +63,9 @@ func gumbelSoftmax(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) th
   let rowBytes = (Int(call.cols) * (isWide ? 8 : 4) + 63) / 64 * 64
   let threads = Int(min(Int64(call.machine.threads), call.rows))
   let (bytes, isTooLarge) = rowBytes.multipliedReportingOverflow(by: max(threads, 1))
-  guard !isTooLarge, let noise = smxk_allocate(bytes) else {
-    throw failure(SMX_ERROR_MEMORY, "out of memory for the noise of smx_gumbel_softmax")
-  }
-  defer { smxk_release(noise) }
+  guard let room = try call.room(isTooLarge ? nil : bytes, for: "noise") else { return }
+  defer { room.release() }
+  let noise = room.start
   var cols = call.cols
   withUnsafePointer(to: &cols) { shape in
     var raw = smx_tensor(

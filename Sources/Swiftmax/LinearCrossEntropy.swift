@@ -112,9 +112,15 @@ private struct LinearOperands {
     }
   }
 
+  private var inputs: InlineArray<4, Tensor?> { [hidden, weight, targets, bias] }
+  private var outputs: InlineArray<5, Tensor?> { [loss, lse, dHidden, dWeight, dBias] }
+
+  func requireApart(from room: Room) throws(Failure) {
+    for i in 0..<4 { try room.requireApart(from: inputs[i]) }
+    for o in 0..<5 { try room.requireApart(from: outputs[o]) }
+  }
+
   private func checkPlaces() throws(Failure) {
-    let inputs: InlineArray<4, Tensor?> = [hidden, weight, targets, bias]
-    let outputs: InlineArray<5, Tensor?> = [loss, lse, dHidden, dWeight, dBias]
     for o in 0..<5 {
       guard let output = outputs[o] else { continue }
       try output.requireOwnPlaces()
@@ -249,7 +255,8 @@ private struct Share {
 }
 
 private func execute(
-  _ o: LinearOperands, _ options: smx_linear_cross_entropy_options, _ machine: Machine
+  _ o: LinearOperands, _ options: smx_linear_cross_entropy_options,
+  size: UnsafeMutablePointer<Int>?, _ machine: Machine
 ) throws(Failure) {
   try o.check(options)
   var counted: Int64 = 0
@@ -273,16 +280,12 @@ private func execute(
   job.z_loss = options.z_loss
   job.factor = options.grad_scale == 0 ? 1 : options.grad_scale
   if Int(options.reduction) == SMX_MEAN && counted > 0 { job.factor /= Double(counted) }
-  let bytes = plan(&job, machine)
-  guard let bytes, let room = smxk_allocate(bytes) else {
-    throw failure(SMX_ERROR_MEMORY) {
-      $0.add("no memory for the logits of a group of tokens, ")
-      $0.add(o.classes)
-      $0.add(" classes each")
-    }
-  }
-  defer { smxk_release(room) }
-  move(&job, to: room)
+  let workspace = Workspace(options.workspace, options.workspace_size, size: size)
+  guard let room = try workspace.room(plan(&job, machine), for: "logits", of: o.weight)
+  else { return }
+  defer { room.release() }
+  try o.requireApart(from: room)
+  move(&job, to: room.start)
   var share = Share(
     job: job,
     task: o.isWide
@@ -331,6 +334,17 @@ private func writeLoss(
   store(sum == sum ? sum : .nan, UnsafeMutableRawPointer(out.data!))
 }
 
+private func execute(
+  _ hidden: UnsafePointer<smx_tensor>?, _ weight: UnsafePointer<smx_tensor>?,
+  _ targets: UnsafePointer<smx_tensor>?,
+  _ loss: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_linear_cross_entropy_options>?,
+  size: UnsafeMutablePointer<Int>?, _ machine: Machine
+) throws(Failure) {
+  let given = try read(options, or: smx_linear_cross_entropy_options())
+  let operands = try LinearOperands(hidden, weight, targets, loss, given)
+  try execute(operands, given, size: size, machine)
+}
+
 @implementation @_cdecl("smx_linear_cross_entropy")
 public func smx_linear_cross_entropy(
   _ hidden: UnsafePointer<smx_tensor>!, _ weight: UnsafePointer<smx_tensor>!,
@@ -338,7 +352,18 @@ public func smx_linear_cross_entropy(
   _ loss: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_linear_cross_entropy_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    let given = try read(options, or: smx_linear_cross_entropy_options())
-    try execute(try LinearOperands(hidden, weight, targets, loss, given), given, machine)
+    try execute(hidden, weight, targets, loss, options, size: nil, machine)
+  }
+}
+
+@implementation @_cdecl("smx_linear_cross_entropy_workspace_size")
+public func smx_linear_cross_entropy_workspace_size(
+  _ hidden: UnsafePointer<smx_tensor>!, _ weight: UnsafePointer<smx_tensor>!,
+  _ targets: UnsafePointer<smx_tensor>!,
+  _ loss: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_linear_cross_entropy_options>!,
+  _ size: UnsafeMutablePointer<Int>!
+) -> smx_status {
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    try execute(hidden, weight, targets, loss, options, size: needed, machine)
   }
 }

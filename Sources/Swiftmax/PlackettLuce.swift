@@ -3,30 +3,52 @@
 import CSupport
 import CSwiftmax
 
+private func execute(
+  _ scores: UnsafePointer<smx_tensor>?, _ ranking: UnsafePointer<smx_tensor>?,
+  _ out: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_plackett_luce_options>?,
+  size: UnsafeMutablePointer<Int>?, _ machine: Machine
+) throws(Failure) {
+  let given = try read(options, or: smx_plackett_luce_options())
+  let scores = try Tensor(scores, "scores")
+  let ranking = try Tensor(ranking, "ranking")
+  let out = try Tensor(out, "out")
+  try scores.requireFloats()
+  try scores.requireRank(atLeast: 1)
+  try ranking.requireIntegers()
+  try ranking.requireRank(atLeast: 1)
+  try ranking.require(leadingOf: scores, dropping: 1, own: 1, " must have the leading axes of ")
+  if ranking.length(ranking.rank - 1) > scores.length(scores.rank - 1) {
+    throw disagree(ranking, scores, " has more places than there are ")
+  }
+  try out.require(dtype: smx_dtype(SMX_FLOAT64))
+  try out.require(leadingOf: scores, dropping: 1, " must have all axes but the last of ")
+  try out.requireOwnPlaces()
+  try out.requireDistinct(from: scores, orSame: false)
+  try out.requireDistinct(from: ranking, orSame: false)
+  guard out.count > 0 else { return }
+  try run(
+    Rankings(scores: scores, ranking: ranking, out: out),
+    in: Workspace(given.workspace, given.workspace_size, size: size), on: machine)
+}
+
 @implementation @_cdecl("smx_plackett_luce_log_prob")
 public func smx_plackett_luce_log_prob(
   _ scores: UnsafePointer<smx_tensor>!, _ ranking: UnsafePointer<smx_tensor>!,
-  _ out: UnsafePointer<smx_tensor>!
+  _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_plackett_luce_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    let scores = try Tensor(scores, "scores")
-    let ranking = try Tensor(ranking, "ranking")
-    let out = try Tensor(out, "out")
-    try scores.requireFloats()
-    try scores.requireRank(atLeast: 1)
-    try ranking.requireIntegers()
-    try ranking.requireRank(atLeast: 1)
-    try ranking.require(leadingOf: scores, dropping: 1, own: 1, " must have the leading axes of ")
-    if ranking.length(ranking.rank - 1) > scores.length(scores.rank - 1) {
-      throw disagree(ranking, scores, " has more places than there are ")
-    }
-    try out.require(dtype: smx_dtype(SMX_FLOAT64))
-    try out.require(leadingOf: scores, dropping: 1, " must have all axes but the last of ")
-    try out.requireOwnPlaces()
-    try out.requireDistinct(from: scores, orSame: false)
-    try out.requireDistinct(from: ranking, orSame: false)
-    guard out.count > 0 else { return }
-    try run(Rankings(scores: scores, ranking: ranking, out: out), on: machine)
+    try execute(scores, ranking, out, options, size: nil, machine)
+  }
+}
+
+@implementation @_cdecl("smx_plackett_luce_log_prob_workspace_size")
+public func smx_plackett_luce_log_prob_workspace_size(
+  _ scores: UnsafePointer<smx_tensor>!, _ ranking: UnsafePointer<smx_tensor>!,
+  _ out: UnsafePointer<smx_tensor>!, _ options: UnsafePointer<smx_plackett_luce_options>!,
+  _ size: UnsafeMutablePointer<Int>!
+) -> smx_status {
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    try execute(scores, ranking, out, options, size: needed, machine)
   }
 }
 
@@ -49,7 +71,9 @@ private struct Rankings {
   }
 }
 
-private func run(_ rankings: Rankings, on machine: Machine) throws(Failure) {
+private func run(
+  _ rankings: Rankings, in workspace: Workspace, on machine: Machine
+) throws(Failure) {
   var share = rankings
   share.kernel = machine.kernels.pointee.plackett_luce
   // A place costs about as much as 32 elements of a softmax; beyond 2^40 items a row is a task by
@@ -57,11 +81,13 @@ private func run(_ rankings: Rankings, on machine: Machine) throws(Failure) {
   share.portions = Portions(share.out.count, each: 32 * min(share.items, 1 << 40), on: machine)
   let threads = Int64(share.portions.threads)
   let (numbers, isTooMany) = (2 * threads).multipliedReportingOverflow(by: max(share.items, 1))
-  guard !isTooMany, numbers < Int64.max / 16, let memory = smxk_allocate(Int(numbers) * 8) else {
-    throw failure(SMX_ERROR_MEMORY, "out of memory for the order of the scores")
-  }
-  defer { smxk_release(memory) }
-  share.room = memory.assumingMemoryBound(to: Double.self)
+  let needed = isTooMany || numbers >= Int64.max / 16 ? nil : Int(numbers) * 8
+  guard let room = try workspace.room(needed, for: "order", of: share.scores) else { return }
+  defer { room.release() }
+  try room.requireApart(from: share.scores)
+  try room.requireApart(from: share.ranking)
+  try room.requireApart(from: share.out)
+  share.room = room.start.assumingMemoryBound(to: Double.self)
   for i in 0..<Int(numbers) { share.room[i] = 0 }
   // Marks of this pass stay below those of the next.
   for row in 0..<share.out.count { try checkRow(share, row, share.marks(0), mark: row + 1) }

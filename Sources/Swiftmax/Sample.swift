@@ -3,24 +3,41 @@
 import CSupport
 import CSwiftmax
 
+private func execute(
+  _ logits: UnsafePointer<smx_tensor>?, _ out: UnsafePointer<smx_tensor>?,
+  _ options: UnsafePointer<smx_sample_options>?, size: UnsafeMutablePointer<Int>?,
+  _ machine: Machine
+) throws(Failure) {
+  let given = try read(options, or: smx_sample_options())
+  var call = try Decoding(.sample, machine, logits, out)
+  call.temperature = try Tensor.optional(given.temperature, "temperature")
+  call.topK = try RowNumbers(given.top_k, "top_k")
+  call.topP = try RowNumbers(given.top_p, "top_p")
+  call.minP = try RowNumbers(given.min_p, "min_p")
+  call.mask = try Tensor.optional(given.mask, "mask")
+  call.seed = given.seed
+  call.counter = try RowNumbers(given.counter, "counter")
+  call.draw = try RowNumbers(given.draw, "draw")
+  call.beside = try Tensor.optional(given.log_probs, "log_probs")
+  call.workspace = Workspace(given.workspace, given.workspace_size, size: size)
+  try execute(call)
+}
+
 @implementation @_cdecl("smx_sample")
 public func smx_sample(
   _ logits: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
   _ options: UnsafePointer<smx_sample_options>!
 ) -> smx_status {
-  enter { (machine) throws(Failure) in
-    let given = try read(options, or: smx_sample_options())
-    var call = try Decoding(.sample, machine, logits, out)
-    call.temperature = try Tensor.optional(given.temperature, "temperature")
-    call.topK = try RowNumbers(given.top_k, "top_k")
-    call.topP = try RowNumbers(given.top_p, "top_p")
-    call.minP = try RowNumbers(given.min_p, "min_p")
-    call.mask = try Tensor.optional(given.mask, "mask")
-    call.seed = given.seed
-    call.counter = try RowNumbers(given.counter, "counter")
-    call.draw = try RowNumbers(given.draw, "draw")
-    call.beside = try Tensor.optional(given.log_probs, "log_probs")
-    try execute(call)
+  enter { (machine) throws(Failure) in try execute(logits, out, options, size: nil, machine) }
+}
+
+@implementation @_cdecl("smx_sample_workspace_size")
+public func smx_sample_workspace_size(
+  _ logits: UnsafePointer<smx_tensor>!, _ out: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_sample_options>!, _ size: UnsafeMutablePointer<Int>!
+) -> smx_status {
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    try execute(logits, out, options, size: needed, machine)
   }
 }
 
@@ -59,18 +76,17 @@ func sample(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Fa
   if count == 0 { return }
   if call.cols == 0 { throw rowFailure(call, 0, emptyRow) }
   let bytes = Int(count) * (call.beside == nil ? 8 : 16)
-  if bytes <= 8 * fewResults {
-    var room = InlineArray<512, Int64>(repeating: 0)
-    try withUnsafeMutablePointer(to: &room) { (p) throws(Failure) in
-      try sample(call, plan, UnsafeMutableRawPointer(p), count)
-    }
+  let isFew = bytes <= 8 * fewResults
+  guard let room = try call.room(isFew ? 0 : bytes, for: "tokens") else { return }
+  defer { room.release() }
+  if !isFew {
+    try sample(call, plan, room.start, count)
     return
   }
-  guard let room = smxk_allocate(bytes) else {
-    throw failure(SMX_ERROR_MEMORY, "out of memory for the tokens of smx_sample")
+  var onStack = InlineArray<512, Int64>(repeating: 0)
+  try withUnsafeMutablePointer(to: &onStack) { (p) throws(Failure) in
+    try sample(call, plan, UnsafeMutableRawPointer(p), count)
   }
-  defer { smxk_release(room) }
-  try sample(call, plan, room, count)
 }
 
 private func sample(

@@ -3,6 +3,34 @@
 import CSupport
 import CSwiftmax
 
+private func execute(
+  _ logits: UnsafePointer<smx_tensor>?, _ tokens: UnsafePointer<smx_tensor>?,
+  _ out: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_sequence_options>?,
+  size: UnsafeMutablePointer<Int>?, _ machine: Machine
+) throws(Failure) {
+  let given = try read(options, or: smx_sequence_options())
+  var call = Call(
+    logits: try Tensor(logits, "logits"), tokens: try Tensor(tokens, "tokens"),
+    out: try Tensor(out, "out"),
+    machine: machine, workspace: Workspace(given.workspace, given.workspace_size, size: size))
+  call.lengths = try Tensor.optional(given.lengths, "lengths")
+  call.temperature = try Tensor.optional(given.temperature, "temperature")
+  call.mask = try Tensor.optional(given.mask, "mask")
+  call.each = try Tensor.optional(given.token_log_probs, "token_log_probs")
+  call.isMean = given.normalize != 0
+  smxk_with_plan(
+    { context, plan in
+      let call = context.assumingMemoryBound(to: Call.self)
+      do throws(Failure) {
+        try check(call.pointee, plan)
+        try score(call.pointee, plan)
+      } catch {
+        call.pointee.failure = error
+      }
+    }, &call)
+  if let failure = call.failure { throw failure }
+}
+
 @implementation @_cdecl("smx_sequence_log_prob")
 public func smx_sequence_log_prob(
   _ logits: UnsafePointer<smx_tensor>!, _ tokens: UnsafePointer<smx_tensor>!,
@@ -10,27 +38,18 @@ public func smx_sequence_log_prob(
   _ options: UnsafePointer<smx_sequence_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    let given = try read(options, or: smx_sequence_options())
-    var call = Call(
-      logits: try Tensor(logits, "logits"), tokens: try Tensor(tokens, "tokens"),
-      out: try Tensor(out, "out"),
-      machine: machine)
-    call.lengths = try Tensor.optional(given.lengths, "lengths")
-    call.temperature = try Tensor.optional(given.temperature, "temperature")
-    call.mask = try Tensor.optional(given.mask, "mask")
-    call.each = try Tensor.optional(given.token_log_probs, "token_log_probs")
-    call.isMean = given.normalize != 0
-    smxk_with_plan(
-      { context, plan in
-        let call = context.assumingMemoryBound(to: Call.self)
-        do throws(Failure) {
-          try check(call.pointee, plan)
-          try score(call.pointee, plan)
-        } catch {
-          call.pointee.failure = error
-        }
-      }, &call)
-    if let failure = call.failure { throw failure }
+    try execute(logits, tokens, out, options, size: nil, machine)
+  }
+}
+
+@implementation @_cdecl("smx_sequence_log_prob_workspace_size")
+public func smx_sequence_log_prob_workspace_size(
+  _ logits: UnsafePointer<smx_tensor>!, _ tokens: UnsafePointer<smx_tensor>!,
+  _ out: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_sequence_options>!, _ size: UnsafeMutablePointer<Int>!
+) -> smx_status {
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    try execute(logits, tokens, out, options, size: needed, machine)
   }
 }
 
@@ -39,6 +58,7 @@ private struct Call {
   let tokens: Tensor
   let out: Tensor
   let machine: Machine
+  let workspace: Workspace
   var lengths: Tensor? = nil
   var temperature: Tensor? = nil
   var mask: Tensor? = nil
@@ -101,11 +121,19 @@ private func score(_ call: Call, _ plan: UnsafeMutablePointer<smxk_plan>) throws
   // Sequences without positions still have a result.
   let slots = call.tokens.count
   guard call.out.count > 0 else { return }
-  guard let memory = smxk_allocate(Int(max(slots, 1)) * 8) else {
-    throw failure(SMX_ERROR_MEMORY, "out of memory for the log-probability of each token")
-  }
-  defer { smxk_release(memory) }
-  let room = memory.assumingMemoryBound(to: Int64.self)
+  guard
+    let memory = try call.workspace.room(
+      Int(slots) * 8, for: "log-probabilities", of: call.tokens)
+  else { return }
+  defer { memory.release() }
+  try memory.requireApart(from: call.logits)
+  try memory.requireApart(from: call.tokens)
+  try memory.requireApart(from: call.out)
+  try memory.requireApart(from: call.lengths)
+  try memory.requireApart(from: call.temperature)
+  try memory.requireApart(from: call.mask)
+  try memory.requireApart(from: call.each)
+  let room = memory.start.assumingMemoryBound(to: Int64.self)
   try readTokens(call, room)
   if slots > 0 && call.logits.count > 0 {
     var o = Operands(operation: SMXK_LOG_SOFTMAX, x: call.logits, out: call.logits)

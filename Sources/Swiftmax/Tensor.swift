@@ -212,19 +212,8 @@ struct Tensor {
   /// Refuses an output that shares memory with a tensor of a structure, which `checkStructure` has
   /// checked.
   func requireDistinct(fromThoseOf structure: UnsafePointer<smx_mask>?) throws(Failure) {
-    var condition = structure
-    while let c = condition {
-      try requireDistinct(
-        from: Tensor.optional(c.pointee.query_offset, "query_offset"), orSame: false)
-      try requireDistinct(
-        from: Tensor.optional(c.pointee.key_lengths, "key_lengths"), orSame: false)
-      try requireDistinct(
-        from: Tensor.optional(c.pointee.query_lengths, "query_lengths"), orSame: false)
-      try requireDistinct(
-        from: Tensor.optional(c.pointee.query_segments, "query_segments"), orSame: false)
-      try requireDistinct(
-        from: Tensor.optional(c.pointee.key_segments, "key_segments"), orSame: false)
-      condition = UnsafePointer(c.pointee.also)
+    try forEachTensor(of: structure) { (input) throws(Failure) in
+      try requireDistinct(from: input, orSame: false)
     }
   }
 
@@ -299,5 +288,21 @@ func disagree(_ a: Tensor, _ b: Tensor, _ why: StaticString) -> Failure {
     $0.add(b.name)
     $0.add(" of shape ")
     $0.add(shapeOf: b.raw)
+  }
+}
+
+/// Calls `body` with the tensors of a structure and of those that it is joined with.
+@inline(never)
+func forEachTensor(
+  of structure: UnsafePointer<smx_mask>?, _ body: (Tensor?) throws(Failure) -> Void
+) throws(Failure) {
+  var condition = structure
+  while let c = condition {
+    try body(Tensor.optional(c.pointee.query_offset, "query_offset"))
+    try body(Tensor.optional(c.pointee.key_lengths, "key_lengths"))
+    try body(Tensor.optional(c.pointee.query_lengths, "query_lengths"))
+    try body(Tensor.optional(c.pointee.query_segments, "query_segments"))
+    try body(Tensor.optional(c.pointee.key_segments, "key_segments"))
+    condition = UnsafePointer(c.pointee.also)
   }
 }

@@ -3,6 +3,21 @@
 import CSupport
 import CSwiftmax
 
+private func execute(
+  _ logits: UnsafePointer<smx_tensor>?, _ probabilities: UnsafePointer<smx_tensor>?,
+  _ indices: UnsafePointer<smx_tensor>?, _ options: UnsafePointer<smx_top_k_options>?,
+  size: UnsafeMutablePointer<Int>?, _ machine: Machine
+) throws(Failure) {
+  let given = try read(options, or: smx_top_k_options())
+  var call = try Decoding(.topK, machine, logits, probabilities, outName: "probabilities")
+  call.beside = try Tensor(indices, "indices")
+  call.temperature = try Tensor.optional(given.temperature, "temperature")
+  call.mask = try Tensor.optional(given.mask, "mask")
+  call.flag = given.log != 0
+  call.workspace = Workspace(given.workspace, given.workspace_size, size: size)
+  try execute(call)
+}
+
 @implementation @_cdecl("smx_top_k")
 public func smx_top_k(
   _ logits: UnsafePointer<smx_tensor>!, _ probabilities: UnsafePointer<smx_tensor>!,
@@ -10,13 +25,18 @@ public func smx_top_k(
   _ options: UnsafePointer<smx_top_k_options>!
 ) -> smx_status {
   enter { (machine) throws(Failure) in
-    let given = try read(options, or: smx_top_k_options())
-    var call = try Decoding(.topK, machine, logits, probabilities, outName: "probabilities")
-    call.beside = try Tensor(indices, "indices")
-    call.temperature = try Tensor.optional(given.temperature, "temperature")
-    call.mask = try Tensor.optional(given.mask, "mask")
-    call.flag = given.log != 0
-    try execute(call)
+    try execute(logits, probabilities, indices, options, size: nil, machine)
+  }
+}
+
+@implementation @_cdecl("smx_top_k_workspace_size")
+public func smx_top_k_workspace_size(
+  _ logits: UnsafePointer<smx_tensor>!, _ probabilities: UnsafePointer<smx_tensor>!,
+  _ indices: UnsafePointer<smx_tensor>!,
+  _ options: UnsafePointer<smx_top_k_options>!, _ size: UnsafeMutablePointer<Int>!
+) -> smx_status {
+  enter(measuring: size) { (machine, needed) throws(Failure) in
+    try execute(logits, probabilities, indices, options, size: needed, machine)
   }
 }
 
@@ -54,19 +74,19 @@ func topK(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Fail
   // Gathered, so that no term is written where the results of a plain softmax would go.
   job.direct = SMXK_DIRECT_NONE
   var ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: nil)
-  var room: UnsafeMutableRawPointer? = nil
-  if k > Int64(listedAtMost) {
-    // More no memory holds, and up to there the bytes can be counted: 48 for each of k, for 256
-    // threads.
-    room = k >= 1 << 46 ? nil : smxk_allocate(ranking.roomBytes * Int(call.machine.threads))
-    if room == nil { throw failure(SMX_ERROR_MEMORY, "out of memory for the lists of smx_top_k") }
-    ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: room)
+  // Up to 2^46 elements the bytes can be counted, 48 for each of k, for 256 threads.
+  let isListed = k <= Int64(listedAtMost)
+  let threads = Int(call.machine.threads)
+  let needed = isListed ? 0 : k >= 1 << 46 ? nil : ranking.roomBytes * threads
+  guard let room = try call.room(needed, for: "lists") else { return }
+  defer { room.release() }
+  if !isListed {
+    ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: room.start)
   }
   shareRows(call, &ranking) { context, index, scratch in
     let ranking = context.assumingMemoryBound(to: Ranking.self)
     for row in ranking.pointee.call.rows(ofTask: index) { rankRow(ranking, row, scratch) }
   }
-  smxk_release(room)
 }
 
 private func rankRow(

@@ -118,10 +118,10 @@ static void check_ranking_errors(void) {
   smx_tensor x = of(logits, SMX_FLOAT32, 2, (const int64_t[]){2, 4}),
              r = of(ranking, SMX_INT32, 2, shape23);
   smx_tensor out = of(out_bytes, SMX_FLOAT64, 1, shape2);
-#define CALL smx_plackett_luce_log_prob(&x, &r, &out)
-  EXPECT(smx_plackett_luce_log_prob(NULL, &r, &out), SMX_ERROR_NULL, "scores is NULL");
-  EXPECT(smx_plackett_luce_log_prob(&x, NULL, &out), SMX_ERROR_NULL, "ranking is NULL");
-  EXPECT(smx_plackett_luce_log_prob(&x, &r, NULL), SMX_ERROR_NULL, "out is NULL");
+#define CALL smx_plackett_luce_log_prob(&x, &r, &out, NULL)
+  EXPECT(smx_plackett_luce_log_prob(NULL, &r, &out, NULL), SMX_ERROR_NULL, "scores is NULL");
+  EXPECT(smx_plackett_luce_log_prob(&x, NULL, &out, NULL), SMX_ERROR_NULL, "ranking is NULL");
+  EXPECT(smx_plackett_luce_log_prob(&x, &r, NULL, NULL), SMX_ERROR_NULL, "out is NULL");
   BAD(x, x.dtype = SMX_BOOL, CALL, SMX_ERROR_DTYPE, "scores");
   BAD(r, r.dtype = SMX_FLOAT32, CALL, SMX_ERROR_DTYPE, "ranking");
   BAD(x, x.ndim = 0, CALL, SMX_ERROR_SHAPE, "scores must have at least 1 axis");

@@ -166,6 +166,17 @@ static void check_workspace(smx_dtype dtype) {
     }
     tensors[k].data = own;
   }
+  /* Lengths lie in the structure, here in one that is joined to it. */
+  static const int64_t batch[] = {1};
+  const smx_mask *kept = options.structure;
+  smx_tensor lengths = {room, SMX_INT64, 1, batch, (const int64_t[]){8}};
+  smx_mask joined = {.size = sizeof joined, .key_lengths = &lengths},
+           all = {.size = sizeof all, .also = &joined};
+  options.structure = &all, options.workspace_size = sizeof room;
+  memset(room, 0, 8);
+  expect_one(PLACE, smx_attention(given[0], given[1], given[2], given[3], &options),
+             SMX_ERROR_OVERLAP, WORDS("workspace", "overlaps", "key_lengths"), "attention");
+  options.structure = kept;
   CHECK(smx_attention(given[0], given[1], given[2], given[3], &options) == SMX_OK, "%s",
         smx_last_error());
 }

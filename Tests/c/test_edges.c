@@ -86,7 +86,7 @@ static void check_more_than_memory(void) {
   smx_tensor scores = tensor(f, SMX_FLOAT32, 1, SHAPE(many), zeros),
              ranking = plain(tokens, SMX_INT64, 1, SHAPE(1));
   smx_tensor sum = plain(d, SMX_FLOAT64, 0, NULL);
-  EXPECT(smx_plackett_luce_log_prob(&scores, &ranking, &sum), SMX_ERROR_MEMORY, NULL);
+  EXPECT(smx_plackett_luce_log_prob(&scores, &ranking, &sum, NULL), SMX_ERROR_MEMORY, NULL);
   smx_tensor probabilities = plain((void *)((uintptr_t)1 << 61), SMX_FLOAT32, 1, SHAPE(many));
   smx_tensor indices = plain((void *)((uintptr_t)1 << 62), SMX_INT64, 1, SHAPE(many));
   EXPECT(smx_top_k(&scores, &probabilities, &indices, NULL), SMX_ERROR_MEMORY, NULL);
@@ -214,7 +214,7 @@ static void check_not_a_number(void) {
   smx_tensor of_scores = plain(scores, SMX_FLOAT64, 1, SHAPE(3)),
              order = plain(ranking, SMX_INT64, 1, SHAPE(2));
   smx_tensor total = plain(&sum, SMX_FLOAT64, 0, NULL);
-  EXPECT(smx_plackett_luce_log_prob(&of_scores, &order, &total), SMX_OK, NULL);
+  EXPECT(smx_plackett_luce_log_prob(&of_scores, &order, &total, NULL), SMX_OK, NULL);
   CHECK(sum == -INFINITY, "%g", sum);
 }
 

@@ -51,13 +51,18 @@ static smx_tensor number(const void *value, smx_dtype dtype) {
 }
 
 static smx_status call(int which, const tensors *t) {
-  smx_sample_options sample = {sizeof sample, t->temperature, t->top_k,   t->top_p, t->min_p,
-                               t->mask,       SEED,           t->counter, t->draw,  t->beside};
-  smx_filter_options filter = {sizeof filter, t->temperature, t->top_k,
-                               t->top_p,      t->min_p,       t->mask};
-  smx_top_k_options top_k = {sizeof top_k, t->temperature, t->mask, 0};
-  smx_gumbel_softmax_options gumbel = {sizeof gumbel, t->temperature, t->mask,      SEED,
-                                       t->counter,    t->draw,        which == HARD};
+  smx_sample_options sample = {.size = sizeof sample, .temperature = t->temperature,
+                               .top_k = t->top_k, .top_p = t->top_p, .min_p = t->min_p,
+                               .mask = t->mask, .seed = SEED, .counter = t->counter,
+                               .draw = t->draw, .log_probs = t->beside};
+  smx_filter_options filter = {.size = sizeof filter, .temperature = t->temperature,
+                               .top_k = t->top_k, .top_p = t->top_p, .min_p = t->min_p,
+                               .mask = t->mask};
+  smx_top_k_options top_k = {.size = sizeof top_k, .temperature = t->temperature,
+                             .mask = t->mask};
+  smx_gumbel_softmax_options gumbel = {.size = sizeof gumbel, .temperature = t->temperature,
+                                       .mask = t->mask, .seed = SEED, .counter = t->counter,
+                                       .draw = t->draw, .hard = which == HARD};
   switch (which) {
     case SAMPLE: return smx_sample(t->x, t->out, &sample);
     case FILTERED: return smx_filtered_softmax(t->x, t->out, &filter);

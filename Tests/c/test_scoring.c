@@ -118,7 +118,7 @@ static void check_ranking(uint64_t seed) {
       store_as(r.tensor.dtype, place_of(&r.tensor, place), (double)((i + row * 7) % items));
     }
   }
-  CHECK(smx_plackett_luce_log_prob(&x.tensor, &r.tensor, &out.tensor) == SMX_OK, "%s",
+  CHECK(smx_plackett_luce_log_prob(&x.tensor, &r.tensor, &out.tensor, NULL) == SMX_OK, "%s",
         smx_last_error());
   for (int64_t row = 0; row < 3; row++) {
     long double exact = 0;
@@ -213,7 +213,8 @@ static void check_guards(int64_t cols, smx_dtype dtype, int at_end) {
   CHECK(smx_sigmoid(&x, &same) == SMX_OK && smx_log_sigmoid(&x, &same) == SMX_OK, "%s",
         smx_last_error());
   CHECK(smx_sequence_log_prob(&x, &y, &one, NULL) == SMX_OK, "%s", smx_last_error());
-  if (cols > 1) CHECK(smx_plackett_luce_log_prob(&x, &r, &sums) == SMX_OK, "%s", smx_last_error());
+  if (cols > 1)
+    CHECK(smx_plackett_luce_log_prob(&x, &r, &sums, NULL) == SMX_OK, "%s", smx_last_error());
   CHECK(smx_fit_temperature(&x, &y, NULL, &fit) == SMX_OK, "%s", smx_last_error());
   free(numbers);
 }

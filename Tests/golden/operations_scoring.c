@@ -148,7 +148,7 @@ static void run_ranking(operation_run *run, int variation, smx_dtype dtype, int6
   place_as(&from, &scores, variation);
   place_as(&by, &ranking, variation);
   place_as(&to, &out, variation);
-  if (succeeded(run, smx_plackett_luce_log_prob(&from.tensor, &by.tensor, &to.tensor))) {
+  if (succeeded(run, smx_plackett_luce_log_prob(&from.tensor, &by.tensor, &to.tensor, NULL))) {
     collect(&to, &out, &layouts[variation], none);
     emit(run, "value", &out);
   }

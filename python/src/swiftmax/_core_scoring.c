@@ -176,10 +176,10 @@ PyObject *smxpy_plackett_luce_log_prob(PyObject *module, PyObject *const *args, 
            NPY_DOUBLE) == 0) {
     smx_status status;
     if (PyArray_SIZE(scores.array) <= GIL_THRESHOLD / 32) {
-      status = smx_plackett_luce_log_prob(&scores.tensor, &ranking.tensor, &out.tensor);
+      status = smx_plackett_luce_log_prob(&scores.tensor, &ranking.tensor, &out.tensor, NULL);
     } else {
       Py_BEGIN_ALLOW_THREADS;
-      status = smx_plackett_luce_log_prob(&scores.tensor, &ranking.tensor, &out.tensor);
+      status = smx_plackett_luce_log_prob(&scores.tensor, &ranking.tensor, &out.tensor, NULL);
       Py_END_ALLOW_THREADS;
     }
     result = status == SMX_OK ? take_result(&out) : smxpy_raise(status);

@@ -220,10 +220,10 @@ smx_status smx_linear_cross_entropy_workspace_size(const smx_tensor *hidden,
  *           gradient 0.
  * Accuracy  float32 and narrower: loss of a row with one class, neither smoothing nor z_loss, 2
  *           ulp, for any offset common to the logits and however small the loss; lse 1 ulp of the
- *           larger of |lse| and |max| / T at T = 1, 2 at others. Gradient: 4 ulp of each of the two
- *           terms, and at a row's one class of the difference. float64: loss likewise at T = 1
- *           without weights, 3 ulp otherwise; lse 2 ulp; gradient 9 ulp (13 where the exponentials'
- *           sum is above e^8 times the largest). With smoothing or probabilities the sums over the
+ *           larger of |lse| and |max| / T at T = 1, 2 at others. Gradient: 4 ulp of each of its
+ *           terms, those of c, z_loss and the target, and at a row's one class of the difference.
+ *           float64: loss likewise at T = 1 without weights, 3 ulp otherwise; lse 2 ulp; gradient
+ *           5 ulp, 6 with weights or z_loss. With smoothing or probabilities the sums over the
  *           classes add K·2^-53 of their terms. Sums over rows are made in float64 and rounded
  *           once.
  * Bits      The order of the sums over classes and rows is in docs/numerics.md. One class as an

@@ -79,8 +79,9 @@ extension Kernels {
     }
     var kind = Kind.finite
     var maximum = 0.0
-    /// log(sum of exp((x - maximum) / T)).
+    /// log(sum of exp((x - maximum) / T)), and what its rounding lost.
     var relative = 0.0
+    var relativeLow = 0.0
     var lse = 0.0
     var visible = 0
   }
@@ -311,6 +312,7 @@ extension Kernels {
     }
     let relative = logOfOthers(maximum: L(L.Scalar(found.maximum)), found.sum) { Double($0[0]) }
     state.relative = relative.high
+    state.relativeLow = relative.low
     state.lse = LogSum<Double>.absolute(Sum(high: found.maximum, low: 0), relative)
     if isRough(maximum: found.maximum, state.relative, state.lse) == 0 { return state }
     return stateInStages(
@@ -331,7 +333,9 @@ extension Kernels {
     let lse =
       top.isInfinite
       ? top : LogSum<Double>.absolute(Sum(high: top, low: 0), Sum(high: relative, low: 0))
-    return RowState(maximum: maximum, relative: relative, lse: lse, visible: visible)
+    return RowState(
+      maximum: maximum, relative: relative, relativeLow: row.pointee.log_sum_low, lse: lse,
+      visible: visible)
   }
 
   /// log(1 + t), t the sum of all but one maximum relative to that: of one row, or in each lane of

@@ -36,8 +36,10 @@ extension Kernels {
       let m = L(L.Scalar(state.maximum))
       isPlain = row.pointee.form == SMXK_PLAIN
       let term = Top<L>(plain: m).ofRow.exact
-      let number =
-        whole * Kernels.exponential(-state.relative) / (isPlain ? term.high + term.low : 1)
+      let relative = Sum(high: state.relative, low: state.relativeLow)
+      let number = share(
+        of: whole, exponential(-relative.high), log: relative,
+        term: isPlain ? term : Sum(high: 1, low: 0))
       // Within the range of exponents, also for a factor of 0.
       let field = Int(number.bitPattern &>> 52) & 2047
       let exponent = Double(Swift.min(Swift.max(field &- 1023, -400), 400))

@@ -99,6 +99,7 @@ extension Kernels {
     for r in 0..<count {
       let log = Sum(high: relative.high[r], low: relative.low[r])
       states[r].relative = log.high
+      states[r].relativeLow = log.low
       states[r].lse = LogSum<Double>.absolute(Sum(high: states[r].maximum, low: 0), log)
       if states[r].visible > 0 && !log.high.isNaN {
         states[r].kind =
@@ -134,20 +135,22 @@ extension Kernels {
     let isRough = L.pick(
       special, equalTo: L(0), Self.isRough(maximum: ofMaximum.high, relative.high, lse).lanes, L(0))
     if isRough.largest() > 0 {
-      let precise = preciseLogarithms(few, maximum).high
-      relative.high = W.pick(W(isRough), equalTo: W(0), relative.high, precise)
-      let other = LogSum<W>.absolute(ofMaximum, SumOf(high: precise, low: W(0)))
+      let precise = preciseLogarithms(few, maximum)
+      relative.high = W.pick(W(isRough), equalTo: W(0), relative.high, precise.high)
+      relative.low = W.pick(W(isRough), equalTo: W(0), relative.low, precise.low)
+      let other = LogSum<W>.absolute(ofMaximum, SumOf(high: precise.high, low: W(0)))
       lse = W.pick(W(isRough), equalTo: W(0), lse, other)
     }
     let numbers = few.numbers
     relative.high.store(at: numbers)
     lse.store(at: numbers + L.count)
+    relative.low.store(at: numbers + 2 &* L.count)
     maximum.store(at: few.result(0))
     special.store(at: few.special)
     for r in 0..<count {
       states[r] = RowState(
         kind: few.special[r] == 0 ? .finite : .special, maximum: Double(few.result(0)[r]),
-        relative: numbers[r],
+        relative: numbers[r], relativeLow: numbers[2 &* L.count &+ r],
         lse: numbers[L.count &+ r], visible: cols)
     }
   }

@@ -43,6 +43,7 @@ extension Kernels {
     /// The loss, and the gradient of the row's class.
     @inline(__always) var loss: UnsafeMutablePointer<Double> { doubles(5) }
     @inline(__always) var ofTarget: UnsafeMutablePointer<Double> { doubles(6) }
+    @inline(__always) var relativeLow: UnsafeMutablePointer<Double> { doubles(7) }
     @inline(__always) var maximum: UnsafeMutablePointer<L.Scalar> { lanes(0) }
     /// The row's class, -1 where its gradient is like that of the others.
     @inline(__always) var target: UnsafeMutablePointer<L.Scalar> { lanes(1) }
@@ -120,6 +121,7 @@ extension Kernels {
       numbers.total[r] = asked.total
       numbers.far[r] = asked.far
       numbers.relative[r] = state.pointee.relative
+      numbers.relativeLow[r] = state.pointee.relativeLow
       numbers.lse[r] = state.pointee.lse
       numbers.maximum[r] = L.Scalar(state.pointee.maximum)
       numbers.isSpecial[r] = target == nil ? 1 : 0
@@ -148,7 +150,9 @@ extension Kernels {
     let ofLse = job.pointee.z_loss == 0 ? F64(0) : F64(2 * job.pointee.z_loss) * lse
     let factor = F64(at: numbers.factor + start)
     let m = L(at: numbers.maximum + start, from: 0, to: 8, fill: 0)
-    let share = EightShares<L>(maximum: m, relative: relative, of: factor * (total + ofLse))
+    let relativeLow = F64(at: numbers.relativeLow + start)
+    let share = EightShares<L>(
+      maximum: m, relative: SumOf(high: relative, low: relativeLow), of: factor * (total + ofLse))
     share.plain.shift.store(at: numbers.shift + start, from: 0, to: 8)
     share.plain.floor.store(at: numbers.floor + start, from: 0, to: 8)
     share.factor.store(at: numbers.share + start, from: 0, to: 8)
@@ -167,9 +171,10 @@ extension Kernels {
     let plain: PlainExp<L>
     let factor: L
 
-    @inline(__always) init(maximum m: L, relative: F64, of whole: F64) {
+    @inline(__always) init(maximum m: L, relative: SumOf<F64>, of whole: F64) {
       let term = Top<L>(plain: m).eight.exact
-      let number = whole * Kernels.exponential(F64(0) - relative) / (term.high + term.low)
+      let number = share(
+        of: whole, exponential(F64(0) - relative.high), log: relative, term: term)
       func clamped(_ x: F64, _ low: Double, _ high: Double) -> F64 {
         F64.pick(F64(high), lessThan: x, F64(high), F64.max(F64(low), x))
       }

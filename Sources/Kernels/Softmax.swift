@@ -89,6 +89,7 @@ extension Kernels {
     row.pointee.form = SMXK_PLAIN
     row.pointee.maximum_low = 0
     row.pointee.log_sum = 0
+    row.pointee.log_sum_low = 0
     row.pointee.sum_high = 1
     row.pointee.sum_low = 0
   }
@@ -317,6 +318,7 @@ extension Kernels {
   ) {
     row.pointee.stage = SMXK_FINISH
     row.pointee.log_sum = relative.high
+    row.pointee.log_sum_low = relative.low
     if job.pointee.operation == SMXK_LOGSUMEXP { setConstant(job, row, absolute) }
   }
 

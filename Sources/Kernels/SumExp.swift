@@ -219,6 +219,16 @@ extension Kernels {
     PlainExp<F64>(maximum: F64(0))(y).rounded() * F64(1 / F64.unit)
   }
 
+  /// whole · exp(-log) / term, the two as pairs whose lower parts would show: half an ulp of a
+  /// logarithm of 8 is 4 of the result.
+  @inline(__always)
+  static func share<W: Wide>(
+    of whole: W, _ exponential: W, log: SumOf<W>, term: SumOf<W>
+  ) -> W {
+    let e = (W(0) - exponential).fma(log.low + term.low / term.high, exponential)
+    return whole * e / term.high
+  }
+
   /// exp(y) - 1 for y <= 0, without cancellation.
   @inline(__always) static func exponentialLess1(_ y: Double) -> Double {
     if !(y > -0.34) { return exponential(y) - 1 }

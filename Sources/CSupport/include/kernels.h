@@ -125,7 +125,7 @@ typedef struct smxk_row {
       ties; /* of the precise sum: the power of two, elements equal to the maximum beyond the
                first */
   double constant;
-  double log_sum, sum_high, sum_low;
+  double log_sum, log_sum_low, sum_high, sum_low;
   smxk_partial found;
   /* By place, and one for an axis of length 1 that is not the caller's; filled when there is a
    * structure. */

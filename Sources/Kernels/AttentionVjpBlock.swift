@@ -132,15 +132,17 @@ extension Kernels {
 
     /// The weights of keys first..<last and the gradients of their scores, (keys,
     /// SMXK_QUERY_BLOCK); with them, if they are wanted, those of the queries. False if no query of
-    /// the block sees any of the keys.
+    /// the block sees any of the keys. `keysAreFinite` if it is known that they are.
     @inline(never)
-    func findGradients(_ v: VjpBench<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int) -> Bool {
+    func findGradients(
+      _ v: VjpBench<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int, keysAreFinite: Bool
+    ) -> Bool {
       let bench = v.bench
       let job = bench.job
       // Of the whole block: which keys a tile sees of it depends on its width, and so on the
       // instruction set.
       let keysAreFinite =
-        !v.wantsQueries
+        !v.wantsQueries || keysAreFinite
         || block.hasFiniteKeys(first, last, columns: Int(job.pointee.head_size))
       var sees = false
       for t in 0..<tiles {

@@ -19,9 +19,10 @@
  *             was interrupted. A thread that is cancelled (pthread_cancel, deferred) finishes its
  *             call first.
  *   Memory    The softmax family, its gradients and losses of rows allocate nothing. What other
- *             calls need is said under Memory; one that is given it as `workspace`, of the bytes
- *             that its ..._workspace_size tells, allocates nothing either. Any call needs up to
- *             160 KB of stack.
+ *             calls need is said under Memory. One with options may be given it as `workspace`,
+ *             of as many bytes as its ..._workspace_size tells, aligned to 64, and then allocates
+ *             nothing either. A workspace may hold anything, must not overlap an operand, and is
+ *             not looked at where 0 bytes are needed. Any call needs up to 160 KB of stack.
  *   Errors    A function returns SMX_OK or the status of the first thing that is wrong; then
  *             nothing has been written to any output, and smx_last_error() has a sentence that
  *             names the argument and the two things that disagree. No function prints, exits or
@@ -77,7 +78,7 @@ enum {
   SMX_ERROR_AXIS = 5,     /* an axis is out of range or given twice */
   SMX_ERROR_VALUE = 6,    /* a number is out of its range */
   SMX_ERROR_OVERLAP = 7,  /* an output overlaps an input or another one, or its elements one
-                             another */
+                             another; or a workspace an operand */
   SMX_ERROR_OVERFLOW = 8, /* a size is larger than memory can be */
   SMX_ERROR_ISA = 20,     /* SWIFTMAX_ISA is unknown or does not run on this CPU, or no instruction
                              set does */

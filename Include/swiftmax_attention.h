@@ -91,11 +91,12 @@ typedef struct smx_attention_options {
   const smx_tensor *past_key;     /* both or neither: keys and values that stand before those of */
   const smx_tensor *past_value;   /* key and value, (B, Hkv, Lp, ...); Lk is then Lp and key's own
                                      length together */
-  const smx_tensor *block_table;  /* NULL, or int32 (B, N): key and value are then pools of blocks,
-                                     (blocks, Hkv, size, D) or, in BLHD, (blocks, size, Hkv, D), and
-                                     key j of entry b lies in block block_table[b][j / size]. Lk is
-                                     N · size. Entries beyond the key lengths are not read. A query
-                                     batch is needed; past keys are not allowed */
+  const smx_tensor *block_table;  /* NULL, or int32 or int64, (B, N): key and value are then pools
+                                     of blocks, (blocks, Hkv, size, D) or, in BLHD, (blocks, size,
+                                     Hkv, D), and key j of entry b lies in block
+                                     block_table[b][j / size]. Lk is N · size. Entries beyond the
+                                     key lengths are not read. A query batch is needed; past keys
+                                     are not allowed */
   const smx_tensor *query_starts; /* both or neither, int32 or int64, (B + 1), not falling: */
   const smx_tensor *key_starts;   /* entries of many lengths, packed one behind the other. query and
                                      out are then (Hq, T, ...) or, in BLHD, (T, Hq, ...), key and
@@ -143,7 +144,7 @@ smx_status smx_attention_workspace_size(const smx_tensor *query, const smx_tenso
 
 /* The same for contiguous float32 arrays in layout BHLD, scale 1 / sqrt(D): query and out (batch,
  * heads, lq, ...), key and value (batch, key_heads, lk, ...); causal as in smx_mask where not 0.
- * Returns as smx_attention. */
+ * Allocates what smx_attention would without a workspace. Returns as smx_attention. */
 smx_status smx_attention_f32(const float *query, const float *key, const float *value, float *out,
                              int64_t batch, int64_t heads, int64_t key_heads, int64_t lq,
                              int64_t lk, int64_t head_size, int64_t value_size, int32_t causal);

@@ -77,8 +77,7 @@ typedef struct smx_sample_options {
  *           many draws of each row, with draw numbers draw ..< draw + size. logits has one axis or
  *           more, of any float dtype; out is int64.
  * Strides   Any, for every operand.
- * Aliasing  out and log_probs must not overlap an input or one another, nor the workspace any of
- *           them. (So for every function with a workspace.)
+ * Aliasing  out and log_probs must not overlap an input or one another.
  * Special   A row that has nothing above -inf that is not masked, and a row with NaN or +inf that
  *           is not masked, cannot be drawn from: SMX_ERROR_VALUE, the sentence has the row's number
  *           in C order, nothing is written. No row is looked at where no token is asked for.
@@ -338,8 +337,10 @@ smx_status smx_plackett_luce_log_prob_workspace_size(const smx_tensor *scores,
  * Threads   Rows are shared among threads.
  * Memory    56 bytes for each row, 24 for each bin, 16 KB, from the caller's workspace if there is
  *           one, else allocated for the call.
- * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE, _OVERFLOW, _ISA, _THREADS,
- *           _MEMORY; then no result has been written, nor an array of it. */
+ * Aliasing  The workspace must not overlap logits or labels, nor, which is not looked at, a result
+ *           or its arrays.
+ * Returns   SMX_OK, or SMX_ERROR_NULL, _SIZE, _DTYPE, _SHAPE, _VALUE, _OVERLAP, _OVERFLOW, _ISA,
+ *           _THREADS, _MEMORY; then no result has been written, nor an array of it. */
 
 /* What rows come to at one temperature. The arrays are the caller's; each may be NULL. */
 typedef struct smx_calibration {
@@ -362,8 +363,7 @@ typedef struct smx_calibration_options {
   int32_t probabilities; /* not 0: logits holds probabilities, which are taken as they are, at no
                             temperature; a loss
                             is inf where a label's is 0 */
-  void *workspace;       /* NULL, or smx_calibration_error_workspace_size bytes, aligned to 64 and
-                            apart from everything else */
+  void *workspace;       /* NULL, or smx_calibration_error_workspace_size bytes, aligned to 64 */
   size_t workspace_size;
 } smx_calibration_options;
 

@@ -223,9 +223,10 @@ smx_status smx_linear_cross_entropy_workspace_size(const smx_tensor *hidden,
  *           larger of |lse| and |max| / T at T = 1, 2 at others. Gradient: 4 ulp of each of its
  *           terms, those of c, z_loss and the target, and at a row's one class of the difference.
  *           float64: loss likewise at T = 1 without weights, 3 ulp otherwise; lse 2 ulp; gradient
- *           5 ulp, 6 with weights or z_loss. With smoothing or probabilities the sums over the
- *           classes add K·2^-53 of their terms. Sums over rows are made in float64 and rounded
- *           once.
+ *           6 ulp, 7 with weights. z_loss's term has lse's own error besides, times 2·z_loss·p / T:
+ *           where lse is near 0 that may be many ulp of it. With smoothing or probabilities the
+ *           sums over the classes add K·2^-53 of their terms. Sums over rows are made in float64
+ *           and rounded once.
  * Bits      The order of the sums over classes and rows is in docs/numerics.md. One class as an
  *           index and as a row of probabilities give the same loss and lse; the gradient at that
  *           class may differ in its last place.

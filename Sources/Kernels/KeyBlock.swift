@@ -114,7 +114,7 @@ extension Kernels {
         let entry =
           UnsafeRawPointer(table)
           + (batch &* Int(job.pointee.blocks.batch) &+ key / size &* Int(job.pointee.blocks.column))
-        batch = Int(entry.loadUnaligned(as: Int32.self))
+        batch = Int(smxk_integer(job.pointee.blocks_dtype, entry))
         row = key % size
         end = key &- row &+ size
       }

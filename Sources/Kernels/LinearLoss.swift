@@ -7,7 +7,7 @@
 //
 //     logits   S = W·Hᵀ + b, and each span's sum of exponentials, as in attention   spans
 //     rows     lse, loss, what a token counts in the gradients                      blocks
-//     classes  dS = p - y;  dW = dW + dS·H;  the span's part of dH = dSᵀ·W            spans
+//     classes  dS = p - y;  the span's part of dH = dSᵀ·W;  then dW = dW + dS·H       spans
 //     tokens   dH, the spans' parts added in order                                  blocks
 //
 // Three products, as many as with all logits in memory. The weights come from memory twice a group

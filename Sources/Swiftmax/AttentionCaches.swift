@@ -100,7 +100,7 @@ extension AttentionTensors {
   /// Before its length is asked for.
   func checkTableShape() throws(Failure) {
     guard let blocks else { return }
-    try blocks.require(dtype: smx_dtype(SMX_INT32))
+    try blocks.requireIntegers()
     if query.rank != 4 || blocks.rank != 2 || blocks.length(0) != query.length(0) {
       throw disagree(blocks, query, " must be (B, N) for the batch of ")
     }
@@ -117,10 +117,12 @@ extension AttentionTensors {
         let p =
           UnsafeRawPointer(blocks.raw.pointee.data!)
           + Int(entry &* blocks.stride(0) + n &* blocks.stride(1))
-        let block = Int64(p.loadUnaligned(as: Int32.self))
+        let block = smxk_integer(blocks.dtype, p)
         if block < 0 || block >= pool {
           throw failure(SMX_ERROR_VALUE) {
-            $0.add("block_table holds ")
+            $0.add("block_table")
+            blocks.add(entry &* blocks.length(1) &+ n, to: &$0)
+            $0.add(" is ")
             $0.add(block)
             $0.add(", but key has ")
             $0.add(pool)

@@ -134,6 +134,7 @@ struct AttentionTensors {
         data: data(sinks), batch: 0, head: sinks.stride(0), row: 0, column: 0)
     }
     if let blocks {
+      job.pointee.blocks_dtype = blocks.dtype
       job.pointee.blocks = smxk_view(
         data: data(blocks), batch: blocks.stride(0), head: 0, row: 0, column: blocks.stride(1))
       job.pointee.block_size = length(key, rowAxis)

@@ -83,7 +83,7 @@ struct Room {
     guard let tensor, bytes > 0 else { return }
     let begin = Int(bitPattern: start)
     let extent = tensor.extent()
-    guard extent.lower < begin + bytes, begin < extent.upper else { return }
+    guard extent.lower < begin &+ bytes, begin < extent.upper else { return }
     throw failure(SMX_ERROR_OVERLAP) {
       $0.add("workspace of ")
       $0.add(Int64(bytes))

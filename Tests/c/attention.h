@@ -121,12 +121,13 @@ static inline void lay_pages(call *c, int v, uint64_t *r, double junk) {
   lay(c, v, &pool, p->dtype, 0);
   view *t = &c->views[TABLE];
   if (v == KEY) {
-    view_make(t, SMX_INT32, 2, table.shape, c->choice.strides, 0);
+    smx_dtype dtype = c->choice.strides & 2 ? SMX_INT64 : SMX_INT32;
+    view_make(t, dtype, 2, table.shape, c->choice.strides, 0);
     for (int64_t n = 0; n < t->count; n++) {
       int64_t index[] = {n / (count ? count : 1), n % (count ? count : 1)};
       int isBeyond = index[1] * page >= longest_of(p, index[0]);
       double entry = !isBeyond ? table.numbers[n] : n % 2 ? INT32_MAX : -7;
-      store_as(SMX_INT32, place_of(&t->tensor, index), entry);
+      store_as(dtype, place_of(&t->tensor, index), entry);
     }
     c->options.block_table = &t->tensor;
   }

@@ -51,6 +51,11 @@ static void check_tables(smx_dtype dtype) {
     snprintf(number, sizeof number, "%d", wrong[i % 4]);
     TABLE_BAD(table[i / 4] = wrong[i % 4], SMX_ERROR_VALUE, "block_table", number, "9 blocks");
   }
+  /* The same places as int64, beyond what an int32 can be. */
+  int64_t wide[B * 3] = {0};
+  wide[4] = (int64_t)1 << 32;
+  TABLE_BAD((tensors[TABLE].dtype = SMX_INT64, tensors[TABLE].data = wide), SMX_ERROR_VALUE,
+            "block_table[1, 1] is 4294967296", "9 blocks");
   TABLE_BAD(tensors[TABLE].shape = ((const int64_t[]){3, 3}), SMX_ERROR_SHAPE, "block_table",
             "(3, 3)", "query");
   TABLE_BAD(tensors[VALUE].shape = ((const int64_t[]){8, HKV, 2, DV}), SMX_ERROR_SHAPE, "value",

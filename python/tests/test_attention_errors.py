@@ -112,6 +112,8 @@ CASES = [
      ["block_table", "4"]),
     ({**POOL, "block_table": np.array([[0, -1], [3, 2]], np.int32)}, ValueError,
      ["block_table", "-1"]),
+    ({**POOL, "block_table": [[0, 1], [2**40, 2]]}, ValueError,
+     ["block_table[1, 0] is 1099511627776"]),
     ({**POOL, "block_table": np.array([[0, 1], [3, 9]], np.int32), "key_lengths": [5, 6]},
      ValueError, ["block_table", "9"]),
     ({**POOL, "block_table": TABLE, "key_lengths": 11}, ValueError, ["key_lengths", "11", "10"]),

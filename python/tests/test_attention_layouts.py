@@ -144,8 +144,8 @@ def test_block_tables(size, layout, dtype):
     # Beyond the key lengths entries are not read.
     unused = np.arange(count) * size >= np.array(options["key_lengths"])[:, None]
     query = given_axes(query, 4, layout)
-    for beyond in None, -1, 2**31 - 1:
+    for beyond in None, -1, 2**31 - 1, 2**62:
         used = table if beyond is None else np.where(unused, beyond, table)
-        used = used.tolist() if beyond == -1 else used.astype(np.int32)
+        used = used.tolist() if beyond == -1 else used if beyond == 2**62 else used.astype(np.int32)
         got = smx.attention(query, *pools, block_table=used, **options, **FLAGS)
         assert_same(got, expected, f"blocks of {size}, {beyond} beyond, seeds 55, 56")

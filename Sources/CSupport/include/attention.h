@@ -113,6 +113,7 @@ typedef struct smxk_attention {
       key_starts; /* packed entries: where each begins (column), and how many rows are in all */
   smx_dtype query_starts_dtype, key_starts_dtype;
   smxk_view blocks;     /* the block table: batch, column */
+  smx_dtype blocks_dtype;
   int64_t block_size;
   double scale, softcap;
   /* Additive attention: v as head and column, data NULL for any other; queries and keys come

@@ -199,17 +199,8 @@ def _sides(window):
     return side(left, "the left side of window"), side(right, "the right side of window")
 
 
-def as_block_table(value):
-    """Numbers of blocks as the int32 that the library reads."""
-    table = integers(value, "block_table")
-    # Entries behind the key lengths may hold anything. One that is read and out of range is no
-    # block after this either, and the library says so.
-    limits = np.iinfo(np.int32)
-    return np.asarray(np.clip(table, limits.min, limits.max), np.int32)
-
-
-def as_starts(value, name):
-    """Where packed entries begin, as int64."""
+def as_int64_array(value, name):
+    """Integers of other dtypes than int32 and int64, or of no array, as the library reads them."""
     return integers(value, name)
 
 

@@ -172,7 +172,7 @@ int smxpy_bias(smxpy_operand *operand, PyObject *given, smx_dtype x);
 /* lse= of an attention call, of which None is not the default. */
 int smxpy_lse(smxpy_operand *operand, PyObject *given, const char *name, smx_dtype out);
 /* An int32 or int64 array as it is; any other integers become int64. */
-int smxpy_starts(smxpy_operand *operand, PyObject *given, const char *name);
+int smxpy_integers(smxpy_operand *operand, PyObject *given, const char *name);
 /* The longest entry between starts of one axis; some length if they fall, which the library
  * refuses. */
 int64_t smxpy_longest(const smxpy_operand *starts);

@@ -151,22 +151,12 @@ static int take_past(smxpy_operand *operand, PyObject *given, const char *name) 
   return smxpy_is_absent(given) ? 0 : smxpy_floats(operand, given, name);
 }
 
-static int take_block_table(smxpy_operand *operand, PyObject *given) {
-  if (smxpy_is_absent(given)) return 0;
-  if (PyArray_CheckExact(given) && smxpy_dtype_of((PyArrayObject *)given) == SMX_INT32) {
-    Py_INCREF(given);
-    return smxpy_operand_take(operand, given);
-  }
-  PyObject *args[] = {given};
-  return smxpy_operand_take(operand, smxpy_help("as_block_table", 1, args));
-}
-
 static int take_arrays(call *c, PyObject *const given[SMXPY_NAMES]) {
   if (take_past(&c->past_key, given[SMXPY_PAST_KEY], "past_key") < 0 ||
       take_past(&c->past_value, given[SMXPY_PAST_VALUE], "past_value") < 0 ||
-      take_block_table(&c->block_table, given[SMXPY_BLOCK_TABLE]) < 0 ||
-      smxpy_starts(&c->query_starts, given[SMXPY_QUERY_STARTS], "query_starts") < 0 ||
-      smxpy_starts(&c->key_starts, given[SMXPY_KEY_STARTS], "key_starts") < 0)
+      smxpy_integers(&c->block_table, given[SMXPY_BLOCK_TABLE], "block_table") < 0 ||
+      smxpy_integers(&c->query_starts, given[SMXPY_QUERY_STARTS], "query_starts") < 0 ||
+      smxpy_integers(&c->key_starts, given[SMXPY_KEY_STARTS], "key_starts") < 0)
     return -1;
   return smxpy_out(&c->out, given[SMXPY_OUT], "query");
 }

@@ -11,7 +11,7 @@ static const char *const names[ARRAYS] = {"hidden", "weight",   "targets",  "bia
 static int take_arrays(smxpy_operand all[ARRAYS], PyObject *const *args) {
   for (int i = 0; i < ARRAYS; i++) {
     if (args[i] == Py_None) continue;
-    int status = i == TARGETS ? smxpy_starts(&all[i], args[i], names[i])
+    int status = i == TARGETS ? smxpy_integers(&all[i], args[i], names[i])
                               : smxpy_floats(&all[i], args[i], names[i]);
     if (status < 0) return -1;
   }

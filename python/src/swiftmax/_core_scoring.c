@@ -19,7 +19,7 @@ static int takes(const char *function, Py_ssize_t count, Py_ssize_t expected) {
 
 /* Integers that must be given. */
 static int take_integers(smxpy_operand *operand, PyObject *given, const char *name) {
-  if (given != Py_None) return smxpy_starts(operand, given, name);
+  if (given != Py_None) return smxpy_integers(operand, given, name);
   PyErr_Format(PyExc_TypeError, "%s must be an array of integers, but is None", name);
   return -1;
 }
@@ -139,7 +139,7 @@ PyObject *smxpy_sequence_log_prob(PyObject *module, PyObject *const *args, Py_ss
   smx_status status = SMX_OK;
   if (c.normalize >= 0 && smxpy_floats(&c.logits, args[0], "logits") == 0 &&
       take_integers(&c.tokens, args[1], "tokens") == 0 &&
-      smxpy_starts(&c.lengths, args[2], "lengths") == 0 &&
+      smxpy_integers(&c.lengths, args[2], "lengths") == 0 &&
       smxpy_temperature(&c.temperature, args[3], &c.number) == 0 &&
       smxpy_mask_of(&c.mask, args[4], &c.logits) == 0 && make_scores(&c, with_each) == 0) {
     status = score(&c);

@@ -161,14 +161,14 @@ int smxpy_lse(smxpy_operand *operand, PyObject *given, const char *name, smx_dty
   return smxpy_wide_floats(operand, given, name, out);
 }
 
-int smxpy_starts(smxpy_operand *operand, PyObject *given, const char *name) {
+int smxpy_integers(smxpy_operand *operand, PyObject *given, const char *name) {
   if (smxpy_is_absent(given)) return 0;
   smx_dtype dtype = ready_dtype(given);
   if (dtype == SMX_INT32 || dtype == SMX_INT64) return take_borrowed(operand, given);
   PyObject *text = PyUnicode_FromString(name);
   if (!text) return -1;
   PyObject *args[] = {given, text};
-  PyObject *array = smxpy_help("as_starts", 2, args);
+  PyObject *array = smxpy_help("as_int64_array", 2, args);
   Py_DECREF(text);
   return smxpy_operand_take(operand, array);
 }

@@ -116,9 +116,10 @@ def cross_entropy(
     from the exact value in float32 and float64 (3 in float64 with weights or a temperature),
     however small it is and whatever offset the logits share. lse is within 1 ulp of the larger of
     ``abs(lse)`` and ``abs(max(logits)) / temperature`` (2 with a temperature, and in float64). The
-    gradient is within 4 ulp (in float64 5, with weights or z_loss 6) of each of its terms, the
-    share of the class, z_loss's share and the target, and at a row's one class of their
-    difference. With smoothing or probabilities as targets
+    gradient is within 4 ulp (in float64 6, with weights 7) of each of its terms, the share of the
+    class, z_loss's share and the target, and at a row's one class of their difference; the error
+    of lse, times 2 * z_loss * p / temperature, comes to that of z_loss's. With smoothing or
+    probabilities as targets
     the sums over the classes add K * 2**-53 of their terms.
 
     A NaN, +inf or nothing but -inf among a row's logits gives NaN; a target of logit -inf gives

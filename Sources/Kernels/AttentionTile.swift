@@ -135,6 +135,7 @@ extension Kernels {
           if lane &+ l < Int(tile.header.pointee.count) {
             let p = address(view, bench.batch, tile, lane &+ l) + column &* Int(view.column)
             readRow(L.self, bench.job.pointee.dtype, p, Int(view.column), row, columns)
+            for i in columns..<(columns &+ L.count &- 1) / L.count &* L.count { row[i] = 0 }
           } else {
             clear(L.self, row, width)
           }

@@ -115,6 +115,7 @@ extension Kernels {
         let states = UnsafeMutableRawPointer(room).assumingMemoryBound(to: RowState.self)
         var index = first
         let isFew = hasFewElements(L.self, smxk_logits_of(job))
+        if isFew { FewElements<L>(length: Int(job.pointee.logits.cols), scratch).clearBeyond() }
         // Without a gradient, a long row has its loss while the next one is summed.
         let finishes = finishesTogether(job) && (together >= 8 || job.pointee.has_grad != 0)
         while index < first &+ count {

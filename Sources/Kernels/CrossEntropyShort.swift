@@ -71,6 +71,7 @@ extension Kernels {
     let logits = smxk_logits_of(job)
     let row = row(of: scratch)
     let numbers = EightRows<L>(memory: smxk_low_of(scratch))
+    numbers.clear()
     let cols = Int(logits.pointee.cols)
     // With one axis of rows the next one's maximum is found beside this one's sum.
     let step = logits.pointee.outer_count == 1 ? Int(logits.pointee.outer![0].x) : 0

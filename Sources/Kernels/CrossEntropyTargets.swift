@@ -110,7 +110,7 @@ extension Kernels {
     return (two + two.turned(by: 1))[0]
   }
 
-  /// c of the classes start ..< start + length, and 0 up to a whole vector.
+  /// c of the classes start ..< start + length, and 0 up to a whole vector of either type.
   @inline(never)
   static func fillAsked<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, _ row: UnsafePointer<smxk_row>,
@@ -142,7 +142,7 @@ extension Kernels {
       }
     }
     if job.pointee.weights != nil { scaleAsked(job, start, length, c) }
-    for k in length..<(length &+ 7) & ~7 { c[k] = 0 }
+    for k in length..<(length &+ 15) & ~15 { c[k] = 0 }
   }
 
   /// c times the weights of the classes start ..< start + length; 0 stays 0.

@@ -64,6 +64,14 @@ extension Kernels {
   ) where L.Eight == F64 {
     let logits = smxk_logits_of(job)
     let numbers = LossNumbers<L>(scratch)
+    // Lanes without a row are computed with, in writeFewGradients.
+    if count <= 8 && L.count > 8 {
+      L(0).store(at: numbers.target)
+      L(0).store(at: numbers.shift)
+      L(0).store(at: numbers.floor)
+      L(0).store(at: numbers.share)
+      F64(0).store(at: numbers.ofTarget + 8)
+    }
     enterLosses(job, numbers, first: first, count: count, states)
     var start = 0
     while start < count {

@@ -39,6 +39,15 @@ extension Kernels {
     @inline(__always) var flat: UnsafeMutablePointer<L.Scalar> { vector(2, 0) }
     /// Not zero where a row must go through the stages.
     @inline(__always) var special: UnsafeMutablePointer<L.Scalar> { vector(3, 0) }
+    /// What squares read beyond the rows (FewRows.swift) is multiplied by 1, where subnormal
+    /// numbers would take their time.
+    @inline(never) func clearBeyond() {
+      for i in length..<L.count {
+        L(0).store(at: result(i))
+        L(0).store(at: flat + i &* L.count)
+      }
+    }
+
     /// The sum of element i of the rows, and of those that it met.
     @inline(__always) private func leaf(_ i: Int) -> UnsafeMutablePointer<Double> {
       UnsafeMutableRawPointer(vector(4, 0)).assumingMemoryBound(to: Double.self) + 16 &* i

@@ -33,6 +33,7 @@ extension Kernels {
     let cols = Int(job.pointee.cols)
     let results = job.pointee.operation == SMXK_LOGSUMEXP ? 1 : cols
     let few = FewElements<L>(length: cols, scratch)
+    few.clearBeyond()
     let size = itemSize(job)
     var row = first
     while row < first &+ count {

@@ -258,9 +258,9 @@ extension Kernels {
     // is only where there is a bias. A chunk of terms fits into either, with a line more.
     let terms =
       place & 1 == 0 ? smxk_high_of(scratch) + halfOfScratch : smxk_low_of(scratch) + numbersBytes
-    return RowBlock(
-      numbers: EightRows(memory: smxk_low_of(scratch) + place &* RowBlock<L>.size),
-      terms: terms.assumingMemoryBound(to: L.Scalar.self))
+    let numbers = EightRows<L>(memory: smxk_low_of(scratch) + place &* RowBlock<L>.size)
+    numbers.clear()
+    return RowBlock(numbers: numbers, terms: terms.assumingMemoryBound(to: L.Scalar.self))
   }
 
   static var halfOfScratch: Int { @inline(__always) get { 4 &* Int(SMXK_CHUNK) } }

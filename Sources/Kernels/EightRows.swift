@@ -38,9 +38,9 @@ extension Kernels {
       (memory + Self.sumsOffset).assumingMemoryBound(to: Double.self)
     }
 
-    /// Before the first rows: lanes without one are computed with too, and whatever the memory held,
-    /// subnormal numbers say, would take its time (softmax of 32 × 1024: 0.56 ns an element instead
-    /// of 0.31).
+    /// Before the first rows: lanes without one are computed with too, and subnormal numbers, if
+    /// the memory held such, would take their time (softmax of 32 × 1024: 0.56 ns an element
+    /// instead of 0.31).
     @inline(__always) func clear() {
       L(0).store(at: maximum)
       L(0).store(at: maximum + (16 &- L.count))

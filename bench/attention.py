@@ -25,8 +25,8 @@ READ_IN_TURN = 256 << 20
 class Goal:
     """A figure and its limit. What the figure is says `kind`:
 
-    peak   share of the machine's FMA rate, at least
-    read   share of the machine's read bandwidth, at least
+    peak   share of the machine's FMA rate, in turn with it, at least
+    read   share of the machine's read bandwidth, in turn with it, at least
     peer   times as fast as the fastest peer, at least
     torch  times as fast as torch, at least
     own    times as fast as swiftmax on the workload `beside`, at least
@@ -85,6 +85,11 @@ class Attention:
     @property
     def is_decode(self) -> bool:
         return self.queries == 1
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether a share of what the machine can do is asked."""
+        return any(goal.kind in ("peak", "read") for goal in self.goals)
 
     @property
     def is_grouped(self) -> bool:

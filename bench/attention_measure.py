@@ -29,8 +29,10 @@ from bench.measure import (
 # A contestant this many times slower than the fastest peer after two rounds does not become the
 # fastest: it keeps what it has. Swiftmax always runs all rounds.
 OUT_OF_REACH = 1.5
-# The contestant that only reads READ_IN_TURN bytes of memory.
+# The contestants that are limits: reading READ_IN_TURN bytes of memory, and the workload's
+# operations without anything else.
 READ = "read"
+FMA = "fma"
 
 
 def race(contestants: dict[str, Call]) -> dict[str, float]:
@@ -42,7 +44,7 @@ def race(contestants: dict[str, Call]) -> dict[str, float]:
         if best[name] < SLOW:
             best[name] = min(best[name], once(call, 1), once(call, 1))
         repeats[name] = max(1, min(20_000, int(TURN / best[name])))
-    peers = [name for name in contestants if not name.startswith(("swiftmax", READ))]
+    peers = [name for name in contestants if not name.startswith(("swiftmax", READ, FMA))]
     for turn in range(ROUNDS):
         reach = OUT_OF_REACH * min((best[name] for name in peers), default=0.0)
         for name, call in contestants.items():
@@ -96,14 +98,14 @@ def entered(work, peers, prefix: str = "") -> dict[str, Call]:
     return contestants
 
 
-def measure(work, libraries, read: Call | None) -> dict[str, float]:
-    """Best seconds by contestant: "swiftmax", "swiftmax beside", peers with their variants, and
-    READ beside what memory limits."""
+def measure(work, libraries, limit: Call | None) -> dict[str, float]:
+    """Best seconds by contestant: "swiftmax", "swiftmax beside", peers with their variants, and the
+    workload's limit."""
     contestants = entered(work, libraries.values())
     if work.beside:
         contestants |= entered(work.beside, [libraries["swiftmax"]], "beside")
-    if work.is_decode and read:
-        contestants[READ] = read
+    if limit:
+        contestants[READ if work.is_decode else FMA] = limit
     return race(contestants)
 
 
@@ -128,7 +130,18 @@ def main() -> None:
 
     libraries = available(threads, with_peers=options.isa is None)
     has_limits = limits.build()
-    read = limits.reader(np.ones(READ_IN_TURN, np.uint8), threads) if has_limits else None
+    machine = limits.Limits()
+    if has_limits:
+        memory = np.ones(READ_IN_TURN, np.uint8)
+        machine.include(limits.run(threads))
+
+    def limit(work) -> Call | None:
+        """What bounds the workload, if it is one that is held against it."""
+        if not has_limits or not work.has_limit:
+            return None
+        if work.is_decode:
+            return limits.reader(memory, threads)
+        return limits.multiplier(work.operations, machine.width(work.isa), threads)
 
     def tell(**line):
         print(json.dumps(line), flush=True)
@@ -137,7 +150,7 @@ def main() -> None:
     for work in registered(options.only):
         if work.isa == options.isa:
             tell(begin=work.name)
-            tell(name=work.name, seconds=measure(work, libraries, read))
+            tell(name=work.name, seconds=measure(work, libraries, limit(work)))
             gc.collect()
             if has_limits:
                 rest()

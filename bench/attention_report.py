@@ -87,9 +87,9 @@ def show(console: Console, machine: dict, run: Run) -> None:
     console.print(table(run))
     note = (
         "Useful operations only, 4 D for each score that is not masked; decode: bytes of keys and"
-        " values, read from memory (several caches in turn). Of limit: of the FMA rate below;"
-        " decode: of memory's rate when read in turn with it. × peer: how many times as fast as the"
-        " fastest peer."
+        " values, read from memory (several caches in turn). Of limit: of the FMA rate, or memory's"
+        " for decode, measured in turn with the call where a share is asked (≥), else of the best"
+        " below. × peer: how many times as fast as the fastest peer."
     )
     console.print(note, style="dim")
     about = f"{machine['processor']}, {machine['level']}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.attention import READ_IN_TURN, THREADS, Attention, Goal, registered
-from bench.attention_measure import READ
+from bench.attention_measure import FMA, READ
 from bench.limits import Limits
 
 PEERS = ("torch", "jax", "onnxruntime", "openvino")
@@ -66,10 +66,13 @@ class Result:
 
     @property
     def limit(self) -> float | None:
-        """The machine's rate that bounds this workload: of decode, memory read in turn with it."""
-        if not self.work.is_decode:
-            return self.limits.peak(self.work.isa)
-        return READ_IN_TURN / self.seconds[READ] if READ in self.seconds else None
+        """The machine's rate that bounds this workload: in turn with it where a goal asks for its
+        share, else the best FMA rate of the run."""
+        if READ in self.seconds:
+            return READ_IN_TURN / self.seconds[READ]
+        if FMA in self.seconds:
+            return self.work.operations / self.seconds[FMA]
+        return None if self.work.is_decode else self.limits.peak(self.work.isa)
 
     @property
     def times_peer(self) -> float | None:

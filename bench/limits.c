@@ -6,8 +6,8 @@
  * All threads start together and each times itself; a rate is the work of all over the time of the
  * slowest, and the best of several tries counts. One run can be unlucky on a shared machine: the
  * bench runs this between its workloads and keeps the best again. What memory gives moves with the
- * neighbours of a virtual machine, by half within minutes: what is held against reading takes turns
- * with it. Prints one line of JSON.
+ * neighbours of a virtual machine, by half within minutes, and the clock rate by a tenth: what is
+ * held against a limit takes turns with it (limits_read, limits_fma). Prints one line of JSON.
  *
  *     limits [threads] [tries]
  */
@@ -112,6 +112,7 @@ static int has_wide(void) { return 0; }
 typedef struct {
   pthread_t thread;
   const width *fma; /* NULL: read */
+  long warm_up, rounds;
   const line *data;
   size_t lines;
   double seconds;
@@ -128,50 +129,70 @@ static double now(void) {
 
 static void *work(void *argument) {
   job *j = argument;
-  if (j->fma) j->fma->run(0.5f, 0.5f, ROUNDS / 4);
+  if (j->fma) j->fma->run(0.5f, 0.5f, j->warm_up);
   pthread_barrier_wait(&start);
   const double begin = now();
   if (j->fma)
-    j->result = (uint64_t)j->fma->run(0.5f, 0.5f, ROUNDS);
+    j->result = (uint64_t)j->fma->run(0.5f, 0.5f, j->rounds);
   else
     j->result = (has_wide() ? read_wide : read_plain)(j->data, j->lines);
   j->seconds = now() - begin;
   return NULL;
 }
 
-/* Seconds of the slowest thread; `all` lines are read where there is no `fma`. */
-static double try_once(const width *fma, const line *data, size_t all, int threads) {
+/* Seconds of the slowest thread, each with a job like `one`; of `lines` lines it reads a part. */
+static double try_once(job one, int threads) {
   static job jobs[MAX_THREADS];
-  const size_t lines = all / (size_t)threads;
+  const size_t part = one.lines / (size_t)threads;
   pthread_barrier_init(&start, NULL, (unsigned)threads);
   for (int t = 0; t < threads; t++) {
-    jobs[t] = (job){.fma = fma, .data = data + (size_t)t * lines, .lines = lines};
-    if (pthread_create(&jobs[t].thread, NULL, work, &jobs[t])) exit(1);
+    jobs[t] = one;
+    jobs[t].data = one.data + (size_t)t * part;
+    jobs[t].lines = part;
+    /* The caller is the last of them. */
+    if (t + 1 < threads && pthread_create(&jobs[t].thread, NULL, work, &jobs[t])) exit(1);
   }
+  work(&jobs[threads - 1]);
   double slowest = 0;
   for (int t = 0; t < threads; t++) {
-    pthread_join(jobs[t].thread, NULL);
+    if (t + 1 < threads) pthread_join(jobs[t].thread, NULL);
     if (jobs[t].seconds > slowest) slowest = jobs[t].seconds;
   }
   pthread_barrier_destroy(&start);
   return slowest;
 }
 
-static double best_of(int tries, const width *fma, const line *data, int threads) {
+static double best_of(int tries, job one, int threads) {
   double best = 1e9;
   for (int k = 0; k < tries; k++) {
-    const double seconds = try_once(fma, data, READ_BYTES / sizeof(line), threads);
+    const double seconds = try_once(one, threads);
     if (seconds < best) best = seconds;
   }
   return best;
 }
 
-/* For races, where reading takes turns with what it is the limit of (limits.py loads this file as a
- * library): seconds to read the whole lines of `bytes` bytes at `data` once. */
+/* -- for races, where a limit takes turns with what is held against it (limits.py loads this file as
+ * a library) ----------------------------------------------------------------------------------- */
+
+/* Seconds to read the whole lines of `bytes` bytes at `data` once. */
 double limits_read(const void *data, size_t bytes, int threads) {
   const uintptr_t first = ((uintptr_t)data + sizeof(line) - 1) / sizeof(line);
   const uintptr_t end = ((uintptr_t)data + bytes) / sizeof(line);
-  return try_once(NULL, (const line *)(first * sizeof(line)), end - first, threads);
+  return try_once(
+      (job){.data = (const line *)(first * sizeof(line)), .lines = end - first}, threads);
+}
+
+/* Seconds of so many operations, two for each lane of a multiply-add, in vectors of that name; -1
+ * where this CPU has none. */
+double limits_fma(const char *name, double operations, int threads) {
+  width found[4];
+  const int kinds = widths(found);
+  for (int k = 0; k < kinds; k++) {
+    if (strcmp(found[k].name, name)) continue;
+    const double rounds = operations / (2.0 * found[k].lanes * CHAINS * threads);
+    return try_once((job){.fma = &found[k], .rounds = (long)rounds}, threads);
+  }
+  return -1;
 }
 
 int main(int count, char **arguments) {
@@ -189,11 +210,13 @@ int main(int count, char **arguments) {
   const int kinds = widths(found);
   printf("{\"threads\": %d, \"fma\": {", threads);
   for (int k = 0; k < kinds; k++) {
+    const job fma = {.fma = &found[k], .warm_up = ROUNDS / 4, .rounds = ROUNDS};
     const double flops = 2.0 * found[k].lanes * CHAINS * ROUNDS * threads;
-    const double seconds = best_of(tries, &found[k], data, threads);
+    const double seconds = best_of(tries, fma, threads);
     printf("%s\"%s\": %.1f", k ? ", " : "", found[k].name, flops / seconds * 1e-9);
   }
-  const double seconds = best_of(tries, NULL, data, threads);
+  const job read = {.data = data, .lines = READ_BYTES / sizeof(line)};
+  const double seconds = best_of(tries, read, threads);
   printf("}, \"read\": %.2f}\n", (double)READ_BYTES / seconds * 1e-9);
   free(data);
   return 0;

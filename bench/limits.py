@@ -1,11 +1,10 @@
-"""The machine's limits, FMA rate and read bandwidth: runs limits.c and keeps the best."""
+"""The machine's limits, FMA rate and read bandwidth: limits.c, alone or in turn with others."""
 
 from __future__ import annotations
 
 import ctypes
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -42,18 +41,39 @@ class Limits:
             return self.fma.get(WIDTHS[isa])
         return max(self.fma.values(), default=None)
 
+    def width(self, isa: str | None) -> str | None:
+        """The vectors of a forced instruction set, or the fastest."""
+        return WIDTHS[isa] if isa else max(self.fma, key=self.fma.get, default=None)
+
     def __str__(self) -> str:
         rates = [f"FMA {width} {rate / 1e9:.0f} GFLOP/s" for width, rate in self.fma.items()]
         rates += [f"read {self.read / 1e9:.1f} GB/s"] if self.read else []
         return ", ".join(rates) or "not measured"
 
 
-def reader(array, threads: int) -> Callable[[], float]:
-    """A contestant that reads all of a contiguous array once: the limit in turn with the others."""
-    library = ctypes.CDLL(str(PROGRAM.with_name("liblimits.so")))
-    read = library.limits_read
-    read.restype, read.argtypes = ctypes.c_double, (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    return lambda: read(array.ctypes.data, array.nbytes, threads)
+class Limit:
+    """A contestant that is a limit, in turn with what is held against it. A call returns its own
+    seconds, in which no thread is made."""
+
+    def __init__(self, function: str, types: tuple, arguments: tuple, uses: object = None):
+        self.run = getattr(ctypes.CDLL(str(PROGRAM.with_name("liblimits.so"))), function)
+        self.run.restype, self.run.argtypes = ctypes.c_double, types
+        self.arguments, self.uses = arguments, uses
+
+    def __call__(self) -> float:
+        return self.run(*self.arguments)
+
+
+def reader(array, threads: int) -> Limit:
+    """Reads all of a contiguous array once."""
+    types = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return Limit("limits_read", types, (array.ctypes.data, array.nbytes, threads), uses=array)
+
+
+def multiplier(operations: float, width: str, threads: int) -> Limit:
+    """Makes so many multiplications and additions, fused, between registers."""
+    types = (ctypes.c_char_p, ctypes.c_double, ctypes.c_int)
+    return Limit("limits_fma", types, (width.encode(), operations, threads))
 
 
 def run(threads: int) -> dict:

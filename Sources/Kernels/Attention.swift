@@ -337,7 +337,10 @@ extension Kernels {
     } else {
       // O is (value size, lanes), P is (keys, lanes).
       let columns = Int(bench.job.pointee.value_size)
-      var ahead = asksAhead ? block.nextValues(columns: columns, strips: columns / 8) : Ahead()
+      var ahead =
+        last == Int(tile.header.pointee.upper)
+        ? askForResults(tile, 0, tile.lanes, strips: columns / 8)
+        : asksAhead ? block.nextValues(columns: columns, strips: columns / 8) : Ahead()
       product(
         ValueGoal<L>(factor: tile.state(SMXK_FACTOR)), block.values(from: first),
         rows: Int(bench.job.pointee.value_size), steps: last &- first, bench.scores, tile.sums,

@@ -48,11 +48,14 @@ extension Kernels {
       let lane = v &* L.count
       let from = sights[v].from
       weigh(tile, lane, from: from, to: sights[v].to)
-      var nothing = Ahead()
+      let columns = Int(job.pointee.value_size)
+      var ahead =
+        last == Int(tile.header.pointee.upper)
+        ? askForResults(tile, lane, L.count, strips: columns / 16) : Ahead()
       panel(
         ValueGoal<L>(factor: tile.state(SMXK_FACTOR) + lane), Vectors<1>.self, of: Vectors<3>.self,
-        block.values(from: first &+ from), Int(job.pointee.value_size), sights[v].to &- from,
-        bench.scores + (from &* lanes &+ lane), tile.sums + lane, &nothing)
+        block.values(from: first &+ from), columns, sights[v].to &- from,
+        bench.scores + (from &* lanes &+ lane), tile.sums + lane, &ahead)
     }
     return true
   }

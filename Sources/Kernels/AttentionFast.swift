@@ -31,17 +31,19 @@ extension Kernels {
     let pairs = Int(bench.job.pointee.head_size) / 2
     let to = (tile.base + Int(bench.job.pointee.rooms.pairs)).assumingMemoryBound(to: Float.self)
     // Rows beyond the last query repeat it; nothing is done with their sums.
-    func row(_ lane: Int) -> UnsafePointer<Float> {
-      let used = Swift.min(lane, Int(tile.header.pointee.count) &- 1)
-      return UnsafeRawPointer(address(view, bench.batch, tile, used)).assumingMemoryBound(
-        to: Float.self)
+    func row(_ lane: Int) -> UnsafeRawPointer {
+      UnsafeRawPointer(
+        address(view, bench.batch, tile, Swift.min(lane, Int(tile.header.pointee.count) &- 1)))
     }
     var lane = 0
     while lane < tile.lanes {
       var pair = 0
       while pair < pairs {
-        let words = turned(square { F32(at: row(lane &+ $0) + pair) })
-        for k in 0..<16 { words[k].store(at: to + ((pair &+ k) &* tile.lanes &+ lane)) }
+        turn(F32.self) {
+          row(lane &+ $0) + 4 &* pair
+        } _: { k, words in
+          words.store(at: to + ((pair &+ k) &* tile.lanes &+ lane))
+        }
         pair = pair &+ 16
       }
       lane = lane &+ 16
@@ -91,14 +93,8 @@ extension Kernels {
       let upper = lower + 16 &* stride
       var pair = 0
       while pair < size / 2 {
-        let a = turned(
-          square {
-            F32(at: (lower + ($0 &* stride &+ 4 &* pair)).assumingMemoryBound(to: Float.self))
-          })
-        let b = turned(
-          square {
-            F32(at: (upper + ($0 &* stride &+ 4 &* pair)).assumingMemoryBound(to: Float.self))
-          })
+        let a = turnedColumns(F32.self, pair) { lower + $0 &* stride }
+        let b = turnedColumns(F32.self, pair) { upper + $0 &* stride }
         @inline(__always) func put(_ k: Int) {
           let x = unsafeBitCast(a[k].v, to: SIMD16<UInt32>.self)
           let y = unsafeBitCast(b[k].v, to: SIMD16<UInt32>.self)
@@ -112,19 +108,7 @@ extension Kernels {
         put(1)
         put(2)
         put(3)
-        put(4)
-        put(5)
-        put(6)
-        put(7)
-        put(8)
-        put(9)
-        put(10)
-        put(11)
-        put(12)
-        put(13)
-        put(14)
-        put(15)
-        pair = pair &+ 16
+        pair = pair &+ 4
       }
     }
   }

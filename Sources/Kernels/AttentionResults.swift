@@ -48,23 +48,55 @@ extension Kernels {
       inverse = L(1) / self.sum
     }
 
-    /// The same for weights that are already of the last exponent.
-    @inline(__always) func ofWeights() -> Self {
-      Self(sum: sum, exponent: exponent, base: base, sink: nil, sees: sees)
+    /// What is divided by, 0 where the result is 0 whatever stands there; and 1 / sum.
+    var divisor: (sum: L, inverse: L) {
+      @inline(__always) get { (L.pick(sees, equalTo: L(0), L(0), sum), inverse) }
     }
+  }
 
-    /// value · factor / sum, the quotient corrected once; 0 where nothing was summed; NaN as the
-    /// quiet one.
-    @inline(__always) func quotient(_ value: L) -> L {
-      let scaled = value * factor
-      let first = scaled * inverse
-      let rest = (L(0) - first).fma(sum, scaled)
-      let corrected = L.pick(rest - rest, equalTo: L(0), rest.fma(inverse, first), first)
-      // Adding 0 makes one zero of both.
-      let some = L.pick(sum, equalTo: L(0), L(0), corrected + L(0))
-      let result = L.pick(sees, equalTo: L(0), L(0), some)
-      return L.pick(result, equalTo: result, result, L(.nan))
+  /// The divisors of a vector of lanes, in memory.
+  struct RowDivisors<L: TileLanes> {
+    let sums: UnsafeMutablePointer<L.Scalar>
+    let inverses: UnsafeMutablePointer<L.Scalar>
+
+    @inline(__always)
+    init(
+      sums: UnsafeMutablePointer<L.Scalar>, inverses: UnsafeMutablePointer<L.Scalar>,
+      _ closing: Closing<L>
+    ) {
+      (self.sums, self.inverses) = (sums, inverses)
+      closing.divisor.sum.store(at: sums)
+      closing.divisor.inverse.store(at: inverses)
     }
+  }
+
+  /// value / sum, the quotient corrected once; NaN as the quiet one.
+  @inline(__always)
+  static func quotient<L: TileLanes>(_ value: L, _ sum: L, _ inverse: L) -> L {
+    let first = value * inverse
+    let rest = (L(0) - first).fma(sum, value)
+    let corrected = L.pick(rest - rest, equalTo: L(0), rest.fma(inverse, first), first)
+    // Adding 0 makes one zero of both.
+    let result = corrected + L(0)
+    return L.pick(result, equalTo: result, result, L(.nan))
+  }
+
+  /// The lines that the rows of lanes lane..<lane + count go to, asked for beside the values of the
+  /// last keys: a store that has to wait for its line holds up all that follow.
+  @inline(never)
+  static func askForResults<L: TileLanes>(
+    _ tile: Tile<L>, _ lane: Int, _ count: Int, strips: Int
+  ) -> Ahead {
+    let job = tile.bench.job
+    let view = job.pointee.out
+    let last = Swift.min(lane &+ count, Int(tile.header.pointee.count)) &- 1
+    // A row's numbers side by side, and the rows evenly spaced.
+    guard view.data != nil && lane <= last && view.column > 0 && view.column <= 8,
+      tile.places(SMXK_HEAD)[lane] == tile.places(SMXK_HEAD)[last], job.pointee.spans == 1
+    else { return Ahead() }
+    return Ahead(
+      address(view, tile.bench.batch, tile, lane), rows: last &- lane &+ 1, stride: Int(view.row),
+      bytes: Int(job.pointee.value_size) &* Int(view.column), strips: strips, isForWriting: true)
   }
 
   @inline(never)
@@ -76,11 +108,14 @@ extension Kernels {
     var lane = 0
     while lane < lanes {
       let closing = closing(tile, lane, hasTotals: hasTotals)
-      for column in 0..<size {
+      for column in 0..<(job.pointee.sinks.data == nil ? 0 : size) {
         let place = sums + (column &* lanes &+ lane)
-        closing.quotient(L(at: place)).store(at: place)
+        (L(at: place) * closing.factor).store(at: place)
       }
-      writeTurned(tile, job.pointee.out, sums, lane, first: 0, count: size)
+      // Divided as they are turned: a row has one divisor then.
+      let divisors = RowDivisors<L>(
+        sums: tile.state(SMXK_LARGEST), inverses: tile.state(SMXK_FACTOR), closing)
+      writeTurned(tile, job.pointee.out, sums, lane, first: 0, count: size, over: divisors)
       if job.pointee.lse.data != nil { writeLogarithms(tile, closing, lane) }
       lane = lane &+ L.count
     }
@@ -119,34 +154,53 @@ extension Kernels {
   }
 
   /// Rows first..<first + count of a matrix of the tile, one vector of lanes, as columns of each
-  /// lane's row.
+  /// lane's row; with divisors, as their quotients.
   @inline(never)
   static func writeTurned<L: TileLanes>(
     _ tile: Tile<L>, _ view: smxk_view, _ matrix: UnsafePointer<L.Scalar>, _ lane: Int, first: Int,
-    count: Int
+    count: Int, over divisors: RowDivisors<L>? = nil
   ) {
     let bench = tile.bench
     let rows = bench.numbers(bench.job.pointee.rooms.turn)
     let used = Swift.min(L.count, Int(tile.header.pointee.count) &- lane)
+    let even = evenRows(tile, view, lane)
     var column = 0
-    if let even = evenRows(tile, view, lane) {
-      while column &+ L.count <= count {
-        transpose(
-          L.self, matrix + (column &* tile.lanes &+ lane), tile.lanes,
-          even.start + (first &+ column), even.stride,
-          times: 1)
-        column = column &+ L.count
-      }
-    }
     while column < count {
-      transpose(
-        L.self, matrix + (column &* tile.lanes &+ lane), tile.lanes, rows, L.count, times: 1)
+      let isDirect = even != nil && column &+ L.count <= count
+      let to = isDirect ? even!.start + (first &+ column) : rows
+      let stride = isDirect ? even!.stride : L.count
+      let square = matrix + (column &* tile.lanes &+ lane)
+      if let divisors {
+        divideTurned(L.self, square, tile.lanes, to, stride, divisors.sums, divisors.inverses)
+      } else {
+        transpose(L.self, square, tile.lanes, to, stride, times: 1)
+      }
       let columns = Swift.min(L.count, count &- column)
-      for l in 0..<used {
+      for l in 0..<(isDirect ? 0 : used) {
         let p = address(view, bench.batch, tile, lane &+ l) + (first &+ column) &* Int(view.column)
         write(L.self, bench.job.pointee.dtype, p, Int(view.column), rows + l &* L.count, columns)
       }
       column = column &+ L.count
+    }
+  }
+
+  /// A square of sums, turned, as the quotients of each row; 0 where its divisor is.
+  @inline(never)
+  private static func divideTurned<L: TileLanes>(
+    _: L.Type, _ from: UnsafePointer<L.Scalar>, _ fromRow: Int,
+    _ to: UnsafeMutablePointer<L.Scalar>, _ toRow: Int, _ sums: UnsafePointer<L.Scalar>,
+    _ inverses: UnsafePointer<L.Scalar>
+  ) {
+    @inline(__always) func take(_ l: Int, _ numbers: L) {
+      let result = sums[l] == 0 ? L(0) : quotient(numbers, L(sums[l]), L(inverses[l]))
+      result.store(at: to + l &* toRow)
+    }
+    if I.hasFastPaths {
+      turn(L.self, { UnsafeRawPointer(from + $0 &* fromRow) }, take)
+    } else {
+      // Once in the code, where fma is a call for each lane.
+      transpose(L.self, from, fromRow, to, toRow, times: 1)
+      for l in 0..<L.count { take(l, L(at: to + l &* toRow)) }
     }
   }
 
@@ -218,13 +272,14 @@ extension Kernels {
     _ tile: Tile<L>, _ closing: Closing<L>, _ lane: Int, _ count: Int
   ) {
     let exponent = L(0) - closing.exponent
-    let closing = closing.ofWeights()
+    let (sum, inverse) = closing.divisor
     for key in 0..<count {
       let p = tile.bench.scores + (key &* tile.lanes &+ lane)
       let score = L(at: p)
-      let weight = closing.quotient((score - closing.base).fma(L(L.log2e), exponent).exp2())
+      let weight = quotient((score - closing.base).fma(L(L.log2e), exponent).exp2(), sum, inverse)
       // Of a hidden key also where the row is NaN.
-      L.pick(score, equalTo: L(-.infinity), L(0), weight).store(at: p)
+      let shown = L.pick(sum, equalTo: L(0), L(0), weight)
+      L.pick(score, equalTo: L(-.infinity), L(0), shown).store(at: p)
     }
   }
 

@@ -23,8 +23,7 @@ extension Kernels {
     if job.pointee.vector.data == nil {
       var ahead =
         asksAhead
-        ? block.nextKeys(columns: Int(job.pointee.head_size), strips: (last &- first) / 8)
-        : askForResults(tile, strips: (last &- first) / 8)
+        ? block.nextKeys(columns: Int(job.pointee.head_size), strips: (last &- first) / 8) : Ahead()
       product(
         ScoreGoal<L>(largest: largest), block.keys(from: first), rows: last &- first,
         steps: Int(job.pointee.head_size),
@@ -49,24 +48,6 @@ extension Kernels {
     }
     change(tile, nil, first, last)
     return nil
-  }
-
-  /// The lines that the tile's results will go to, once: a store that has to wait for its line
-  /// holds up all that follow (window of 256, one thread: 13.0 ms without, 12.6 with).
-  @inline(__always)
-  private static func askForResults<L: TileLanes>(_ tile: Tile<L>, strips: Int) -> Ahead {
-    let view = tile.bench.job.pointee.out
-    let last = Int(tile.header.pointee.count) &- 1
-    if tile.header.pointee.has_asked != 0 || view.data == nil || !isLong(tile) { return Ahead() }
-    tile.header.pointee.has_asked = 1
-    // A row's numbers side by side, and the rows evenly spaced.
-    guard view.column > 0 && view.column <= 8,
-      tile.places(SMXK_HEAD)[0] == tile.places(SMXK_HEAD)[last]
-    else { return Ahead() }
-    return Ahead(
-      address(view, tile.bench.batch, tile, 0), rows: last &+ 1, stride: Int(view.row),
-      bytes: Int(tile.bench.job.pointee.value_size) &* Int(view.column), strips: strips,
-      isForWriting: true)
   }
 
   /// Whether a lane's largest score is beyond what `weigh` takes as it is; -inf, where a lane sees

@@ -12,7 +12,6 @@ extension Kernels {
     tile.header.pointee.count = Int64(count)
     tile.header.pointee.is_apart = 0
     tile.header.pointee.has_base = 0
-    tile.header.pointee.has_asked = 0
     tile.header.pointee.lanes = Int64((count &+ L.count &- 1) / L.count &* L.count)
     findLanes(tile, firstRow)
     if job.pointee.vector.data == nil {
@@ -57,11 +56,24 @@ extension Kernels {
     var upper = 0
     var allFrom = 0
     var allTo = keys
-    for lane in 0..<tile.lanes {
+    // Queries that only their number tells apart.
+    let count = Int(tile.header.pointee.count)
+    let areAlike =
+      job.pointee.is_flat == 0 && job.pointee.structure == nil && job.pointee.slopes.data == nil
+      && keys > 0
+    if areAlike {
+      lower = 0
+      upper = keys
+      number(tile.places(SMXK_PLACE), from: firstRow, step: 1, count)
+      number(tile.places(SMXK_HEAD), from: bench.group, step: 0, count)
+      number(tile.places(SMXK_FIRST), from: 0, step: 0, count)
+      number(tile.places(SMXK_LAST), from: keys, step: 0, count)
+    }
+    for lane in (areAlike ? count : 0)..<tile.lanes {
       var place = 0
       var head = 0
       var seen = (lower: 0, upper: keys)
-      if lane < Int(tile.header.pointee.count) {
+      if lane < count {
         place = firstRow &+ lane
         head = bench.group
         if job.pointee.is_flat != 0 {
@@ -94,6 +106,14 @@ extension Kernels {
     tile.header.pointee.upper = Int64(upper)
     tile.header.pointee.all_from = Int64(allFrom)
     tile.header.pointee.all_to = Int64(allTo)
+  }
+
+  /// first, first + step, first + 2·step and so on.
+  @inline(never)
+  private static func number(
+    _ places: UnsafeMutablePointer<Int64>, from first: Int, step: Int, _ count: Int
+  ) {
+    for i in 0..<count { places[i] = Int64(first &+ i &* step) }
   }
 
   /// Whether the tile's keys are so many that what it reads and writes beside them may have left
@@ -149,22 +169,6 @@ extension Kernels {
     }
   }
 
-  /// Up to 64 columns of L.count rows, turned, times a factor: (columns, lanes), whole squares
-  /// beyond the last. `rows` has room for 64 numbers each.
-  @inline(never)
-  static func turnRows<L: TileLanes>(
-    _: L.Type, _ rows: UnsafePointer<L.Scalar>, _ columns: Int,
-    _ results: UnsafeMutablePointer<L.Scalar>, lanes: Int,
-    times factor: L.Scalar
-  ) {
-    var column = 0
-    while column < columns {
-      transpose(
-        L.self, rows + column, Int(SMXK_KEY_BLOCK), results + column &* lanes, lanes, times: factor)
-      column = column &+ L.count
-    }
-  }
-
   /// Start and stride of a vector's rows in an operand, in numbers, where they lie so that they can
   /// be turned in place: of the lanes' own type, a row's numbers side by side, the rows evenly
   /// spaced.
@@ -191,59 +195,6 @@ extension Kernels {
     let place = Int(tile.places(SMXK_PLACE)[lane]) &+ tile.bench.firstQuery
     return UnsafeMutableRawPointer(view.data!)
       + (batch &* Int(view.batch) &+ head &* Int(view.head) &+ place &* Int(view.row))
-  }
-
-  /// A square of L.count rows and columns, turned, times a factor; strides in elements.
-  @inline(never)
-  static func transpose<L: TileLanes>(
-    _: L.Type, _ from: UnsafePointer<L.Scalar>, _ fromRow: Int,
-    _ to: UnsafeMutablePointer<L.Scalar>, _ toRow: Int,
-    times factor: L.Scalar
-  ) {
-    let rows = turned(square { L(at: from + ($0 & (L.count &- 1)) &* fromRow) })
-    for i in 0..<L.count { (rows[i] * L(factor)).store(at: to + i &* toRow) }
-  }
-
-  /// Sixteen vectors, each by its own expression: a loop would send them through memory.
-  @inline(__always)
-  static func square<L: TileLanes>(_ row: (Int) -> L) -> InlineArray<16, L> {
-    [
-      row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8), row(9), row(10),
-      row(11), row(12),
-      row(13), row(14), row(15),
-    ]
-  }
-
-  /// The first L.count vectors as the rows of a square, turned: squares within the quarters of each
-  /// L.count / 4 rows, then the quarters of four vectors.
-  @inline(__always)
-  static func turned<L: TileLanes>(_ square: InlineArray<16, L>) -> InlineArray<16, L> {
-    let width = L.count / 4
-    var parts = square
-    for i in 0..<4 { turnQuarters(&parts, from: i &* width) }
-    var rows = parts
-    for i in 0..<width {
-      let lower = L.quarters(parts[i], parts[width &+ i])
-      let upper = L.quarters(parts[2 &* width &+ i], parts[3 &* width &+ i])
-      (rows[i], rows[2 &* width &+ i]) = L.quarters(lower.even, upper.even)
-      (rows[width &+ i], rows[3 &* width &+ i]) = L.quarters(lower.odd, upper.odd)
-    }
-    return rows
-  }
-
-  /// L.count / 4 vectors from `first` on: the squares in their quarters, turned.
-  @inline(__always)
-  static func turnQuarters<L: TileLanes, let count: Int>(
-    _ rows: inout InlineArray<count, L>, from first: Int
-  ) {
-    if L.count == 8 {
-      (rows[first], rows[first &+ 1]) = L.weave(rows[first], rows[first &+ 1])
-      return
-    }
-    let even = L.weave(rows[first], rows[first &+ 2])
-    let odd = L.weave(rows[first &+ 1], rows[first &+ 3])
-    (rows[first], rows[first &+ 1]) = L.weave(even.lower, odd.lower)
-    (rows[first &+ 2], rows[first &+ 3]) = L.weave(even.upper, odd.upper)
   }
 
   /// Numbers of a dtype, `stride` bytes apart, as L.Scalar.

@@ -225,22 +225,12 @@ extension Kernels {
     for key in 0..<eight { I.prefetchAhead(line + key &* stride) }
   }
 
-  /// Eight words of sixteen keys, the first at `word`: a vector of keys for each word. Halves of
-  /// vectors are loaded so that only quarters are left to turn.
+  /// Eight words of sixteen keys, the first at `word`: a vector of keys for each word.
   @inline(__always)
   private static func eightWords(_ word: UnsafeRawPointer, _ stride: Int) -> InlineArray<8, F32> {
-    // Words 0 to 3 of keys i, i + 4, i + 8, i + 12, and words 4 to 7.
-    @inline(__always) func load(_ i: Int) -> (even: F32, odd: F32) {
-      let key = word + i &* stride
-      let next = key + 8 &* stride
-      return F32.quarters(
-        F32(halves: key, key + 4 &* stride), F32(halves: next, next + 4 &* stride))
-    }
-    let (a, b, c, d) = (load(0), load(1), load(2), load(3))
-    var words: InlineArray<8, F32> = [a.even, b.even, c.even, d.even, a.odd, b.odd, c.odd, d.odd]
-    turnQuarters(&words, from: 0)
-    turnQuarters(&words, from: 4)
-    return words
+    let a = turnedColumns(F32.self, 0) { word + $0 &* stride }
+    let b = turnedColumns(F32.self, 4) { word + $0 &* stride }
+    return [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
   }
 
   /// As `weigh`, lanes being keys; the weights' sum is left to `fewValues`. False if one is too

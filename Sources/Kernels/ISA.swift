@@ -55,10 +55,6 @@ public protocol ISA {
   static func weaveUpper(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
   static func weaveLower(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
   static func weaveUpper(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
-  static func evenQuarters(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
-  static func oddQuarters(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
-  static func evenQuarters(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
-  static func oddQuarters(_ a: SIMD8<Double>, _ b: SIMD8<Double>) -> SIMD8<Double>
   static func largest(_ v: SIMD8<Double>) -> Double
   static func total(_ high: SIMD16<Float>, _ low: SIMD16<Float>, origin: Float) -> smxk_pair
   static func total(_ high: SIMD8<Double>, _ low: SIMD8<Double>, origin: Double) -> smxk_pair
@@ -79,7 +75,13 @@ public protocol ISA {
   static func prefetchRead(_ p: UnsafeRawPointer)
   static func prefetchAhead(_ p: UnsafeRawPointer)
   static func prefetchWrite(_ p: UnsafeRawPointer)
-  static func loadHalves(_ p: UnsafeRawPointer, _ q: UnsafeRawPointer) -> SIMD16<Float>
+  /// 16 bytes from each of four places.
+  static func loadQuarters(
+    _ p: UnsafeRawPointer, _ q: UnsafeRawPointer, _ r: UnsafeRawPointer, _ s: UnsafeRawPointer
+  ) -> SIMD16<Float>
+  static func loadQuarters(
+    _ p: UnsafeRawPointer, _ q: UnsafeRawPointer, _ r: UnsafeRawPointer, _ s: UnsafeRawPointer
+  ) -> SIMD8<Double>
   static func loadBytes(_ p: UnsafeRawPointer) -> SIMD16<Float>
   static func loadBytes(_ p: UnsafeRawPointer) -> SIMD8<Double>
   static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float>

@@ -6,8 +6,10 @@ public protocol TileLanes: Lanes {
   /// The lanes of a and b by turns, within each quarter of the vector: of its lower half, and of
   /// its upper one.
   static func weave(_ a: Self, _ b: Self) -> (lower: Self, upper: Self)
-  /// The first and third quarter of a and of b, and the second and fourth.
-  static func quarters(_ a: Self, _ b: Self) -> (even: Self, odd: Self)
+  /// 16 bytes from each of four places.
+  init(
+    quarters p: UnsafeRawPointer, _ q: UnsafeRawPointer, _ r: UnsafeRawPointer,
+    _ s: UnsafeRawPointer)
   /// Without its sign.
   func magnitude() -> Self
   /// With the sign of another; self has none.
@@ -49,17 +51,15 @@ extension Kernels.F32: TileLanes {
   @inline(__always) static func zip(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
     (Self(v: I.zipLower(a.v, b.v)), Self(v: I.zipUpper(a.v, b.v)))
   }
-  /// Eight numbers from p and eight from q.
-  @inline(__always) init(
-    halves p: UnsafeRawPointer, _ q: UnsafeRawPointer
+  @inline(__always)
+  public init(
+    quarters p: UnsafeRawPointer, _ q: UnsafeRawPointer, _ r: UnsafeRawPointer,
+    _ s: UnsafeRawPointer
   ) {
-    v = I.loadHalves(p, q)
+    v = I.loadQuarters(p, q, r, s)
   }
   @inline(__always) public static func weave(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
     (Self(v: I.weaveLower(a.v, b.v)), Self(v: I.weaveUpper(a.v, b.v)))
-  }
-  @inline(__always) public static func quarters(_ a: Self, _ b: Self) -> (even: Self, odd: Self) {
-    (Self(v: I.evenQuarters(a.v, b.v)), Self(v: I.oddQuarters(a.v, b.v)))
   }
   @inline(__always) public func magnitude() -> Self {
     Self(
@@ -93,11 +93,15 @@ extension Kernels.F32: TileLanes {
 }
 
 extension Kernels.F64: TileLanes {
+  @inline(__always)
+  public init(
+    quarters p: UnsafeRawPointer, _ q: UnsafeRawPointer, _ r: UnsafeRawPointer,
+    _ s: UnsafeRawPointer
+  ) {
+    v = I.loadQuarters(p, q, r, s)
+  }
   @inline(__always) public static func weave(_ a: Self, _ b: Self) -> (lower: Self, upper: Self) {
     (Self(v: I.weaveLower(a.v, b.v)), Self(v: I.weaveUpper(a.v, b.v)))
-  }
-  @inline(__always) public static func quarters(_ a: Self, _ b: Self) -> (even: Self, odd: Self) {
-    (Self(v: I.evenQuarters(a.v, b.v)), Self(v: I.oddQuarters(a.v, b.v)))
   }
   @inline(__always) public func magnitude() -> Self {
     Self(

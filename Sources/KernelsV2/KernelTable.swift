@@ -103,26 +103,6 @@ enum Here: ISA {
   ) -> SIMD8<Double> {
     smxk_weave_upper_f64(a, b)
   }
-  @inline(__always) static func evenQuarters(
-    _ a: SIMD16<Float>, _ b: SIMD16<Float>
-  ) -> SIMD16<Float> {
-    smxk_even_quarters_f32(a, b)
-  }
-  @inline(__always) static func evenQuarters(
-    _ a: SIMD8<Double>, _ b: SIMD8<Double>
-  ) -> SIMD8<Double> {
-    smxk_even_quarters_f64(a, b)
-  }
-  @inline(__always) static func oddQuarters(
-    _ a: SIMD16<Float>, _ b: SIMD16<Float>
-  ) -> SIMD16<Float> {
-    smxk_odd_quarters_f32(a, b)
-  }
-  @inline(__always) static func oddQuarters(
-    _ a: SIMD8<Double>, _ b: SIMD8<Double>
-  ) -> SIMD8<Double> {
-    smxk_odd_quarters_f64(a, b)
-  }
   @inline(__always) static func largest(_ v: SIMD8<Double>) -> Double { smxk_largest_f64(v) }
   @inline(__always)
   static func total(_ high: SIMD16<Float>, _ low: SIMD16<Float>, origin: Float) -> smxk_pair {
@@ -178,10 +158,15 @@ enum Here: ISA {
   @inline(__always) static func loadFloat16(_ p: UnsafePointer<UInt16>) -> SIMD16<Float> {
     smxk_load_f16(p)
   }
-  @inline(__always) static func loadHalves(
-    _ p: UnsafeRawPointer, _ q: UnsafeRawPointer
+  @inline(__always) static func loadQuarters(
+    _ p: UnsafeRawPointer, _ q: UnsafeRawPointer, _ r: UnsafeRawPointer, _ s: UnsafeRawPointer
   ) -> SIMD16<Float> {
-    smxk_load_halves_f32(p, q)
+    smxk_load_quarters_f32(p, q, r, s)
+  }
+  @inline(__always) static func loadQuarters(
+    _ p: UnsafeRawPointer, _ q: UnsafeRawPointer, _ r: UnsafeRawPointer, _ s: UnsafeRawPointer
+  ) -> SIMD8<Double> {
+    smxk_load_quarters_f64(p, q, r, s)
   }
   @inline(__always) static func loadBytes(
     _ p: UnsafeRawPointer

@@ -57,7 +57,6 @@ typedef struct smxk_tile {
   int64_t all_from,
       all_to; /* keys in all_from ..< all_to every query sees, segments and arrays aside */
   int64_t has_base;            /* the base of some lane is not 0 */
-  int64_t has_asked;           /* the lines of its results have been asked for */
   int64_t is_apart;            /* the sums stand in `few`, a row for each query
                                   (FewQueries.swift) */
 } smxk_tile;

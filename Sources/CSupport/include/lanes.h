@@ -164,11 +164,16 @@ SMXK_INLINE smxk_f64x8 smxk_scaled_f64(smxk_f64x8 p, smxk_f64x8 n, smxk_f64x8 d)
 
 /* -- float64 from float32, exact, and back, rounded -------------------------------------------- */
 
-/* Where both halves of a vector are widened, the compiler would take each operation before that in
- * halves, too. */
+/* A vector that the compiler does not look behind. Where both halves are widened, it would take
+ * each operation before that in halves, too; of shuffles one after the other it would make others,
+ * twice as many. */
 SMXK_INLINE smxk_f32x16 smxk_whole_f32(smxk_f32x16 v) {
 #if defined(__AVX512F__)
   __asm__("" : "+v"(v));
+#elif defined(__AVX__)
+  smxk_f32x8 lower = v.lo, upper = v.hi;
+  __asm__("" : "+x"(lower), "+x"(upper));
+  v = __builtin_shufflevector(lower, upper, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #endif
   return v;
 }
@@ -211,10 +216,12 @@ SMXK_INLINE smxk_f32x16 smxk_zip_upper_f32(smxk_f32x16 a, smxk_f32x16 b) {
 
 /* The same within each quarter of 16 bytes, which AVX-512 does beside its multiply-adds. */
 SMXK_INLINE smxk_f32x16 smxk_weave_lower_f32(smxk_f32x16 a, smxk_f32x16 b) {
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+  return smxk_whole_f32(__builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12,
+                                               28, 13, 29));
 }
 SMXK_INLINE smxk_f32x16 smxk_weave_upper_f32(smxk_f32x16 a, smxk_f32x16 b) {
-  return __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+  return smxk_whole_f32(__builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14,
+                                               30, 15, 31));
 }
 SMXK_INLINE smxk_f64x8 smxk_weave_lower_f64(smxk_f64x8 a, smxk_f64x8 b) {
   return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
@@ -223,27 +230,23 @@ SMXK_INLINE smxk_f64x8 smxk_weave_upper_f64(smxk_f64x8 a, smxk_f64x8 b) {
   return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
 }
 
-/* The first and third quarter of a and of b, and the second and fourth. */
-SMXK_INLINE smxk_f32x16 smxk_even_quarters_f32(smxk_f32x16 a, smxk_f32x16 b) {
-  return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+/* 16 bytes from each of four places. */
+SMXK_INLINE smxk_f32x16 smxk_load_quarters_f32(const void *p, const void *q, const void *r,
+                                               const void *s) {
+  typedef float quarter __attribute__((vector_size(16)));
+  quarter a, b, c, d;
+  __builtin_memcpy(&a, p, sizeof a);
+  __builtin_memcpy(&b, q, sizeof b);
+  __builtin_memcpy(&c, r, sizeof c);
+  __builtin_memcpy(&d, s, sizeof d);
+  const smxk_f32x8 lower = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+  const smxk_f32x8 upper = __builtin_shufflevector(c, d, 0, 1, 2, 3, 4, 5, 6, 7);
+  return smxk_whole_f32(__builtin_shufflevector(lower, upper, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,
+                                               12, 13, 14, 15));
 }
-SMXK_INLINE smxk_f32x16 smxk_odd_quarters_f32(smxk_f32x16 a, smxk_f32x16 b) {
-  return __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
-}
-SMXK_INLINE smxk_f64x8 smxk_even_quarters_f64(smxk_f64x8 a, smxk_f64x8 b) {
-  return __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13);
-}
-SMXK_INLINE smxk_f64x8 smxk_odd_quarters_f64(smxk_f64x8 a, smxk_f64x8 b) {
-  return __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15);
-}
-
-/* Eight floats from p and eight from q. */
-SMXK_INLINE smxk_f32x16 smxk_load_halves_f32(const void *p, const void *q) {
-  smxk_f32x8 lower, upper;
-  __builtin_memcpy(&lower, p, sizeof lower);
-  __builtin_memcpy(&upper, q, sizeof upper);
-  return __builtin_shufflevector(lower, upper, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
-                                 15);
+SMXK_INLINE smxk_f64x8 smxk_load_quarters_f64(const void *p, const void *q, const void *r,
+                                              const void *s) {
+  return (smxk_f64x8)smxk_load_quarters_f32(p, q, r, s);
 }
 
 /* The largest lane; none may be NaN. */

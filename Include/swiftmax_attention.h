@@ -40,7 +40,9 @@ extern "C" {
  *           weights times values are made before the division, a row's largest weight being from 1
  *           to 2. So finite values of magnitude up to 2^126 / Lk (2^1022 / Lk) never overflow;
  *           beyond, inf may result although the average is finite. A finite sink beyond 2^126
- *           (2^1022) in magnitude counts as that, as scores do.
+ *           (2^1022) in magnitude counts as that, as scores do. A weight below 2^-100 (2^-960) of
+ *           the largest counts as 0 in out, which keeps subnormal numbers and their slowness out of
+ *           the sums; weights that are returned go on to the smallest number there is.
  * Accuracy  float32: the error against a float64 computation is that of the sums: blocks of 64
  *           keys, each a chain of fused multiply-adds, added in order (docs/attention.md). lse has,
  *           beside the scores' own error and one rounding, the relative error of the sum as an
@@ -172,10 +174,9 @@ smx_status smx_attention_f32(const float *query, const float *key, const float *
  * Aliasing  No gradient may overlap an input or another gradient, nor the workspace any of them.
  * Special   A masked slot adds nothing, whatever key, value, query and d_out hold there; a query
  *           that sees no key has gradient
- *           0. Weights of exactly 0 add nothing. A NaN makes NaN what depends on it. An lse that is
- *              more than about 43 below one
- *           of its row's scores is not that call's: the gradients of that row, and what sums over
- *           it, are NaN.
+ *           0. Weights of exactly 0 add nothing, and one below 2^-100 (2^-960) counts as 0. A NaN
+ *           makes NaN what depends on it. An lse that is more than about 43 below one of its row's
+ *           scores is not that call's: the gradients of that row, and what sums over it, are NaN.
  * Accuracy  float32: the error against a float64 computation is that of the sums: blocks of 48
  *           queries and 64 keys, each a chain of fused multiply-adds, added in order
  *           (docs/training.md), and of lse, out as they are given: weights are as coarse as lse, so

@@ -131,7 +131,8 @@ enum {
  *           state is not read. All ignored: mean and sum are 0, and so are all gradients, whatever
  *           the weights. Logits are taken to be below 2^20 in magnitude, or -inf: that, through the
  *           bias, shuts a class out, and is +inf as the target's loss or, smoothed, as any loss. A
- *           NaN, or a logit of +inf, makes NaN what depends on it.
+ *           NaN, or a logit of +inf, makes NaN what depends on it. A probability below 2^-100
+ *           (2^-960) counts as 0 in the gradients.
  * Accuracy  float32: of a logit, the sum's: chains of 128 products, added in order. Of lse, that
  *           and a relative error of the sum of 2^-20 as an absolute one. A loss below 1 comes from
  *           the distances of the other logits to the target's: relative to itself its error is

@@ -171,8 +171,8 @@ static double best_of(int tries, job one, int threads) {
   return best;
 }
 
-/* -- for races, where a limit takes turns with what is held against it (limits.py loads this file as
- * a library) ----------------------------------------------------------------------------------- */
+/* -- for races, where a limit takes turns with what is held against it --------------------------
+ * limits.py loads this file as a library. */
 
 /* Seconds to read the whole lines of `bytes` bytes at `data` once. */
 double limits_read(const void *data, size_t bytes, int threads) {

@@ -36,8 +36,8 @@ extension Kernels {
         let own = L.pick(isOld, equalTo: L(1), before, moved(before, from: baseBefore, to: base))
         let score = sink - base
         exponent = L.max((score * L(L.log2e)).floor(), own)
-        factor = (own - exponent).exp2()
-        self.sum = sum.fma(factor, score.fma(L(L.log2e), L(0) - exponent).exp2())
+        factor = (own - exponent).weight()
+        self.sum = sum.fma(factor, score.fma(L(L.log2e), L(0) - exponent).weight())
       } else {
         self.sees = sees
         base = baseBefore

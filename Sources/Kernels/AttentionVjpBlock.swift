@@ -125,7 +125,7 @@ extension Kernels {
       let low = L(at: tile.state(SMXK_WEIGHT) + lane)
       let d = score.fma(L(L.log2e), L(0) - high) - low
       return L.pick(
-        score, equalTo: L(-.infinity), L(0), L.pick(L(62), lessThan: d, L(.nan), d).exp2())
+        score, equalTo: L(-.infinity), L(0), L.pick(L(62), lessThan: d, L(.nan), d).weight())
     }
 
     /// The weights of keys first..<last and the gradients of their scores, (keys,

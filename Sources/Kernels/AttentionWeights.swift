@@ -3,9 +3,9 @@
 //     d = s · log2(e) - N,   rounded once,      weight = 2^d
 //
 // N is the row's exponent: a whole number, at least floor(log2(e) · largest score so far), so no
-// weight is above
-// 2. Moving N multiplies what has been summed by a power of two, exactly.
-// Eleven vector operations for 16 scores with AVX-512, beside 2·D FMA: an eighth of the work for D
+// weight is above 2. Moving N multiplies what has been summed by a power of two, exactly. Weights
+// below 2^-100 (2^-960), and such powers, are 0 (`weight`, TileLanes.swift).
+// Twelve vector operations for 16 scores with AVX-512, beside 2·D FMA: an eighth of the work for D
 // = 64.
 //
 // For weights that are rounded to bfloat16 (AttentionFast.swift) N is log2(e) · largest score
@@ -91,14 +91,14 @@ extension Kernels {
     let before = L(at: tile.state(SMXK_EXPONENT) + lane)
     let largest = L(at: tile.state(SMXK_LARGEST) + lane) * log2e
     let exponent = L.max(isWhole ? largest.floor() : largest, before)
-    let factor = (before - exponent).exp2()
+    let factor = (before - exponent).weight()
     exponent.store(at: tile.state(SMXK_EXPONENT) + lane)
     factor.store(at: tile.state(SMXK_FACTOR) + lane)
     let minus = L(0) - exponent
     var sum = L(0)
     var p = tile.bench.scores + (from &* lanes &+ lane)
     for _ in from..<to {
-      let weight = L(at: p).fma(log2e, minus).exp2()
+      let weight = L(at: p).fma(log2e, minus).weight()
       weight.store(at: p)
       sum = sum + weight
       p += lanes
@@ -151,8 +151,8 @@ extension Kernels {
       // How far what was summed before is above this span; a whole number where the bases are
       // equal.
       let above = (baseBefore - base).fma(L(L.log2e), before - own)
-      let factorBefore = L.pick(above, lessThan: L(0), above, L(0)).exp2()
-      let factor = L.pick(L(0), lessThan: above, L(0) - above, L(0)).exp2()
+      let factorBefore = L.pick(above, lessThan: L(0), above, L(0)).weight()
+      let factor = L.pick(L(0), lessThan: above, L(0) - above, L(0)).weight()
       func join(_ total: UnsafeMutablePointer<L.Scalar>, _ part: UnsafeMutablePointer<L.Scalar>) {
         L(at: total).fma(factorBefore, L(at: part) * factor).store(at: total)
         L(0).store(at: part)

@@ -258,11 +258,11 @@ extension Kernels {
       let before = F32(exponents[r])
       let exponent = F32.max((F32(largest[r]) * log2e).floor(), before)
       exponents[r] = exponent[0]
-      factors[r] = (before - exponent).exp2()[0]
+      factors[r] = (before - exponent).weight()[0]
       var first = 0
       while first < count {
         let p = scores + (r &* block &+ first)
-        F32(at: p).fma(log2e, F32(0) - exponent).exp2().store(at: p)
+        F32(at: p).fma(log2e, F32(0) - exponent).weight().store(at: p)
         first = first &+ F32.count
       }
     }

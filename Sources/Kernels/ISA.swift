@@ -46,6 +46,12 @@ public protocol ISA {
   static func rest(_ v: SIMD8<Double>) -> SIMD8<Double>
   static func scaled(_ p: SIMD16<Float>, _ n: SIMD16<Float>, from d: SIMD16<Float>) -> SIMD16<Float>
   static func scaled(_ p: SIMD8<Double>, _ n: SIMD8<Double>, from d: SIMD8<Double>) -> SIMD8<Double>
+  static func scaled(
+    _ p: SIMD16<Float>, _ n: SIMD16<Float>, from d: SIMD16<Float>, least: Float
+  ) -> SIMD16<Float>
+  static func scaled(
+    _ p: SIMD8<Double>, _ n: SIMD8<Double>, from d: SIMD8<Double>, least: Double
+  ) -> SIMD8<Double>
   static func turn(_ v: SIMD16<Float>, by n: Int) -> SIMD16<Float>
   static func turn(_ v: SIMD8<Double>, by n: Int) -> SIMD8<Double>
   static func zipLower(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>

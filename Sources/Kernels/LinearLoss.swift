@@ -287,11 +287,11 @@ extension Kernels {
       for j in 0..<count {
         let d = L(at: logits + (j &* tokens &+ lane)).fma(L(L.log2e), L(0) - now)
         // Beyond 2^20 a logit's rounding could leave more than `exp2` takes.
-        sum = sum + L.pick(L(2), lessThan: d, L(2), d).exp2()
+        sum = sum + L.pick(L(2), lessThan: d, L(2), d).weight()
       }
       now.store(at: exponent)
       let weight = rooms.span(span, SMXK_SPAN_WEIGHT, block) + lane
-      L(at: weight).fma((before - now).exp2(), sum).store(at: weight)
+      L(at: weight).fma((before - now).weight(), sum).store(at: weight)
       let all = rooms.span(span, SMXK_SPAN_LOGITS, block) + lane
       (L(at: all) + total).store(at: all)
       lane = lane &+ L.count

@@ -107,7 +107,7 @@ extension Kernels {
         let p = logits + (j &* tokens &+ lane)
         // As in `addExponentials`.
         let d = L(at: p).fma(L(L.log2e), high) - low
-        let gradient = L.pick(L(2), lessThan: d, L(2), d).exp2().fma(weight, smoothed)
+        let gradient = L.pick(L(2), lessThan: d, L(2), d).weight().fma(weight, smoothed)
         L.pick(high, equalTo: L(-.infinity), L(0), gradient).store(at: p)
       }
       lane = lane &+ L.count

@@ -69,6 +69,16 @@ enum Here: ISA {
   ) -> SIMD8<Double> {
     smxk_scaled_f64(p, n, d)
   }
+  @inline(__always) static func scaled(
+    _ p: SIMD16<Float>, _ n: SIMD16<Float>, from d: SIMD16<Float>, least: Float
+  ) -> SIMD16<Float> {
+    smxk_scaled_from_f32(p, n, d, least)
+  }
+  @inline(__always) static func scaled(
+    _ p: SIMD8<Double>, _ n: SIMD8<Double>, from d: SIMD8<Double>, least: Double
+  ) -> SIMD8<Double> {
+    smxk_scaled_from_f64(p, n, d, least)
+  }
   @inline(__always) static func turn(_ v: SIMD16<Float>, by n: Int) -> SIMD16<Float> {
     smxk_turn_f32(v, Int64(n))
   }

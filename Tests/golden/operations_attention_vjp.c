@@ -1,9 +1,9 @@
 /* Golden cases of attention's gradient. out and lse are those of the library's own attention.
  *
  * Number i of an operand is uniform(e, number i of its stream): query, key and d_out are streams 0,
- * 6 and 10 with e = 1, value stream 7, bias stream 2, sinks stream 8, the magnitudes of the slopes
- * stream 9 with e = 0, -1 and -2 for the last. Element i of the mask takes part if (number i of
- * stream 1) >> 62 is not 0. */
+ * 6 and 10 with e = 1 (FAR: query 5, of float64 8), value stream 7, bias stream 2, sinks stream 8,
+ * the magnitudes of the slopes stream 9 with e = 0, -1 and -2 for the last. Element i of the mask
+ * takes part if (number i of stream 1) >> 62 is not 0. */
 #include "operations.h"
 
 #include <stdlib.h>
@@ -20,6 +20,7 @@ enum {
   SOFTCAP = 128,  /* 2 */
   SHARED = 256,   /* one batch entry of keys and values */
   LENGTHS = 512,  /* key and query lengths of entry b: Lk - 9b and Lq - 5b */
+  FAR = 1024,     /* scores so far apart that some weights are about 2^-100 (2^-960) */
 };
 
 typedef struct {
@@ -62,7 +63,8 @@ static void make(vjp_operands *o, const spec *s) {
   smx_dtype wide = single(s->dtype);
   memset(o, 0, sizeof *o);
   array *of = o->of;
-  of[QUERY] = draw(s->dtype, 1, s, OF_X, 4, of_query);
+  int far = s->dtype == SMX_FLOAT64 ? 8 : 5;
+  of[QUERY] = draw(s->dtype, s->options & FAR ? far : 1, s, OF_X, 4, of_query);
   of[KEY] = draw(s->dtype, 1, s, OF_KEY, 4, of_key);
   of[VALUE] = draw(s->dtype, 0, s, OF_VALUE, 4, of_value);
   of[D_OUT] = draw(s->dtype, 1, s, 10, 4, of_out);
@@ -211,7 +213,9 @@ static void run_spec(const spec *s, operation_run *run, int variation) {
   CASE(all_bf16, SMX_BFLOAT16, 2, 4, 2, 50, 70, 40, 24,                                       \
        CAUSAL | MASK | BIAS | SINKS | SLOPES | SOFTCAP | LENGTHS, 23)                         \
   CASE(decode_f32, SMX_FLOAT32, 4, 8, 2, 1, 300, 64, 64, 0, 24)                               \
-  CASE(tall_f32, SMX_FLOAT32, 1, 1, 1, 300, 3, 8, 9, 0, 25)
+  CASE(tall_f32, SMX_FLOAT32, 1, 1, 1, 300, 3, 8, 9, 0, 25)                                   \
+  CASE(far_f32, SMX_FLOAT32, 1, 2, 1, 60, 140, 64, 64, FAR, 26)                               \
+  CASE(far_f64, SMX_FLOAT64, 1, 2, 1, 60, 140, 64, 64, FAR | CAUSAL, 27)
 
 #define RUN(name, ...)                                          \
   static void run_##name(operation_run *run, int variation) {   \

@@ -6,7 +6,8 @@
 #include "operations.h"
 
 /* IGNORING: a quarter of the targets. SHUT: a bias, -inf for an eighth of the classes. NARROW:
- * targets are int32. SURE: a bias of 16 for class 0, which is the target of every other token. */
+ * targets are int32. SURE: a bias of 16 for class 0, which is the target of every other token. FAR:
+ * hidden states 16 (128) times as large, so that some probabilities are about 2^-100 (2^-960). */
 enum {
   IGNORING = 1,
   BIASED = 2,
@@ -15,7 +16,8 @@ enum {
   WITH_Z = 16,
   SCALED = 32,
   NARROW = 64,
-  SURE = 128
+  SURE = 128,
+  FAR = 256
 };
 
 typedef struct {
@@ -46,10 +48,14 @@ static void set_target(array *a, int64_t i, int64_t target) {
   else memcpy(a->data + i * 8, &target, 8);
 }
 
+static int far_exponent(const spec *s) {
+  return !(s->options & FAR) ? 1 : s->dtype == SMX_FLOAT64 ? 8 : 5;
+}
+
 static void make_operands(const spec *s, array a[OPERANDS]) {
   int64_t hidden[] = {s->tokens, s->columns}, weight[] = {s->classes, s->columns};
   smx_dtype single = s->dtype == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32;
-  a[HIDDEN] = uniform_array(s->dtype, 2, hidden, 1, s->seed, OF_HIDDEN);
+  a[HIDDEN] = uniform_array(s->dtype, 2, hidden, far_exponent(s), s->seed, OF_HIDDEN);
   a[WEIGHT] = uniform_array(s->dtype, 2, weight, 0, s->seed, OF_WEIGHT);
   a[TARGETS] = new_array(s->options & NARROW ? SMX_INT32 : SMX_INT64, 1, hidden);
   for (int64_t i = 0; i < s->tokens; i++) {
@@ -169,7 +175,9 @@ static void run_linear(operation_run *run, int variation, const spec *s) {
   CASE(linear_f64_shut, F64, 70, 33, 300, NONE, IGNORING | BIASED | SHUT, 14)                      \
   CASE(linear_f32_sure, F32, 97, 24, 2200, NONE, IGNORING | BIASED | SURE, 15)                     \
   CASE(linear_f64_sure, F64, 33, 9, 300, NONE, BIASED | SURE | WITH_Z, 16)                         \
-  CASE(linear_bf16_sure, BF16, 20, 16, 140, SUM, BIASED | SURE | SMOOTHED, 17)
+  CASE(linear_bf16_sure, BF16, 20, 16, 140, SUM, BIASED | SURE | SMOOTHED, 17)                     \
+  CASE(linear_f32_far, F32, 50, 24, 300, MEAN, FAR, 18)                                            \
+  CASE(linear_f64_far, F64, 30, 24, 300, SUM, FAR | BIASED, 19)
 
 #define DEFINE(name, ...)                                                        \
   static void name(operation_run *run, int variation) {                          \

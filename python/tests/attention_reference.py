@@ -181,6 +181,11 @@ def attention_reference(query, key, value, **options):
 # -- how near --------------------------------------------------------------------------------
 
 
+def least_weight(dtype):
+    """Attention's weights below this part of their row's largest count as 0."""
+    return 2.0**-960 if dtype == np.float64 else 2.0**-100
+
+
 def tolerances(expected, dtype, head_size, softcap=None):
     """The largest errors of out, lse and weights that the arithmetic of `dtype` accounts for.
 
@@ -211,7 +216,8 @@ def tolerances(expected, dtype, head_size, softcap=None):
         |d o|   <= sum w e |v - o|  +  (2 + 2 sqrt(n)) u (sum w |v| + |o|)
         |d lse| <= sum w e + 2 sqrt(n) u, and one ulp of the larger of |lse| and |max score|
 
-    Weights below the normal range may have lost bits: the smallest normal number is added.
+    Weights below the normal range may have lost bits: the smallest normal number is added. Those
+    below `least_weight` do not count in out.
     """
     u = 2.0**-53 if dtype == np.float64 else 2.0**-24
     tiny = float(np.finfo(dtype).smallest_normal)
@@ -230,7 +236,7 @@ def tolerances(expected, dtype, head_size, softcap=None):
         with np.errstate(invalid="ignore"):  # an infinite value
             out_error[b, h, i] = (share * e[b, h, i][seen][:, None] * abs(v - o)).sum(0)
         out_error[b, h, i] += sums * ((share * abs(v)).sum(0) + abs(o))
-        out_error[b, h, i] += tiny * (1 + abs(v).sum(0))
+        out_error[b, h, i] += tiny + least_weight(dtype) * abs(v).sum(0)
     size = np.maximum(np.where(np.isfinite(lse), abs(lse), 0), top).astype(dtype)
     lse_error = by_weights[..., 0] + sums + np.spacing(size)
     return out_error, lse_error, weights_error

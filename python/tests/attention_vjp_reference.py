@@ -12,6 +12,7 @@ from attention_reference import (
     expected_attention,
     four_axes,
     given_axes,
+    least_weight,
     tolerances,
 )
 
@@ -51,6 +52,7 @@ def expected_gradients(d_out, query, key, value, *, bias=None, scale=None, softc
     and lse, with these errors, and computes weights anew from the same scores:
 
         w  = exp(s - lse)                |d w|  <= weights_error + w (lse_error + 2u)
+                                                   + least_weight
         p  = dO·V, n = Dv                |d p|  <= 2 sqrt(n) u sum |dO V|
         e  = dO·out                      |d e|  <= 2 sqrt(n) u sum |dO out| + sum |dO| out_error
         g  = w (p - e)                   |d g|  <= |d w| |p - e| + w (|d p| + |d e|)
@@ -91,6 +93,7 @@ def expected_gradients(d_out, query, key, value, *, bias=None, scale=None, softc
         p, e = v @ do, out @ do
         score, slope = w * (p - e), np.ones_like(w)
         e_w = weights_error[b, h, i][seen] + w * (lse_error[b, h, i] + 2 * u)
+        e_w += least_weight(dtype)
         e_p = chain * (abs(v) @ abs(do))
         e_e = chain * (abs(out) @ abs(do)) + out_error[b, h, i] @ abs(do)
         e_score = e_w * abs(p - e) + w * (e_p + e_e + 2 * u * (abs(p) + abs(e))) + tiny

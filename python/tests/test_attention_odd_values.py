@@ -6,6 +6,7 @@ A result that depends on what memory held before shows here as well: calls come 
 
 import numpy as np
 import pytest
+from attention_reference import assert_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import DTYPES, assert_same_bits, sample
@@ -96,3 +97,39 @@ def test_keys_behind_hidden_ones_keep_their_digits(hidden, low):
     expected = weights @ value.astype(np.float64) / weights.sum()
     np.testing.assert_allclose(out[0], expected, rtol=0, atol=2.0**-22)
     np.testing.assert_allclose(lse[0], np.log(weights.sum()) + exact.max(), rtol=2.0**-22)
+
+
+@pytest.mark.parametrize("queries", [1, 9, 48])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_least_weight_that_counts(dtype, queries):
+    """2^-100 (2^-960) of the largest. Returned weights go on to the smallest number there is."""
+    least = 960 if dtype == np.float64 else 100
+    for exponent, counts in ((least - 2, True), (least - 1, True), (least + 1, False)):
+        score = dtype(-exponent * np.log(2.0))
+        query = np.ones((queries, 1), dtype)
+        key = np.zeros((64, 1), dtype)
+        key[1] = score
+        key[2:] = -np.inf
+        value = np.zeros((64, 2), dtype)
+        value[0, 0] = value[1, 1] = 1
+        out, lse, weights = smx.attention(
+            query, key, value, scale=1, return_lse=True, return_weights=True
+        )
+        exact = np.exp(score.astype(np.longdouble))
+        assert np.all(out[:, 0] == 1)
+        assert np.all(weights[:, 1] > 0)
+        np.testing.assert_allclose(weights[:, 1], exact.astype(dtype), rtol=1e-5)
+        np.testing.assert_allclose(out[:, 1], exact.astype(dtype) if counts else 0, rtol=1e-5)
+        *_, d_value = smx.attention_vjp(np.ones_like(out), query, key, value, out, lse, scale=1)
+        np.testing.assert_allclose(d_value[1], queries * (exact if counts else 0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0, 16.0])
+@pytest.mark.parametrize("lq", [1, 48, 70])
+def test_scores_far_apart(lq, scale):
+    """Where many weights are too small to count, float32 is as near as everywhere."""
+    rng = np.random.default_rng(int(scale) + lq)
+    query, key, value = (
+        rng.standard_normal((1, 2, n, 64)).astype(np.float32) for n in (lq, 300, 300)
+    )
+    assert_attention(query, key, value, f"scale {scale}", scale=scale)

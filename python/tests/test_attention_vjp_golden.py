@@ -35,9 +35,10 @@ def operands(name, lengths, options, seed):
     wide = "f64" if dtype == "f64" else "f32"
     batch, heads, key_heads, lq, lk, size, value_size = (int(n) for n in lengths.split(",")[:7])
     keys = 1 if "SHARED" in chosen else batch
+    of_query = (8 if dtype == "f64" else 5) if "FAR" in chosen else 1
     tensors = [
         draw(dtype, 1, seed, OF_D_OUT, (batch, heads, lq, value_size)),
-        draw(dtype, 1, seed, OF_QUERY, (batch, heads, lq, size)),
+        draw(dtype, of_query, seed, OF_QUERY, (batch, heads, lq, size)),
         draw(dtype, 1, seed, OF_KEY, (keys, key_heads, lk, size)),
         draw(dtype, 0, seed, OF_VALUE, (keys, key_heads, lk, value_size)),
     ]

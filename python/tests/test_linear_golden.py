@@ -49,8 +49,9 @@ def results_of(dtype, tokens, columns, classes, reduction, options, seed):
         bias = draw(dtype, (classes,), 1, seed, OF_BIAS, "SHUT" in options)
         if "SURE" in options:
             bias[0] = 16
+    of_hidden = (8 if dtype == "f64" else 5) if "FAR" in options else 1
     return everything(
-        draw(dtype, (tokens, columns), 1, seed, OF_HIDDEN),
+        draw(dtype, (tokens, columns), of_hidden, seed, OF_HIDDEN),
         draw(dtype, (classes, columns), 0, seed, OF_WEIGHT), targets, bias=bias,
         reduction=reduction.lower(), label_smoothing=0.125 if "SMOOTHED" in options else 0,
         z_loss=0.0625 if "WITH_Z" in options else 0,

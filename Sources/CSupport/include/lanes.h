@@ -243,12 +243,12 @@ SMXK_INLINE smxk_f32x16 smxk_zip_upper_f32(smxk_f32x16 a, smxk_f32x16 b) {
 
 /* The same within each quarter of 16 bytes, which AVX-512 does beside its multiply-adds. */
 SMXK_INLINE smxk_f32x16 smxk_weave_lower_f32(smxk_f32x16 a, smxk_f32x16 b) {
-  return smxk_whole_f32(__builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12,
-                                               28, 13, 29));
+  return smxk_whole_f32(__builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25,
+                                               12, 28, 13, 29));
 }
 SMXK_INLINE smxk_f32x16 smxk_weave_upper_f32(smxk_f32x16 a, smxk_f32x16 b) {
-  return smxk_whole_f32(__builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14,
-                                               30, 15, 31));
+  return smxk_whole_f32(__builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27,
+                                               14, 30, 15, 31));
 }
 SMXK_INLINE smxk_f64x8 smxk_weave_lower_f64(smxk_f64x8 a, smxk_f64x8 b) {
   return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);

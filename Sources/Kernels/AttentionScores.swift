@@ -107,7 +107,7 @@ extension Kernels {
       let from = L(at: tile.state(SMXK_FROM) + lane)
       let to = L(at: tile.state(SMXK_TO) + lane)
       let distance = L(at: tile.state(SMXK_DISTANCE) + lane)
-      let slope = L(0) - L(at: tile.state(SMXK_SLOPE) + lane)
+      let slope = hasSlopes ? L(0) - L(at: tile.state(SMXK_SLOPE) + lane) : L(0)
       var largest = closed
       for key in 0..<(last &- first) {
         let place = key &* lanes &+ lane

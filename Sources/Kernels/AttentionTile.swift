@@ -22,7 +22,7 @@ extension Kernels {
       loadProjected(tile)
     }
     let lanes = tile.lanes
-    clear(L.self, tile.sums, Int(job.pointee.value_size) &* lanes)
+    clear(L.self, tile.sums, wholeSquares(L.self, Int(job.pointee.value_size)) &* lanes)
     fill(L.self, tile.state(SMXK_BASE), 0, lanes)
     fill(L.self, tile.state(SMXK_EXPONENT), -L.Scalar.greatestFiniteMagnitude, lanes)
     fill(L.self, tile.state(SMXK_WEIGHT), 0, lanes)

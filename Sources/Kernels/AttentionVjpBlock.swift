@@ -55,7 +55,7 @@ extension Kernels {
         Kernels.loadColumns(tile, job.pointee.d_out, valueSize, times: 1, to: tile.totals)
         Kernels.loadColumns(tile, bench.job.pointee.out, valueSize, times: 1, to: tile.sums)
         Self.findStates(tile, valueSize)
-        Kernels.clear(L.self, tile.sums, headSize &* tile.lanes)
+        Kernels.clear(L.self, tile.sums, Kernels.wholeSquares(L.self, headSize) &* tile.lanes)
         lower = Swift.min(lower, Int(tile.header.pointee.lower))
         upper = Swift.max(upper, Int(tile.header.pointee.upper))
         let stride = tile.lanes &* MemoryLayout<L.Scalar>.stride

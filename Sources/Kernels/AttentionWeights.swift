@@ -140,7 +140,7 @@ extension Kernels {
       fill(L.self, tile.state(SMXK_TOTAL_BASE), 0, lanes)
       fill(L.self, tile.state(SMXK_TOTAL_EXPONENT), -L.Scalar.greatestFiniteMagnitude, lanes)
       fill(L.self, tile.state(SMXK_TOTAL_WEIGHT), 0, lanes)
-      clear(L.self, tile.totals, size &* lanes)
+      clear(L.self, tile.totals, wholeSquares(L.self, size) &* lanes)
     }
     var lane = 0
     while lane < lanes {

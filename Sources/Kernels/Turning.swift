@@ -39,6 +39,11 @@ extension Kernels {
     return [a, b, c, d]
   }
 
+  /// Rows that squares reach: so many are cleared, for the rest of the last square is turned too.
+  @inline(__always) static func wholeSquares<L: TileLanes>(_: L.Type, _ rows: Int) -> Int {
+    (rows &+ L.count &- 1) / L.count &* L.count
+  }
+
   /// All columns of a square, a vector each.
   @inline(__always)
   static func turn<L: TileLanes>(

@@ -132,7 +132,32 @@ static void check_linear(smx_dtype dtype, int64_t tokens, int64_t columns, int64
   CLEAN(smx_linear_cross_entropy(&hidden, &weight, &targets, &loss, &o));
 }
 
+static void check_attention(smx_dtype dtype, int64_t lq, int64_t lk, int64_t size, int is_causal) {
+  const int64_t q[] = {1, 2, lq, size}, k[] = {1, 2, lk, size}, s[] = {1, 2, lq};
+  smx_dtype single = dtype == SMX_FLOAT64 ? SMX_FLOAT64 : SMX_FLOAT32;
+  smx_tensor query = operand(0, dtype, 4, q), key = operand(1, dtype, 4, k),
+             value = operand(2, dtype, 4, k), out = operand(3, dtype, 4, q),
+             lse = operand(4, single, 3, s), d_out = operand(5, dtype, 4, q),
+             d_query = operand(6, dtype, 4, q), d_key = operand(7, dtype, 4, k);
+  smx_mask causal = {.size = sizeof causal, .causal = 1};
+  smx_attention_options options = {.size = sizeof options,
+                                   .structure = is_causal ? &causal : NULL,
+                                   .lse = &lse,
+                                   .workspace = workspace,
+                                   .workspace_size = sizeof workspace};
+  smx_attention_gradients gradients = {
+      .size = sizeof gradients, .d_query = &d_query, .d_key = &d_key};
+  used = 1 << 21;
+  DESCRIBE("attention %s, %" PRId64 " queries, %" PRId64 " keys of %" PRId64 "%s", name_of(dtype), lq,
+           lk, size, is_causal ? ", causal" : "");
+  CLEAN(smx_attention(&query, &key, &value, &out, &options));
+  options.lse = NULL;
+  CLEAN(smx_attention_vjp(&d_out, &query, &key, &value, &out, &lse, &gradients, &options));
+}
+
 int main(void) {
+  static const int64_t lengths[][2] = {{1, 5},  {1, 70}, {2, 64},  {3, 70},   {5, 130},  {7, 64},
+                                       {9, 20}, {17, 17}, {33, 70}, {50, 130}, {70, 100}, {100, 64}};
   static const int64_t sizes[][2] = {{1, 10},   {3, 10},   {20, 10}, {1, 100},  {5, 100},
                                      {3, 1000}, {9, 128},  {2, 5000}, {1, 9000}, {17, 33},
                                      {8, 17},   {33, 3},   {5, 1024}, {70, 20},  {200, 40}};
@@ -143,6 +168,10 @@ int main(void) {
         check_rows(float_dtypes[d], sizes[i][0], sizes[i][1], axis);
       check_decoding(float_dtypes[d], sizes[i][0], sizes[i][1]);
     }
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+      for (int is_causal = 0; is_causal < 2; is_causal++)
+        for (int64_t size = 16; size <= 64; size += 24)
+          check_attention(float_dtypes[d], lengths[i][0], lengths[i][1], size, is_causal);
     check_linear(float_dtypes[d], 5, 20, 130);
     check_linear(float_dtypes[d], 50, 16, 300);
   }

@@ -148,16 +148,17 @@ static void check_attention(smx_dtype dtype, int64_t lq, int64_t lk, int64_t siz
   smx_attention_gradients gradients = {
       .size = sizeof gradients, .d_query = &d_query, .d_key = &d_key};
   used = 1 << 21;
-  DESCRIBE("attention %s, %" PRId64 " queries, %" PRId64 " keys of %" PRId64 "%s", name_of(dtype), lq,
-           lk, size, is_causal ? ", causal" : "");
+  DESCRIBE("attention %s, %" PRId64 " queries, %" PRId64 " keys of %" PRId64 "%s", name_of(dtype),
+           lq, lk, size, is_causal ? ", causal" : "");
   CLEAN(smx_attention(&query, &key, &value, &out, &options));
   options.lse = NULL;
   CLEAN(smx_attention_vjp(&d_out, &query, &key, &value, &out, &lse, &gradients, &options));
 }
 
 int main(void) {
-  static const int64_t lengths[][2] = {{1, 5},  {1, 70}, {2, 64},  {3, 70},   {5, 130},  {7, 64},
-                                       {9, 20}, {17, 17}, {33, 70}, {50, 130}, {70, 100}, {100, 64}};
+  static const int64_t lengths[][2] = {{1, 5},   {1, 70},   {2, 64},   {3, 70},
+                                       {5, 130}, {7, 64},   {9, 20},   {17, 17},
+                                       {33, 70}, {50, 130}, {70, 100}, {100, 64}};
   static const int64_t sizes[][2] = {{1, 10},   {3, 10},   {20, 10}, {1, 100},  {5, 100},
                                      {3, 1000}, {9, 128},  {2, 5000}, {1, 9000}, {17, 33},
                                      {8, 17},   {33, 3},   {5, 1024}, {70, 20},  {200, 40}};

@@ -28,8 +28,8 @@ from bench.measure import (
 # A contestant this many times slower than the fastest peer after two rounds does not become the
 # fastest: it keeps what it has. Swiftmax always runs all rounds.
 OUT_OF_REACH = 1.5
-# Calls slower than this get fewer rounds. It is more than for rows: a limit of the same length needs
-# as many tries as it takes to find the clock rate that the others found.
+# Calls slower than this get fewer rounds. It is more than for rows: a limit of the same length
+# needs as many tries as it takes to find the clock rate that the others found.
 SLOW = 0.2
 # The contestants that are limits: reading READ_IN_TURN bytes of memory, and the workload's
 # operations without anything else.

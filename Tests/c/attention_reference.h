@@ -88,13 +88,15 @@ static inline wide attention_score(const problem *p, int64_t b, int64_t h, int64
  * w_j|   <= w_j (e_j + sum w e + sums) |d out|   <= sum w e |v - out| + sums (sum w |v| + |out|) |d
  * lse|   <= sum w e + sums, and one ulp of the larger of |lse| and |max score|
  *
- * Below the normal range bits are lost: the smallest normal number is added. */
+ * Below the normal range bits are lost: the smallest normal number is added. A weight below 2^-100
+ * (2^-960) of the row's largest does not count in out. */
 static inline void find_errors(const problem *p, int64_t b, int64_t h, answer *a,
                                const double *sizes, double top) {
   const grid *value = &p->grids[VALUE];
   int64_t keyHead = h / (p->heads / p->key_heads);
   int isWide = p->dtype == SMX_FLOAT64;
   double u = isWide ? 0x1p-53 : 0x1p-24, tiny = isWide ? 0x1p-1022 : 0x1p-126, total = 0;
+  double least = isWide ? 0x1p-960 : 0x1p-100;
   double n = (double)(p->keys < 64 ? p->keys : 64) + (double)p->keys / 64 + 1;
   double sums = (2 + 2 * sqrt(n)) * u, *e = calloc((size_t)p->keys + 1, sizeof *e);
   if (!e) abort();
@@ -111,7 +113,7 @@ static inline void find_errors(const problem *p, int64_t b, int64_t h, answer *a
     double out = (double)a->out[k], error = tiny + sums * fabs(out);
     for (int64_t j = 0; j < p->keys; j++) {
       double w = (double)a->weights[j], v = w > 0 ? grid_at(value, b, keyHead, j, k) : 0;
-      error += w * e[j] * fabs(v - out) + sums * w * fabs(v) + tiny * fabs(v);
+      error += w * e[j] * fabs(v - out) + sums * w * fabs(v) + least * fabs(v);
     }
     a->out_error[k] = error;
   }

@@ -9,7 +9,7 @@
 typedef struct {
   const attention_inputs *in;
   int64_t heads, group, queries, keys;
-  long double scale, softcap, limit, u, tiny;
+  long double scale, softcap, limit, u, tiny, least; /* weights that count, of the largest */
   /* Of one row: */
   long double *score, *size, *weight, *error;
   long double maximum, sink, sum, spread, sums;
@@ -131,7 +131,7 @@ static void close_row(work *w, bounds *b, int64_t entry, int64_t head, int64_t i
       if (w->weight[j] == 0) continue;
       spread += w->weight[j] * w->error[j] * fabsl(get(value, (keys + j) * size + c) - o);
     }
-    out[c] = (bounded){o, spread + w->sums * (all + fabsl(o)) + tiny * (1 + magnitudes)};
+    out[c] = (bounded){o, spread + w->sums * (all + fabsl(o)) + tiny + w->least * magnitudes};
   }
 }
 
@@ -146,6 +146,7 @@ bounds attention_bounds(const attention_inputs *in) {
   w.limit = ldexpl(1, is_wide ? 1022 : 126);
   w.u = ldexpl(1, is_wide ? -53 : -24);
   w.tiny = ldexpl(1, is_wide ? -1022 : -126);
+  w.least = ldexpl(1, is_wide ? -960 : -100);
   int64_t rows = shape[0] * shape[1] * shape[2];
   bounds b = {{allocate((size_t)(rows * in->value.shape[3]) * sizeof(bounded)),
                allocate((size_t)rows * sizeof(bounded)),

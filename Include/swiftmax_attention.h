@@ -40,9 +40,9 @@ extern "C" {
  *           weights times values are made before the division, a row's largest weight being from 1
  *           to 2. So finite values of magnitude up to 2^126 / Lk (2^1022 / Lk) never overflow;
  *           beyond, inf may result although the average is finite. A finite sink beyond 2^126
- *           (2^1022) in magnitude counts as that, as scores do. A weight below 2^-100 (2^-960) of
- *           the largest counts as 0 in out, which keeps subnormal numbers and their slowness out of
- *           the sums; weights that are returned go on to the smallest number there is.
+ *           (2^1022) in magnitude counts as that, as scores do. A weight below some 2^-100 (2^-960)
+ *           of the largest counts as 0 in out, which keeps subnormal numbers and their slowness out
+ *           of the sums; weights that are returned go on to the smallest number there is.
  * Accuracy  float32: the error against a float64 computation is that of the sums: blocks of 64
  *           keys, each a chain of fused multiply-adds, added in order (docs/attention.md). lse has,
  *           beside the scores' own error and one rounding, the relative error of the sum as an

@@ -51,8 +51,8 @@ def draw(run: Run, path: Path, caption: str) -> bool:
     panel.set_ylim(len(shown) - 0.4, -0.6)
     panel.set_xlim(left=0)
     panel.set_xlabel(
-        "useful work as a share of the float32 FMA rate (decode: of the read bandwidth), further"
-        " right is faster",
+        "useful work as a share of the float32 FMA rate (decode: of the read bandwidth), in turn or"
+        " the run's best; further right is faster",
         fontsize=9,
     )
     panel.grid(axis="x", lw=0.3, alpha=0.6)

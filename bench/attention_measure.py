@@ -28,8 +28,8 @@ from bench.measure import (
 # A contestant this many times slower than the fastest peer after two rounds does not become the
 # fastest: it keeps what it has. Swiftmax always runs all rounds.
 OUT_OF_REACH = 1.5
-# Calls slower than this get fewer rounds. It is more than for rows: a limit of the same length
-# needs as many tries as it takes to find the clock rate that the others found.
+# Calls slower than this get fewer rounds. It is longer than for rows: the clock rate moves by a
+# tenth, and whoever has few tries may have none at the higher one.
 SLOW = 0.2
 # The contestants that are limits: reading READ_IN_TURN bytes of memory, and the workload's
 # operations without anything else.
@@ -143,7 +143,8 @@ def main() -> None:
             return None
         if work.is_decode:
             return limits.reader(memory, threads)
-        return limits.multiplier(work.operations, machine.width(work.isa), threads)
+        width = machine.width(work.isa)
+        return limits.multiplier(work.operations, width, threads) if width else None
 
     def tell(**line):
         print(json.dumps(line), flush=True)

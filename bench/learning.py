@@ -145,7 +145,7 @@ def attention(race, np, smx, torch, limits) -> list[Line]:
             operations = 10 * heads * pairs * size
             if limits.fma:
                 calls["fma"] = multiplier(operations, limits.width(None), THREADS)
-            seconds = race(calls)
+            seconds = race(calls, slow=0.2)
             line = Line(
                 f"C4 attention_vjp H{heads} L{length} D{size}{' causal' if causal else ''}",
                 seconds,

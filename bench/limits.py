@@ -53,7 +53,7 @@ class Limits:
 
 class Limit:
     """A contestant that is a limit, in turn with what is held against it. A call returns its own
-    seconds, in which no thread is made."""
+    seconds: from when its threads are there."""
 
     def __init__(self, function: str, types: tuple, arguments: tuple, uses: object = None):
         self.run = getattr(ctypes.CDLL(str(PROGRAM.with_name("liblimits.so"))), function)

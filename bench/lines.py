@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Goal:
-    """What is asked of a line; `value` is asked for when all limits have been measured."""
+    """What is asked of a line; `value` is asked for when the line is shown."""
 
     text: str
     value: Callable[[], float]

@@ -7,9 +7,9 @@
 // query. For values the lanes are columns. Each score, each sum and each result is the same chain
 // as there, so the bits are the same.
 //
-// Turning takes 24 shuffles for 16 × 8 words, 16 of them within quarters of a vector, which Zen 4
-// does beside its FMAs. A word is a number, or two narrow ones that are turned together and then
-// parted.
+// Turning takes 24 insertions and 16 shuffles for 16 × 8 words, the shuffles within quarters of a
+// vector, which Zen 4 does beside its FMAs (Turning.swift). A word is a number, or two narrow ones
+// that are turned together and then parted.
 
 import CSupport
 

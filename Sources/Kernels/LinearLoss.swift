@@ -286,7 +286,7 @@ extension Kernels {
       var sum = L(0)
       for j in 0..<count {
         let d = L(at: logits + (j &* tokens &+ lane)).fma(L(L.log2e), L(0) - now)
-        // Beyond 2^20 a logit's rounding could leave more than `exp2` takes.
+        // Beyond 2^20 a logit's rounding could leave more than `weight` takes.
         sum = sum + L.pick(L(2), lessThan: d, L(2), d).weight()
       }
       now.store(at: exponent)

@@ -64,6 +64,7 @@ extension Kernels {
   }
 
   /// A square, turned, times a factor, to where it does not lie itself; strides in elements.
+  /// Results are stored row after row, so what one has too many the next one may overwrite.
   @inline(never)
   static func transpose<L: TileLanes>(
     _: L.Type, _ from: UnsafePointer<L.Scalar>, _ fromRow: Int,

@@ -163,17 +163,17 @@ SMXK_INLINE smxk_f64x8 smxk_scaled_f64(smxk_f64x8 p, smxk_f64x8 n, smxk_f64x8 d)
 }
 
 /* p · 2^n for p from 1/2 to 2 and whole n up to 62, d being n before it was rounded, where d is at
- * least `least`, -126 (-1022) or more; else 0; NaN where d is. */
+ * least `least`, -125 (-1021) or more; else 0, and nothing underflows; NaN where d is. */
 SMXK_INLINE smxk_f32x16 smxk_scaled_from_f32(smxk_f32x16 p, smxk_f32x16 n, smxk_f32x16 d,
                                              float least) {
 #if defined(__AVX512F__)
   const __mmask16 shown = _mm512_cmp_ps_mask((__m512)d, _mm512_set1_ps(least), _CMP_NLT_UQ);
   return (smxk_f32x16)_mm512_maskz_scalef_ps(shown, (__m512)p, (__m512)n);
 #else
+  const smxk_u32x16 shown = ~(smxk_u32x16)(d < least);
   const smxk_u32x16 power = __builtin_bit_cast(smxk_u32x16, n + (0x1.8p23f + 127)) << 23;
-  const smxk_f32x16 scaled = p * __builtin_bit_cast(smxk_f32x16, power);
-  return __builtin_bit_cast(smxk_f32x16,
-                            __builtin_bit_cast(smxk_u32x16, scaled) & ~(smxk_u32x16)(d < least));
+  return __builtin_bit_cast(smxk_f32x16, __builtin_bit_cast(smxk_u32x16, p) & shown) *
+         __builtin_bit_cast(smxk_f32x16, power & shown);
 #endif
 }
 SMXK_INLINE smxk_f64x8 smxk_scaled_from_f64(smxk_f64x8 p, smxk_f64x8 n, smxk_f64x8 d,
@@ -182,10 +182,10 @@ SMXK_INLINE smxk_f64x8 smxk_scaled_from_f64(smxk_f64x8 p, smxk_f64x8 n, smxk_f64
   const __mmask8 shown = _mm512_cmp_pd_mask((__m512d)d, _mm512_set1_pd(least), _CMP_NLT_UQ);
   return (smxk_f64x8)_mm512_maskz_scalef_pd(shown, (__m512d)p, (__m512d)n);
 #else
+  const smxk_u64x8 shown = ~(smxk_u64x8)(d < least);
   const smxk_u64x8 power = __builtin_bit_cast(smxk_u64x8, n + (0x1.8p52 + 1023)) << 52;
-  const smxk_f64x8 scaled = p * __builtin_bit_cast(smxk_f64x8, power);
-  return __builtin_bit_cast(smxk_f64x8,
-                            __builtin_bit_cast(smxk_u64x8, scaled) & ~(smxk_u64x8)(d < least));
+  return __builtin_bit_cast(smxk_f64x8, __builtin_bit_cast(smxk_u64x8, p) & shown) *
+         __builtin_bit_cast(smxk_f64x8, power & shown);
 #endif
 }
 

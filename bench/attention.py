@@ -164,10 +164,14 @@ def prefill() -> Iterator[Attention]:
 
 
 def other_lengths() -> Iterator[Attention]:
-    """Short sequences, and a window over a long one."""
+    """Short sequences, scores far apart, and a window over a long one."""
     for batch, heads, length in ((1, 8, 128), (8, 12, 384), (1, 1, 16)):
         goals = (Goal("peer", 1.2),)
         yield Attention("short", "B4", heads, length, length, 64, batch=batch, goals=goals)
+    # Far apart, as keys of large magnitude or a long ALiBi make them: nothing is asked, but `make
+    # bench` shows what it costs beside scores near one another.
+    for spread in (1.0, 16.0, 32.0):
+        yield Attention("spread", "", 4, 512, 512, 64, spread=spread)
     # Two heads: all scores of eight would take every contestant a second a call.
     full = Attention("window", "B5", 2, 8192, 8192, 64)
     goals = (Goal("work", 1.3),)

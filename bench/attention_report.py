@@ -95,8 +95,9 @@ def show(console: Console, machine: dict, run: Run) -> None:
     about = f"{machine['processor']}, {machine['level']}"
     console.print(f"{about}; limits in this run: {run.limits}", highlight=False)
     console.print(", ".join(f"{k} {v}" for k, v in run.versions.items()), highlight=False)
-    met = sum(result.verdict == "met" for result in run.results)
-    console.print(f"{met} of {len(run.results)} attention lines met", style="bold")
+    asked = [result for result in run.results if result.work.goals]
+    met = sum(result.verdict == "met" for result in asked)
+    console.print(f"{met} of {len(asked)} attention lines met", style="bold")
     if machine["load before"] > 0.5:
         busy = f"The machine was busy before (load {machine['load before']}): repeat it when idle."
         console.print(busy, style="yellow")

@@ -52,7 +52,9 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """met (by which ratio), missed, or nothing to compare with."""
+        """met (by which ratio), missed, or no peer; empty where nothing is asked."""
+        if not self.target.asks:
+            return ""
         known = [
             (ratio <= limit, word)
             for ratio, limit, word in (
@@ -162,7 +164,8 @@ def show(console: Console, machine: dict, versions: dict, results: list[Result])
     console.print(text, highlight=False)
     console.print(", ".join(f"{k} {v}" for k, v in versions.items()), highlight=False)
     met = sum(r.verdict.startswith("met") for r in results)
-    console.print(f"{met} of {len(results)} lines met", style="bold")
+    asked = sum(r.target.asks for r in results)
+    console.print(f"{met} of {asked} lines met", style="bold")
     if machine["load before"] > 0.5:
         console.print(
             f"The machine was busy before (load {machine['load before']}): repeat it when idle.",

@@ -24,6 +24,10 @@ class Target:
     copy: float | None = None
     numpy_exp: float | None = None
 
+    @property
+    def asks(self) -> bool:
+        return any(limit is not None for limit in (self.peer, self.copy, self.numpy_exp))
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -36,12 +40,14 @@ class Workload:
     axis: int
     threads: tuple[int, ...]
     targets: tuple[Target, ...]
+    spread: float = 3.0
 
     @property
     def name(self) -> str:
         shape = "×".join(map(str, self.shape))
         axis = "" if self.axis == -1 else f" axis {self.axis}"
-        return f"{self.operation} {self.dtype} {shape}{axis}"
+        spread = "" if self.spread == 3 else f" spread {self.spread:g}"
+        return f"{self.operation} {self.dtype} {shape}{axis}{spread}"
 
     @property
     def elements(self) -> int:
@@ -51,9 +57,9 @@ class Workload:
         return self.targets[self.threads.index(threads)]
 
     def input(self) -> np.ndarray:
-        """Normal numbers of spread 3, the same in every process."""
+        """Normal numbers of this spread, the same in every process."""
         generator = np.random.default_rng(len(self.name))
-        x = generator.standard_normal(self.shape, dtype=np.float32) * np.float32(3)
+        x = generator.standard_normal(self.shape, dtype=np.float32) * np.float32(self.spread)
         if self.dtype == "bfloat16":
             import ml_dtypes
 
@@ -92,6 +98,16 @@ def dtypes_and_axes() -> Iterator[Workload]:
         yield Workload(group, "softmax", dtype, (1000, 4096), -1, (2,), target)
     yield Workload(group, "softmax", "float32", (2048, 2048), 0, (2,), target)
     yield Workload(group, "softmax", "float32", (512, 64, 512), 1, (2,), target)
+
+
+@workloads
+def far_apart() -> Iterator[Workload]:
+    """Logits so far apart that results are subnormal numbers, beside others; nothing is asked."""
+    for operation in ("softmax", "log_softmax"):
+        for spread in (3.0, 20.0):
+            yield Workload(
+                "far apart", operation, "float32", (256, 8000), -1, (1,), (Target(""),), spread
+            )
 
 
 @workloads

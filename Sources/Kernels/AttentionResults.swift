@@ -173,7 +173,7 @@ extension Kernels {
       if let divisors {
         divideTurned(L.self, square, tile.lanes, to, stride, divisors.sums, divisors.inverses)
       } else {
-        transpose(L.self, square, tile.lanes, to, stride, times: 1)
+        transpose(L.self, square, tile.lanes, to, stride)
       }
       let columns = Swift.min(L.count, count &- column)
       for l in 0..<(isDirect ? 0 : used) {
@@ -199,7 +199,7 @@ extension Kernels {
       turn(L.self, { UnsafeRawPointer(from + $0 &* fromRow) }, take)
     } else {
       // Once in the code, where fma is a call for each lane.
-      transpose(L.self, from, fromRow, to, toRow, times: 1)
+      transpose(L.self, from, fromRow, to, toRow)
       for l in 0..<L.count { take(l, L(at: to + l &* toRow)) }
     }
   }

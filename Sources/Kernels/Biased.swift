@@ -118,7 +118,7 @@ extension Kernels {
   static func divideMarked<L: Lanes>(
     _ out: UnsafeMutablePointer<L.Scalar>, _ count: Int, _ top: Top<L>, _ divisor: Divisor<L>
   ) {
-    let share = divisor.showsTop ? divisor.topShare : divisor.quotient(top.rounded)
+    let share = divisor.shareOfMarked(top)
     for (i, first, last) in vectors(L.self, 0, count) {
       let e: L = load(out + i, first, last, fill: 0)
       store(L.pick(e, lessThan: L(0), share, divisor.quotient(e)), out + i, first, last)

@@ -37,6 +37,12 @@ extension Kernels {
     /// What is still to be added to `high` where neither has been gathered, or nil.
     var bias: UnsafePointer<L.Scalar>? = nil
 
+    /// `count` of them from place i on.
+    @inline(__always) func part(_ i: Int, _ count: Int) -> Elements {
+      Elements(
+        high: high + i, low: low.map { $0 + i }, from: 0, to: count, bias: bias.map { $0 + i })
+    }
+
     @inline(__always) var hasLow: Bool { low != nil || bias != nil }
 
     @inline(__always) func low(at i: Int, _ first: Int, _ last: Int) -> L {
@@ -121,11 +127,11 @@ extension Kernels {
 
   @inline(__always)
   static func scaledExp<L: Lanes>(
-    _: L.Type, _ row: UnsafePointer<smxk_row>, raise: Double = 0
+    _: L.Type, _ row: UnsafePointer<smxk_row>, raise: Double = 0, least: L.Scalar = L.leastField
   ) -> ScaledExp<L> {
     ScaledExp<L>(
       maximum: L.Scalar(row.pointee.maximum), low: L.Scalar(row.pointee.maximum_low),
-      temperature: row.pointee.temperature, raise: L.Scalar(raise))
+      temperature: row.pointee.temperature, raise: L.Scalar(raise), least: least)
   }
 
   @inline(__always) static func plainExp<L: Lanes>(
@@ -181,46 +187,52 @@ extension Kernels {
     return L.pick(low * scaled.before, equalTo: scaled.maximumLow, unit, L(0))
   }
 
-  @inline(never)
+  @inline(__always)
   static func sumTerms<L: Lanes>(
     _ job: UnsafePointer<smxk_job>, _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
     _ start: Int, _ resident: Bool, _ partial: inout smxk_partial
   ) {
-    let form = row.pointee.form
     let terms: UnsafeMutablePointer<L.Scalar>? =
       job.pointee.operation != SMXK_SOFTMAX || !termsTell(row)
       ? nil
       : isDirect(job) || keepsTerms(job, row)
         ? UnsafeMutableRawPointer(row.pointee.out!).assumingMemoryBound(to: L.Scalar.self) + start
         : resident ? elements.high : nil
-    var total: Sum
-    if job.pointee.weights != nil {
-      total = sumWeighted(job, row, elements, start)
-    } else if I.hasFastPaths && form == SMXK_BIASED {
-      total = sumBiased(row, elements, terms)
+    let total =
+      job.pointee.weights != nil
+      ? sumWeighted(job, row, elements, start) : sumTerms(row, elements, terms)
+    partial.high = total.high
+    partial.low = total.low
+  }
+
+  /// The sum of a chunk's terms, which go to `terms` if there is room, perhaps to the elements'.
+  @inline(never)
+  static func sumTerms<L: Lanes>(
+    _ row: UnsafePointer<smxk_row>, _ elements: Elements<L>,
+    _ terms: UnsafeMutablePointer<L.Scalar>?
+  ) -> Sum {
+    let form = row.pointee.form
+    if I.hasFastPaths && form == SMXK_BIASED {
+      return sumBiased(row, elements, terms)
     } else if I.hasFastPaths && form == SMXK_PLAIN {
       let exp = PlainExp<L>(maximum: L(L.Scalar(row.pointee.maximum)))
       let p = elements.high
       let beside = Beside(row: p, ahead: p, lines: p)
-      total =
-        terms != nil
+      return terms != nil
         ? sumPlain(
           Own<L>.self, Yes.self, No.self, No.self, p, elements.from, elements.to,
           shift: exp.shift[0],
-          floor: exp.floor[0], terms!, beside
+          cut: exp.cut[0], terms!, beside
         ).sum
         : sumPlain(
           Own<L>.self, No.self, No.self, No.self, p, elements.from, elements.to,
           shift: exp.shift[0],
-          floor: exp.floor[0], p, beside
+          cut: exp.cut[0], p, beside
         ).sum
     } else if I.hasFastPaths && form == SMXK_SCALED && elements.low == nil {
-      total = sumScaled(row, elements, terms)
-    } else {
-      total = sumAny(row, elements, terms)
+      return sumScaled(row, elements, terms)
     }
-    partial.high = total.high
-    partial.low = total.low
+    return sumAny(row, elements, terms)
   }
 
   /// The sum of terms in any form, which go to `terms` if there is room.

@@ -68,7 +68,7 @@ extension Kernels {
     }
     @inline(__always) var maximum: UnsafeMutablePointer<L.Scalar> { numbers(0) }
     @inline(__always) var special: UnsafeMutablePointer<L.Scalar> { numbers(1) }
-    /// For the sum: shift and floor of the exponential, high and low of the lane. Then the
+    /// For the sum: shift and cut of the exponential, high and low of the lane. Then the
     /// divisors' high, low and what the maximum gets, or the logarithms.
     @inline(__always) func own(_ kind: Int) -> UnsafeMutablePointer<L.Scalar> { numbers(2 &+ kind) }
     @inline(__always) var sumsHigh: UnsafeMutablePointer<Double> {
@@ -185,7 +185,7 @@ extension Kernels {
       largest = L.max(L.pick(m, lessThan: L(0), L(0) - m, m), largest)
       let exp = PlainExp<L>(maximum: m)
       exp.shift.store(at: block.own(0) + row)
-      exp.floor.store(at: block.own(1) + row)
+      exp.cut.store(at: block.own(1) + row)
     }
     return largest.largest() < L.plainLimit
   }
@@ -256,7 +256,7 @@ extension Kernels {
         let bytes = row &* MemoryLayout<L.Scalar>.stride
         I.prefetchRead(x + (block.ahead &+ bytes))
         if Keeps.isTrue { I.prefetchWrite(out + (L.count &* block.outStride &+ bytes)) }
-        let exp = PlainExp<L>(shift: L(at: block.own(0) + row), floor: L(at: block.own(1) + row))
+        let exp = PlainExp<L>(shift: L(at: block.own(0) + row), cut: L(at: block.own(1) + row))
         let x = block.load(x, row, lanes)
         let term = exp(x)
         let e = term.rounded()
@@ -309,6 +309,22 @@ extension Kernels {
       store(numbers.ofMaximum, block.own(2) + row, 0, 8)
       store(numbers.isSpecial, block.special + row, 0, 8)
     }
+    if columnsLookFar(block) {
+      divideFarColumns(block)
+    } else {
+      divideNearColumns(block)
+    }
+    for row in block.begin..<block.end where block.special[row] != 0 {
+      // Its sum is NaN.
+      for i in 0..<block.length {
+        (block.out + i &* block.outStride).assumingMemoryBound(to: L.Scalar.self)[row] = quietNaN(
+          L.self)
+      }
+    }
+  }
+
+  @inline(__always)
+  static func divideNearColumns<L: Lanes>(_ block: ColumnBlock<L>) {
     var out = block.out
     for _ in 0..<block.length {
       block.eachVector { row, lanes in
@@ -318,13 +334,6 @@ extension Kernels {
         block.store(L.pick(e, lessThan: L(0), L(at: block.own(2) + row), quotient), out, row, lanes)
       }
       out += block.outStride
-    }
-    for row in block.begin..<block.end where block.special[row] != 0 {
-      // Its sum is NaN.
-      for i in 0..<block.length {
-        (block.out + i &* block.outStride).assumingMemoryBound(to: L.Scalar.self)[row] = quietNaN(
-          L.self)
-      }
     }
   }
 

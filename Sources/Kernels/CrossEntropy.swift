@@ -346,7 +346,7 @@ extension Kernels {
     maximum m: L, _ sum: SumOf<W>, _ part: (L) -> W
   ) -> SumOf<W> {
     let plain = PlainExp<L>(maximum: m)
-    let exp = SumExp<L>(shift: plain.shift, floor: plain.floor, power: L(0))
+    let exp = SumExp<L>(shift: plain.shift, cut: plain.cut, power: L(0))
     let scale = W(1 / Double(L.unit))
     let others = SumOf.exact(sum.high, W(0) - part(exp(No.self, m)))
     let t = SumOf(high: others.high * scale, low: (others.low + sum.low) * scale)

@@ -122,7 +122,7 @@ extension Kernels {
     turn(logits, first, count, of: first &+ count, to: few)
     let maximum = few.maximum
     let plain = PlainExp<L>(maximum: maximum)
-    let exp = SumExp<L>(shift: plain.shift, floor: plain.floor, power: L(0))
+    let exp = SumExp<L>(shift: plain.shift, cut: plain.cut, power: L(0))
     for i in 0..<cols {
       var lane = Accumulator<L>()
       lane.add(exp(No.self, L(at: few.x(i))))

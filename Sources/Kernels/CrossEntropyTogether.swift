@@ -49,7 +49,7 @@ extension Kernels {
     @inline(__always) var target: UnsafeMutablePointer<L.Scalar> { lanes(1) }
     /// Of Share.
     @inline(__always) var shift: UnsafeMutablePointer<L.Scalar> { lanes(2) }
-    @inline(__always) var floor: UnsafeMutablePointer<L.Scalar> { lanes(3) }
+    @inline(__always) var cut: UnsafeMutablePointer<L.Scalar> { lanes(3) }
     @inline(__always) var share: UnsafeMutablePointer<L.Scalar> { lanes(4) }
     /// Not zero where the row goes its own way.
     @inline(__always) var isSpecial: UnsafeMutablePointer<L.Scalar> { lanes(5) }
@@ -68,7 +68,7 @@ extension Kernels {
     if count <= 8 && L.count > 8 {
       L(0).store(at: numbers.target)
       L(0).store(at: numbers.shift)
-      L(0).store(at: numbers.floor)
+      L(0).store(at: numbers.cut)
       L(0).store(at: numbers.share)
       F64(0).store(at: numbers.ofTarget + 8)
     }
@@ -162,7 +162,7 @@ extension Kernels {
     let share = EightShares<L>(
       maximum: m, relative: SumOf(high: relative, low: relativeLow), of: factor * (total + ofLse))
     share.plain.shift.store(at: numbers.shift + start, from: 0, to: 8)
-    share.plain.floor.store(at: numbers.floor + start, from: 0, to: 8)
+    share.plain.cut.store(at: numbers.cut + start, from: 0, to: 8)
     share.factor.store(at: numbers.share + start, from: 0, to: 8)
     let special = L(at: numbers.isSpecial + start, from: 0, to: 8, fill: 0)
     // A factor that is no number makes NaN, whose sign is the CPU's own.
@@ -187,12 +187,11 @@ extension Kernels {
         F64.pick(F64(high), lessThan: x, F64(high), F64.max(F64(low), x))
       }
       let exponent = clamped(number.exponentField, -400, 400)
-      let headroom = L.isSingle ? clamped(exponent + F64(40), -64, 100) : exponent + F64(60)
+      let headroom = L.isSingle ? clamped(exponent + F64(40), -64, 100) : exponent + F64(500)
       factor = L(eight: number * powerOfTwo(minus: headroom))
       let fieldZero = L(L.fieldZero - L.headroom) + L(eight: headroom)
       let n = Kernels.exponent(m)
-      plain = PlainExp<L>(
-        shift: L(L.roundingShift) + (fieldZero - n), floor: (n - fieldZero) * L(L.ln2High))
+      plain = PlainExp<L>(exponent: n, fieldZero: fieldZero, least: L.leastFieldOfShare)
     }
   }
 
@@ -208,7 +207,7 @@ extension Kernels {
       let x = job.pointee.x! + (first &+ r) &* Int(axis.pointee.x)
       let out = job.pointee.out! + (first &+ r) &* Int(axis.pointee.out)
       let share = ShareNumbers(
-        shift: numbers.shift[r], floor: numbers.floor[r], factor: numbers.share[r])
+        shift: numbers.shift[r], cut: numbers.cut[r], factor: numbers.share[r])
       if isNarrow {
         writeNarrow(L.self, job, x, out, share)
       } else {
@@ -229,12 +228,16 @@ extension Kernels {
     _ numbers: LossNumbers<L>
   ) where L.Eight == F64 {
     let axis = job.pointee.outer!
-    let plain = PlainExp<L>(shift: L(at: numbers.shift), floor: L(at: numbers.floor))
+    let plain = PlainExp<L>(shift: L(at: numbers.shift), cut: L(at: numbers.cut))
     let share = L(at: numbers.share)
     let target = L(at: numbers.target)
     let ofTarget = L(lower: F64(at: numbers.ofTarget), upper: F64(at: numbers.ofTarget + 8))
+    let product = FarProduct(high: share)
+    let isFar =
+      I.hasFastPaths && product.marks(plain(L(at: few.x(0))).rounded()).largest() > 0
     for i in 0..<few.length {
-      let e = plain(L(at: few.x(i))).rounded() * share
+      let term = plain(L(at: few.x(i))).rounded()
+      let e = isFar ? product(term) : term * share
       L.pick(target, equalTo: L(L.Scalar(Double(i))), ofTarget, e).store(at: few.result(i))
     }
     let step = Int(axis.pointee.out)

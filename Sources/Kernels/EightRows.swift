@@ -22,7 +22,7 @@ extension Kernels {
     }
     @inline(__always) var maximum: UnsafeMutablePointer<L.Scalar> { numbers(0) }
     @inline(__always) var shift: UnsafeMutablePointer<L.Scalar> { numbers(1) }
-    @inline(__always) var floor: UnsafeMutablePointer<L.Scalar> { numbers(2) }
+    @inline(__always) var cut: UnsafeMutablePointer<L.Scalar> { numbers(2) }
     /// The divisor, after `findDivisors`; `top` is NaN where the share is not shown.
     @inline(__always) var high: UnsafeMutablePointer<L.Scalar> { numbers(3) }
     @inline(__always) var low: UnsafeMutablePointer<L.Scalar> { numbers(4) }
@@ -53,11 +53,11 @@ extension Kernels {
       let exp = PlainExp<L>(maximum: L(value))
       maximum[row] = value
       shift[row] = exp.shift[0]
-      floor[row] = exp.floor[0]
+      cut[row] = exp.cut[0]
     }
 
     @inline(__always) func exp(_ row: Int) -> PlainExp<L> {
-      PlainExp<L>(shift: L(shift[row]), floor: L(floor[row]))
+      PlainExp<L>(shift: L(shift[row]), cut: L(cut[row]))
     }
 
     @inline(__always) func setSum(_ row: Int, _ sum: Sum) {

@@ -35,6 +35,10 @@ extension Kernels {
     @inline(__always) public func fma(_ b: Self, _ c: Self) -> Self {
       Self(v: I.fma(v, b.v, c.v))
     }
+    @inline(__always)
+    public func fma(_ b: Self, _ c: Self, unless x: Self, lessThan bound: Self) -> Self {
+      Self(v: I.fma(v, b.v, c.v, unless: x.v, lessThan: bound.v))
+    }
     @inline(__always) public static func max(_ bound: Self, _ x: Self) -> Self {
       Self(v: I.max(bound.v, x.v))
     }
@@ -79,13 +83,34 @@ extension Kernels {
       return Sum(high: pair.high, low: pair.low)
     }
 
+    @inline(__always) public func wholeAsUnits() -> Self { minus(bits: Float(0x1p23).bitPattern) }
+    @inline(__always) public func normalAsUnits() -> Self { minus(bits: 149 << 23) }
+    @inline(__always) private func minus(bits: UInt32) -> Self {
+      let bits = unsafeBitCast(v, to: SIMD16<UInt32>.self) &- SIMD16<UInt32>(repeating: bits)
+      return Self(v: unsafeBitCast(bits, to: SIMD16<Float>.self))
+    }
+    @inline(__always) public func withSign(of other: Self) -> Self {
+      let sign = SIMD16<UInt32>(repeating: 0x8000_0000)
+      let bits =
+        unsafeBitCast(v, to: SIMD16<UInt32>.self)
+        | (unsafeBitCast(other.v, to: SIMD16<UInt32>.self) & sign)
+      return Self(v: unsafeBitCast(bits, to: SIMD16<Float>.self))
+    }
+
     public static var isSingle: Bool { @inline(__always) get { true } }
     public static var headroom: Float { @inline(__always) get { 0x1p6 } }
     public static var fieldZero: Float { @inline(__always) get { 0x1.7ep7 } }
+    public static var leastField: Float { @inline(__always) get { 31 } }
+    public static var leastFieldOfShare: Float { @inline(__always) get { 15 } }
     public static var roundingShift: Float { @inline(__always) get { 0x1.8p23 } }
+    public static var wholeFrom: Float { @inline(__always) get { 0x1p23 } }
+    public static var unitsInside: Float { @inline(__always) get { 0x1p100 } }
+    public static var unitsOutside: Float { @inline(__always) get { 0x1p49 } }
+    public static var leastOrdinary: Float { @inline(__always) get { 0x1p47 } }
     public static var plainLimit: Float { @inline(__always) get { 0x1p16 } }
     public static var sumOrigin: Float { @inline(__always) get { 0x1p66 } }
     public static var unit: Float { @inline(__always) get { 0x1p64 } }
+    public static var leastPower: Float { @inline(__always) get { 216 } }
     public static var powerLimit: Float { @inline(__always) get { 40 } }
     public static var log2e: Float { @inline(__always) get { 0x1.715476p0 } }
     public static var ln2High: Float { @inline(__always) get { 0x1.62e430p-1 } }

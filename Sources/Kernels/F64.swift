@@ -35,6 +35,10 @@ extension Kernels {
     @inline(__always) public func fma(_ b: Self, _ c: Self) -> Self {
       Self(v: I.fma(v, b.v, c.v))
     }
+    @inline(__always)
+    public func fma(_ b: Self, _ c: Self, unless x: Self, lessThan bound: Self) -> Self {
+      Self(v: I.fma(v, b.v, c.v, unless: x.v, lessThan: bound.v))
+    }
     @inline(__always) public static func max(_ bound: Self, _ x: Self) -> Self {
       Self(v: I.max(bound.v, x.v))
     }
@@ -53,7 +57,10 @@ extension Kernels {
 
     @inline(__always) public var eight: F64 { self }
     @inline(__always) public init(eight: F64) { self = eight }
-    @inline(__always) public var whole: Self { self }
+    @inline(__always) public var whole: Self {
+      Self(
+        v: unsafeBitCast(I.whole(unsafeBitCast(v, to: SIMD16<Float>.self)), to: SIMD8<Double>.self))
+    }
     @inline(__always) public var upperEight: F64 { F64(0) }
     @inline(__always) public init(lower: F64, upper: F64) { self = lower }
     @inline(__always) public static func total(
@@ -75,13 +82,34 @@ extension Kernels {
       return Sum(high: pair.high, low: pair.low)
     }
 
+    @inline(__always) public func wholeAsUnits() -> Self { minus(bits: Double(0x1p52).bitPattern) }
+    @inline(__always) public func normalAsUnits() -> Self { minus(bits: 1074 << 52) }
+    @inline(__always) private func minus(bits: UInt64) -> Self {
+      let bits = unsafeBitCast(v, to: SIMD8<UInt64>.self) &- SIMD8<UInt64>(repeating: bits)
+      return Self(v: unsafeBitCast(bits, to: SIMD8<Double>.self))
+    }
+    @inline(__always) public func withSign(of other: Self) -> Self {
+      let sign = SIMD8<UInt64>(repeating: 0x8000_0000_0000_0000)
+      let bits =
+        unsafeBitCast(v, to: SIMD8<UInt64>.self)
+        | (unsafeBitCast(other.v, to: SIMD8<UInt64>.self) & sign)
+      return Self(v: unsafeBitCast(bits, to: SIMD8<Double>.self))
+    }
+
     public static var isSingle: Bool { @inline(__always) get { false } }
     public static var headroom: Double { @inline(__always) get { 0x1p9 } }
     public static var fieldZero: Double { @inline(__always) get { 0x1.7fcp10 } }
+    public static var leastField: Double { @inline(__always) get { 443 } }
+    public static var leastFieldOfShare: Double { @inline(__always) get { 440 } }
     public static var roundingShift: Double { @inline(__always) get { 0x1.8p52 } }
+    public static var wholeFrom: Double { @inline(__always) get { 0x1p52 } }
+    public static var unitsInside: Double { @inline(__always) get { 0x1p600 } }
+    public static var unitsOutside: Double { @inline(__always) get { 0x1p474 } }
+    public static var leastOrdinary: Double { @inline(__always) get { 0x1p105 } }
     public static var plainLimit: Double { @inline(__always) get { 0x1p30 } }
     public static var sumOrigin: Double { @inline(__always) get { 0x1p514 } }
     public static var unit: Double { @inline(__always) get { 0x1p512 } }
+    public static var leastPower: Double { @inline(__always) get { 1590 } }
     public static var powerLimit: Double { @inline(__always) get { 300 } }
     public static var log2e: Double { @inline(__always) get { 0x1.71547652b82fep0 } }
     public static var ln2High: Double { @inline(__always) get { 0x1.62e42fefa39efp-1 } }

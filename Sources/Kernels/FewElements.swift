@@ -39,8 +39,7 @@ extension Kernels {
     @inline(__always) var flat: UnsafeMutablePointer<L.Scalar> { vector(2, 0) }
     /// Not zero where a row must go through the stages.
     @inline(__always) var special: UnsafeMutablePointer<L.Scalar> { vector(3, 0) }
-    /// What squares read beyond the rows (FewRows.swift) is multiplied by 1, where subnormal
-    /// numbers would take their time.
+    /// What squares read beyond the rows (FewRows.swift).
     @inline(never) func clearBeyond() {
       for i in length..<L.count {
         L(0).store(at: result(i))
@@ -114,9 +113,11 @@ extension Kernels {
     if operation == SMXK_SOFTMAX {
       let numbers = Divisors<L>(maximum: maximum, sum, { W($0) }) { $0.lanes }
       isSpecial = numbers.isSpecial
+      let product = FarProduct(high: numbers.high, low: numbers.low)
+      let isFar = I.hasFastPaths && product.marks(L(at: few.result(0))).largest() > 0
       for i in 0..<few.length {
         let e = L(at: few.result(i))
-        let quotient = e.fma(numbers.high, e * numbers.low)
+        let quotient = isFar ? product(e) : e.fma(numbers.high, e * numbers.low)
         L.pick(L(at: few.x(i)), equalTo: maximum, numbers.ofMaximum, quotient).store(
           at: few.result(i))
       }

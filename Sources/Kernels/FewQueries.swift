@@ -352,9 +352,9 @@ extension Kernels {
     let sums = singles(tile.sums)
     for c in 0..<columns / n {
       if apart {
-        transpose(F32.self, sums + c &* n &* n, n, tile.few + c &* n, columns, times: 1)
+        transpose(F32.self, sums + c &* n &* n, n, tile.few + c &* n, columns)
       } else {
-        transpose(F32.self, tile.few + c &* n, columns, sums + c &* n &* n, n, times: 1)
+        transpose(F32.self, tile.few + c &* n, columns, sums + c &* n &* n, n)
       }
     }
     tile.header.pointee.is_apart = apart ? 1 : 0

@@ -129,11 +129,11 @@ extension Kernels {
     if L.isSingle {
       transpose(
         F32.self, p.assumingMemoryBound(to: Float.self), fromRow,
-        q.assumingMemoryBound(to: Float.self), toRow, times: 1)
+        q.assumingMemoryBound(to: Float.self), toRow)
     } else {
       transpose(
         F64.self, p.assumingMemoryBound(to: Double.self), fromRow,
-        q.assumingMemoryBound(to: Double.self), toRow, times: 1)
+        q.assumingMemoryBound(to: Double.self), toRow)
     }
   }
 

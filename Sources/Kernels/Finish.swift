@@ -25,7 +25,12 @@ extension Kernels {
     let hidden: L.Scalar = isSoftmax ? 0 : -.infinity
     let maximum = L(L.Scalar(row.pointee.maximum))
     let logSum = L(L.Scalar(row.pointee.log_sum))
-    if isSoftmax && hasTerms && form == SMXK_BIASED {
+    let numbers = form == SMXK_BIASED ? divisor.numbersForMarks(top) : divisor.numbers
+    if isSoftmax && hasTerms && looksFar(out + from, to &- from, divisor) {
+      divideFar(Own<L>.self, out + from, of: nil, out + from, to &- from, numbers)
+    } else if isSoftmax && !hasTerms && termsLookFar(row, elements, divisor) {
+      finishFar(row, elements, out, numbers)
+    } else if isSoftmax && hasTerms && form == SMXK_BIASED {
       divideMarked(out + from, to &- from, top, divisor)
     } else if isSoftmax && hasTerms {
       divide(

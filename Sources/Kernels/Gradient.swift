@@ -106,9 +106,11 @@ extension Kernels {
   /// reach soon.
   struct Probability<L: Lanes> {
     let exp = PlainExp<L>(maximum: L(0))
+    /// 1 where probabilities are wanted in units of 2^-headroom.
+    var scale = L(1 / L.unit)
 
     @inline(__always) func callAsFunction(_ y: L) -> L {
-      exp(L.pick(L(32), lessThan: y, L(L.Scalar.nan), y)).rounded() * L(1 / L.unit)
+      exp(L.pick(L(32), lessThan: y, L(L.Scalar.nan), y)).rounded() * scale
     }
   }
 
@@ -119,13 +121,21 @@ extension Kernels {
     L.pick(v, equalTo: v, v, L(quietNaN(L.self)))
   }
 
-  /// log_softmax, likewise.
+  /// log_softmax, likewise. Probabilities are multiplied in units of 2^-headroom, unless S is so
+  /// small that it would not be a normal number then: of subnormal ones a product may take its
+  /// time (FarResults.swift).
   struct LogSoftmaxGradient<L: Lanes>: Gradient {
     let high: L
     let low: L
-    let probability = Probability<L>()
+    let probability: Probability<L>
 
-    @inline(__always) init(_ sum: Sum) { (high, low) = Kernels.split(L.self, sum) }
+    @inline(__always) init(_ sum: Sum) {
+      let split = Kernels.split(L.self, sum)
+      let factor = L(sum.high.magnitude < 0x1p-20 ? 1 : 1 / L.unit)
+      high = split.high * factor
+      low = split.low * factor
+      probability = Probability(scale: L(sum.high.magnitude < 0x1p-20 ? 1 / L.unit : 1))
+    }
     @inline(__always) func callAsFunction(_ y: L, _ dy: L) -> L {
       let minus = L(0) - probability(y)
       return Kernels.quiet(minus.fma(low, minus.fma(high, dy)))

@@ -20,6 +20,15 @@ public protocol ISA {
   static var scalesByPowers: Bool { get }
   static func fma(_ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>) -> SIMD16<Float>
   static func fma(_ a: SIMD8<Double>, _ b: SIMD8<Double>, _ c: SIMD8<Double>) -> SIMD8<Double>
+  /// a·b + c, or 0 in lanes where x < bound.
+  static func fma(
+    _ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>, unless x: SIMD16<Float>,
+    lessThan bound: SIMD16<Float>
+  ) -> SIMD16<Float>
+  static func fma(
+    _ a: SIMD8<Double>, _ b: SIMD8<Double>, _ c: SIMD8<Double>, unless x: SIMD8<Double>,
+    lessThan bound: SIMD8<Double>
+  ) -> SIMD8<Double>
   static func max(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float>
   static func pick(
     _ a: SIMD16<Float>, lessThan b: SIMD16<Float>, _ yes: SIMD16<Float>, _ no: SIMD16<Float>

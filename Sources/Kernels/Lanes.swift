@@ -29,6 +29,8 @@ public protocol Lanes {
   static func * (a: Self, b: Self) -> Self
   /// self·b + c, rounded once.
   func fma(_ b: Self, _ c: Self) -> Self
+  /// The same, or 0 in lanes where x < bound.
+  func fma(_ b: Self, _ c: Self, unless x: Self, lessThan bound: Self) -> Self
 
   /// The larger of each pair; a NaN in `x` stays, a NaN in `bound` is passed over.
   static func max(_ bound: Self, _ x: Self) -> Self
@@ -47,7 +49,8 @@ public protocol Lanes {
   /// The first eight lanes as float64, and eight float64 rounded into the first lanes.
   var eight: Eight { get }
   init(eight: Eight)
-  /// These lanes, which the compiler may not take in halves from here back.
+  /// These lanes, behind which the compiler does not look: it takes nothing in halves from here
+  /// back, nor another number where it sees that this one does not matter.
   var whole: Self { get }
   /// The lanes from the ninth on, where there are any, and both halves put together.
   var upperEight: Eight { get }
@@ -65,6 +68,13 @@ public protocol Lanes {
   /// The largest lane; a maximum does not depend on the order.
   func largest() -> Scalar
 
+  /// 2^23 + k (2^52 + k for float64) as k times the smallest number, and k as that where it is a
+  /// normal number; by their bits, since a product may take its time (FarResults.swift).
+  func wholeAsUnits() -> Self
+  func normalAsUnits() -> Self
+  /// These lanes, none below 0, with the signs of others.
+  func withSign(of other: Self) -> Self
+
   /// Whether sums and logarithms need 53 bits only.
   static var isSingle: Bool { get }
 
@@ -80,8 +90,19 @@ public protocol Lanes {
   static var headroom: Scalar { get }
   /// Where the exponent field of a term reaches zero: headroom plus the exponent bias.
   static var fieldZero: Scalar { get }
+  /// About the lowest exponent field of a term; terms below are 0 (Exp.swift). And of those whose
+  /// results may be larger (CrossEntropyGradient.swift).
+  static var leastField: Scalar { get }
+  static var leastFieldOfShare: Scalar { get }
   /// 1.5 · 2^(significand bits): adding it rounds to a whole number.
   static var roundingShift: Scalar { get }
+  /// From here on, up to twice it, a number's last bit is 1.
+  static var wholeFrom: Scalar { get }
+  /// The two factors that make the smallest number 1, and the least result in that unit whose lower
+  /// part is a normal number (FarResults.swift).
+  static var unitsInside: Scalar { get }
+  static var unitsOutside: Scalar { get }
+  static var leastOrdinary: Scalar { get }
   /// Beyond this magnitude of a row's maximum, the difference is taken before the reduction.
   static var plainLimit: Scalar { get }
   /// 2^(headroom + 2), above every single term: the start of a compensated sum.
@@ -90,6 +111,8 @@ public protocol Lanes {
   static var unit: Scalar { get }
   /// Up to this magnitude of a maximum 2^(headroom - N) times a coefficient is a normal number.
   static var powerLimit: Scalar { get }
+  /// 2^headroom · 2^-leastPower is below the smallest number.
+  static var leastPower: Scalar { get }
 }
 
 extension Lanes {

@@ -183,7 +183,7 @@ extension Kernels {
       while column < padded {
         transpose(
           L.self, own + column, padded, rooms.turned(block, tile) + (column &* lanes &+ lane),
-          lanes, times: 1)
+          lanes)
         column = column &+ L.count
       }
       var vector = 0

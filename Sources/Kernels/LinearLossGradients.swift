@@ -181,7 +181,7 @@ extension Kernels {
       while lane < lanes {
         var column = 0
         while column < padded {
-          transpose(L.self, sums + (column &* lanes &+ lane), lanes, own + column, padded, times: 1)
+          transpose(L.self, sums + (column &* lanes &+ lane), lanes, own + column, padded)
           column = column &+ L.count
         }
         for l in 0..<L.count {

@@ -58,6 +58,12 @@ extension Kernels {
     @inline(__always) func fma(_ y: Self, _ z: Self) -> Self {
       Self(a.fma(y.a, z.a), b.fma(y.b, z.b))
     }
+    @inline(__always)
+    func fma(_ y: Self, _ z: Self, unless x: Self, lessThan bound: Self) -> Self {
+      Self(
+        a.fma(y.a, z.a, unless: x.a, lessThan: bound.a),
+        b.fma(y.b, z.b, unless: x.b, lessThan: bound.b))
+    }
     @inline(__always) static func max(_ bound: Self, _ x: Self) -> Self {
       Self(L.max(bound.a, x.a), L.max(bound.b, x.b))
     }
@@ -108,13 +114,25 @@ extension Kernels {
       sum.add(b.total(origin: origin, low: low.b))
       return sum
     }
+    @inline(__always) func wholeAsUnits() -> Self { Self(a.wholeAsUnits(), b.wholeAsUnits()) }
+    @inline(__always) func normalAsUnits() -> Self { Self(a.normalAsUnits(), b.normalAsUnits()) }
+    @inline(__always) func withSign(of other: Self) -> Self {
+      Self(a.withSign(of: other.a), b.withSign(of: other.b))
+    }
     static var isSingle: Bool { @inline(__always) get { L.isSingle } }
     static var headroom: Scalar { @inline(__always) get { L.headroom } }
     static var fieldZero: Scalar { @inline(__always) get { L.fieldZero } }
+    static var leastField: Scalar { @inline(__always) get { L.leastField } }
+    static var leastFieldOfShare: Scalar { @inline(__always) get { L.leastFieldOfShare } }
     static var roundingShift: Scalar { @inline(__always) get { L.roundingShift } }
+    static var wholeFrom: Scalar { @inline(__always) get { L.wholeFrom } }
+    static var unitsInside: Scalar { @inline(__always) get { L.unitsInside } }
+    static var unitsOutside: Scalar { @inline(__always) get { L.unitsOutside } }
+    static var leastOrdinary: Scalar { @inline(__always) get { L.leastOrdinary } }
     static var plainLimit: Scalar { @inline(__always) get { L.plainLimit } }
     static var sumOrigin: Scalar { @inline(__always) get { L.sumOrigin } }
     static var unit: Scalar { @inline(__always) get { L.unit } }
+    static var leastPower: Scalar { @inline(__always) get { L.leastPower } }
     static var powerLimit: Scalar { @inline(__always) get { L.powerLimit } }
     static var log2e: Scalar { @inline(__always) get { L.log2e } }
     static var ln2High: Scalar { @inline(__always) get { L.ln2High } }

@@ -118,11 +118,11 @@ extension Kernels {
   static func sumPlain<F: Format, Keeps: Choice, Measures: Choice, Asks: Choice>(
     _: F.Type, _: Keeps.Type, _: Measures.Type, _: Asks.Type, _ p: UnsafeRawPointer, _ from: Int,
     _ to: Int,
-    shift: F.L.Scalar, floor: F.L.Scalar, _ terms: UnsafeMutablePointer<F.L.Scalar>,
+    shift: F.L.Scalar, cut: F.L.Scalar, _ terms: UnsafeMutablePointer<F.L.Scalar>,
     _ beside: Beside
   ) -> Swept<F.L.Scalar> {
     typealias L = F.L
-    let exp = PlainExp<L>(shift: L(shift), floor: L(floor))
+    let exp = PlainExp<L>(shift: L(shift), cut: L(cut))
     var sum = Accumulator<L>()
     let lowest = -L.Scalar.infinity
     var highest = L(lowest)

@@ -95,6 +95,7 @@ extension Kernels {
     // block's.
     let behind = 3 &* blockBytes
     var row = first
+    var far = FarWatch()
     enter(job, &next, row, Swift.min(rowsPerBlock, first &+ count &- row), scratch)
     for r in 0..<next.count { next.numbers.setMaximum(r, maximum(F.self, next.x[r], 0, cols)) }
     // Once more after the last block, whose results are then written.
@@ -114,7 +115,7 @@ extension Kernels {
         let beside = Beside(row: r < next.count ? next.x[r] : x, ahead: x, lines: lines)
         let swept = sumPlain(
           F.self, IsSoftmax.self, Yes.self, No.self, x, 0, cols, shift: numbers.shift[r],
-          floor: numbers.floor[r],
+          cut: numbers.cut[r],
           current.terms + r &* cols, beside)
         numbers.setSum(r, swept.sum)
         if r < next.count { next.numbers.setMaximum(r, swept.highest) }
@@ -126,7 +127,7 @@ extension Kernels {
           numbers.findLogarithms(job.pointee.operation)
         }
       }
-      writeResults(F.self, IsSoftmax.self, No.self, job, previous, streams: streams, scratch)
+      writeResults(F.self, IsSoftmax.self, No.self, job, previous, &far, streams: streams, scratch)
     }
   }
 
@@ -161,6 +162,7 @@ extension Kernels {
       IsSoftmax.isTrue && streams
       ? job.pointee.out! + lastRow &* Int(job.pointee.outer![0].out) : nil
     var known = L.Scalar.nan
+    var far = FarWatch()
     for row in first..<first &+ count {
       enter(job, &block, row, 1, scratch)
       let x = block.x[0]
@@ -185,7 +187,7 @@ extension Kernels {
       let measured = isNear ? next : x
       let isWritten = IsSoftmax.isTrue || (job.pointee.operation == SMXK_LOG_SOFTMAX && !streams)
       let out = isWritten ? UnsafeRawPointer(block.terms) + 512 &* F.size : x
-      let (shift, floor) = (numbers.shift[0], numbers.floor[0])
+      let (shift, cut) = (numbers.shift[0], numbers.cut[0])
       var highest = -L.Scalar.infinity
       var sum = Sum(high: 0, low: 0)
       var start = 0
@@ -197,10 +199,10 @@ extension Kernels {
           isOwn
           ? sumPlain(
             F.self, IsSoftmax.self, Yes.self, Yes.self, x + bytes, 0, length, shift: shift,
-            floor: floor,
+            cut: cut,
             block.terms + start, beside)
           : sumPlain(
-            F.self, No.self, Yes.self, Yes.self, x + bytes, 0, length, shift: shift, floor: floor,
+            F.self, No.self, Yes.self, Yes.self, x + bytes, 0, length, shift: shift, cut: cut,
             block.terms, beside)
         highest = Swift.max(swept.highest, highest)
         // The first chunk stands alone: adding it to zero would change nothing but take its time.
@@ -216,25 +218,45 @@ extension Kernels {
       }
       if isAmbiguous && numbers.divisor(0).showsTop { numbers.isSpecial[0] = 1 }
       let isPast = streams && (sharedTerms == nil || row < lastRow)
-      writeResults(F.self, IsSoftmax.self, Yes.self, job, block, streams: isPast, scratch)
+      writeResults(
+        F.self, IsSoftmax.self, Yes.self, job, block, &far, streams: isPast,
+        scratch)
     }
   }
 
-  /// The results of a block's rows.
+  /// The results of a block's rows, one of which is looked at now and then.
   @inline(__always)
   static func writeResults<F: Format, IsSoftmax: Choice, IsLong: Choice>(
     _: F.Type, _: IsSoftmax.Type, _: IsLong.Type, _ job: UnsafePointer<smxk_job>,
     _ block: RowBlock<F.L>,
-    streams: Bool, _ scratch: UnsafeMutablePointer<smxk_scratch>
+    _ far: inout FarWatch, streams: Bool, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     typealias L = F.L
     let cols = Int(job.pointee.cols)
     let numbers = block.numbers
+    if IsSoftmax.isTrue && (isOwn(F.self) || !IsLong.isTrue) && block.first >= far.next
+      && block.count > 0 && numbers.isSpecial[0] == 0
+    {
+      far.look(block.terms, cols, numbers.divisor(0), row: block.first, rows: IsLong.isTrue ? 4 : 8)
+    }
     for r in 0..<block.count {
       if numbers.isSpecial[r] != 0 {
         rowInStages(L.self, job, block.first &+ r, scratch)
       } else if IsSoftmax.isTrue && IsLong.isTrue && F.size < MemoryLayout<L.Scalar>.stride {
-        divideAgain(F.self, block.x[r], block.out[r], cols, numbers.exp(r), numbers.divisor(r))
+        let divisor = numbers.divisor(r)
+        if sharesLookFar(
+          F.self, block.x[r], cols, cut: numbers.cut[r], least: L.leastField, numbers.high[r])
+        {
+          divideFarAgain(
+            F.self, block.x[r], block.out[r], cols, shift: numbers.shift[r], cut: numbers.cut[r],
+            divisor.numbers)
+        } else {
+          divideAgain(F.self, block.x[r], block.out[r], cols, numbers.exp(r), divisor)
+        }
+      } else if IsSoftmax.isTrue && far.isFar {
+        divideFar(
+          F.self, block.terms + r &* cols, of: IsLong.isTrue ? nil : block.x[r], block.out[r], cols,
+          numbers.divisor(r).numbers)
       } else if IsSoftmax.isTrue {
         divide(
           F.self, IsLong.self, block.terms + r &* cols, of: IsLong.isTrue ? nil : block.x[r],

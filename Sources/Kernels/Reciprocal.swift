@@ -66,6 +66,20 @@ extension Kernels {
       topShare = L(share)
     }
 
+    @inline(__always) var numbers: DivisorNumbers<L.Scalar> {
+      DivisorNumbers(
+        high: high[0], low: low[0], element: element[0], top: top[0], topShare: topShare[0])
+    }
+
+    /// Where the maximum's terms are marked (Biased.swift) instead of told by their value.
+    @inline(__always) func numbersForMarks(_ top: Top<L>) -> DivisorNumbers<L.Scalar> {
+      DivisorNumbers(
+        high: high[0], low: low[0], element: .nan, top: .nan, topShare: shareOfMarked(top)[0])
+    }
+    @inline(__always) func shareOfMarked(_ top: Top<L>) -> L {
+      showsTop ? topShare : quotient(top.rounded)
+    }
+
     @inline(__always) func quotient(_ e: L) -> L { e.fma(high, e * low) }
 
     /// Where terms tell the element.

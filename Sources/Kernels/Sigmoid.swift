@@ -121,10 +121,11 @@ extension Kernels {
     let scale = L(1 / L.unit)
     let high = scaled.high * scale
     let low = scaled.low * scale
-    let log = L.isSingle ? logOfSingle(onePlus: high, low) : logOfDouble(onePlus: high, low)
-    // Below 2^-60 log1p(E) is E to the last bit of either type; the series would meet subnormal
-    // numbers.
-    let small = L(0x1p-60)
+    // Below, log1p(E) is E to the last bit; the series would meet subnormal numbers.
+    let small = L(L.isSingle ? 0x1p-40 : 0x1p-60)
+    let e = L.pick(high, lessThan: small, L(0), high)
+    let eLow = L.pick(high, lessThan: small, L(0), low)
+    let log = L.isSingle ? logOfSingle(onePlus: e, eLow) : logOfDouble(onePlus: e, eLow)
     let leading = L.pick(high, lessThan: small, high, log.leading)
     let rest = L.pick(high, lessThan: small, low, log.rest)
     return (L.pick(x, lessThan: L(0), x, L(0)) - leading) - rest

@@ -202,7 +202,7 @@ extension Kernels {
     let isZero =
       temperature == 0
       || 1 / (temperature * Double(L.unit)) > Double(L.Scalar.greatestFiniteMagnitude)
-    let isInfinite = temperature * 0x1p-40 * Double(L.Scalar.leastNormalMagnitude) >= 1
+    let isInfinite = temperature * 0x1p-40 >= 1 / Double(L.Scalar.leastNormalMagnitude)
     return isZero ? SMXK_GREEDY : isInfinite ? SMXK_UNIFORM : SMXK_SCALED
   }
 

@@ -11,9 +11,9 @@
 //   - a term is added as rounded, by Fast2Sum from a large origin (Sum.swift): the maximum's term
 //     can then be taken off exactly. Terms carry at most 1.31 · 2^-24, as ever, the sum nothing.
 //   - where the exponent can be given to an instruction (scalesByPowers), 2^(headroom - N) goes
-//     into the polynomial's coefficients and 2^n comes at the end, without a floor: 10 operations
+//     into the polynomial's coefficients and 2^n comes at the end, without a cut: 10 operations
 //     instead of 12. What is too far below becomes 0 by itself. -inf becomes NaN, and so do numbers
-//     beyond 2^45; then the sum is no number, and the chunk is summed again with the floor. Both
+//     beyond 2^45; then the sum is no number, and the chunk is summed again with the cut. Both
 //     forms give the same bits: they differ by exact powers of two.
 // Of AVX-512, for each vector: maximum 1, exponential 10, sum 4. With two ports 7.5 cycles for 64
 // bytes.
@@ -24,13 +24,13 @@ extension Kernels {
   /// 2^headroom · exp(x) / 2^N, N = round(maximum / ln2), |maximum| < L.plainLimit.
   struct SumExp<L: Lanes> {
     let shift: L
-    let floor: L
+    let cut: L
     /// 2^(headroom - N), if |maximum| < L.powerLimit.
     let power: L
 
-    @inline(__always) init(shift: L, floor: L, power: L) {
+    @inline(__always) init(shift: L, cut: L, power: L) {
       self.shift = shift
-      self.floor = floor
+      self.cut = cut
       self.power = power
     }
 
@@ -38,18 +38,23 @@ extension Kernels {
       let plain = PlainExp<L>(maximum: maximum)
       let n = Kernels.exponent(maximum)
       shift = plain.shift
-      floor = plain.floor
+      cut = plain.cut
       power = L(L.Scalar(powerOfTwo(Int(Double(L.headroom)) &- Int(Double(n[0])))))
     }
 
     @inline(__always) func widened() -> SumExp<Pair<Pair<L>>> {
       func four(_ x: L) -> Pair<Pair<L>> { Pair(Pair(x, x), Pair(x, x)) }
-      return SumExp<Pair<Pair<L>>>(shift: four(shift), floor: four(floor), power: four(power))
+      return SumExp<Pair<Pair<L>>>(shift: four(shift), cut: four(cut), power: four(power))
     }
 
     @inline(__always) func rest(_ n: L, _ x: L) -> L {
       let first = n.fma(L(-L.ln2High), x)
       return L.isSingle ? first : n.fma(L(-L.ln2Low), first)
+    }
+    /// The same, 0 where x is cut.
+    @inline(__always) private func restUnlessCut(_ n: L, _ x: L) -> L {
+      if L.isSingle { return n.fma(L(-L.ln2High), x, unless: x, lessThan: cut) }
+      return n.fma(L(-L.ln2Low), n.fma(L(-L.ln2High), x), unless: x, lessThan: cut)
     }
 
     @inline(__always) func callAsFunction<ByPower: Choice>(_: ByPower.Type, _ x: L) -> L {
@@ -62,9 +67,8 @@ extension Kernels {
         let n = Kernels.exponent(x)
         return Reduced(rest: rest(n, x), exponent: n)
       }
-      let y = L.max(floor, x)  // keeps NaN
-      let t = y.fma(L(L.log2e), shift)
-      return Reduced(rest: rest(t - shift, y), exponent: t)
+      let t = x.fma(L(L.log2e), shift, unless: x, lessThan: cut)
+      return Reduced(rest: restUnlessCut(t - shift, x), exponent: t)
     }
 
     /// The second.
@@ -114,13 +118,28 @@ extension Kernels {
         maximum: Double(maximum), sum: Sum(high: hasNaN(F.self, p, length) ? .nan : 0, low: 0))
     }
     let exp = SumExp<L>(maximum: L(maximum))
-    if I.scalesByPowers && maximum.magnitude < L.powerLimit {
+    if I.scalesByPowers && maximum.magnitude < L.powerLimit
+      && !looksFar(F.self, p, length, below: maximum)
+    {
       let sum = sum(F.self, Yes.self, exp, p, length, &known, next: next, distance: distance)
       if sum.high - sum.high == 0 { return ChunkSum(maximum: Double(maximum), sum: sum) }
     }
     return ChunkSum(
       maximum: Double(maximum),
       sum: sum(F.self, No.self, exp, p, length, &known, next: next, distance: distance))
+  }
+
+  /// Whether one vector in 32 has a term that would be a subnormal number by power: the way there
+  /// takes its time (FarResults.swift), and the other form cuts such terms off.
+  @inline(__always)
+  static func looksFar<F: Format>(
+    _: F.Type, _ p: UnsafeRawPointer, _ length: Int, below maximum: F.L.Scalar
+  ) -> Bool {
+    typealias L = F.L
+    // Exponents of 2 below the maximum's, a little beyond both ends.
+    return hasBetween(
+      F.self, p, length, maximum - L.leastPower * L.ln2High,
+      maximum - (L.fieldZero - 4) * L.ln2High, every: 32)
   }
 
   /// The sum, and the next chunk's maximum on the way: looked for before that chunk's turn, it

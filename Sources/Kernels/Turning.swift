@@ -63,13 +63,25 @@ extension Kernels {
     }
   }
 
-  /// A square, turned, times a factor, to where it does not lie itself; strides in elements.
-  /// Results are stored row after row, so what one has too many the next one may overwrite.
+  /// A square, turned, to where it does not lie itself; strides in elements. Results are stored row
+  /// after row, so what one has too many the next one may overwrite.
   @inline(never)
   static func transpose<L: TileLanes>(
     _: L.Type, _ from: UnsafePointer<L.Scalar>, _ fromRow: Int,
-    _ to: UnsafeMutablePointer<L.Scalar>, _ toRow: Int,
-    times factor: L.Scalar
+    _ to: UnsafeMutablePointer<L.Scalar>, _ toRow: Int
+  ) {
+    turn(L.self) {
+      UnsafeRawPointer(from + $0 &* fromRow)
+    } _: { column, numbers in
+      numbers.store(at: to + column &* toRow)
+    }
+  }
+
+  /// The same times a factor. (1 would be one, but subnormal numbers would take their time.)
+  @inline(never)
+  static func transpose<L: TileLanes>(
+    _: L.Type, _ from: UnsafePointer<L.Scalar>, _ fromRow: Int,
+    _ to: UnsafeMutablePointer<L.Scalar>, _ toRow: Int, times factor: L.Scalar
   ) {
     turn(L.self) {
       UnsafeRawPointer(from + $0 &* fromRow)

@@ -22,7 +22,8 @@ extension Kernels {
     _ start: Int
   ) -> Sum {
     // There is no temperature beside weights.
-    let scaled = scaledExp(L.self, row)
+    // What is left where large terms cancel may be small.
+    let scaled = scaledExp(L.self, row, least: 1)
     let lower = L.Eight(1 / Double(L.unit))
     var terms = Terms<L>()
     var room = InlineArray<64, Double>(repeating: 0)

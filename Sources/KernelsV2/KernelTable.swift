@@ -17,6 +17,20 @@ enum Here: ISA {
   static func fma(_ a: SIMD8<Double>, _ b: SIMD8<Double>, _ c: SIMD8<Double>) -> SIMD8<Double> {
     smxk_fma_f64(a, b, c)
   }
+  @inline(__always)
+  static func fma(
+    _ a: SIMD16<Float>, _ b: SIMD16<Float>, _ c: SIMD16<Float>, unless x: SIMD16<Float>,
+    lessThan bound: SIMD16<Float>
+  ) -> SIMD16<Float> {
+    smxk_fma_unless_less_f32(x, bound, a, b, c)
+  }
+  @inline(__always)
+  static func fma(
+    _ a: SIMD8<Double>, _ b: SIMD8<Double>, _ c: SIMD8<Double>, unless x: SIMD8<Double>,
+    lessThan bound: SIMD8<Double>
+  ) -> SIMD8<Double> {
+    smxk_fma_unless_less_f64(x, bound, a, b, c)
+  }
   @inline(__always) static func max(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
     smxk_max_f32(a, b)
   }

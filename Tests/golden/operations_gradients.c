@@ -7,7 +7,7 @@
 #include "operations.h"
 
 typedef enum { VJP, JVP, LOG_VJP, SUM_VJP, JACOBIAN } gradient;
-enum { MASKED = 1, WARM = 2, CAUSAL = 4, LARGE = 8, BIASED = 16 };
+enum { MASKED = 1, WARM = 2, CAUSAL = 4, LARGE = 8, BIASED = 16, FAR = 32 };
 
 typedef struct {
   gradient what;
@@ -40,9 +40,10 @@ static void make_operands(const spec *s, array a[OPERANDS]) {
           matrices[3] = {s->shape[1 - s->axis], s->shape[s->axis], s->shape[s->axis]};
   rows[s->axis] = 1;
   a[Y] = uniform_array(s->dtype, 2, s->shape,
-                       s->what == LOG_VJP   ? 4
-                       : s->what == SUM_VJP ? 3
-                                            : 0,
+                       (s->what == LOG_VJP   ? 4
+                        : s->what == SUM_VJP ? 3
+                                             : 0) +
+                           (s->options & FAR ? 4 : 0),
                        s->seed, OF_Y);
   if (s->what == LOG_VJP) magnitudes(&a[Y], -1);
   /* The sum is finite, and too large for dy - sum to be formed as elsewhere. */
@@ -176,6 +177,10 @@ static void run_gradient(operation_run *run, int variation, const spec *s) {
   CASE(logsumexp_vjp_f64, SUM_VJP, F64, 7, 1003, 0, 0, 33)                    \
   CASE(logsumexp_vjp_f32_bias, SUM_VJP, F32, 4, 9001, 1, BIASED | MASKED, 34) \
   CASE(logsumexp_vjp_f32_causal, SUM_VJP, F32, 60, 70, 1, CAUSAL, 35)         \
+  CASE(log_softmax_vjp_f32_far, LOG_VJP, F32, 7, 1003, 1, FAR, 36)            \
+  CASE(log_softmax_vjp_bf16_far, LOG_VJP, BF16, 3, 5000, 1, FAR | WARM, 37)   \
+  CASE(logsumexp_vjp_f32_far, SUM_VJP, F32, 7, 1003, 1, FAR, 38)              \
+  CASE(logsumexp_vjp_bf16_far, SUM_VJP, BF16, 3, 5000, 1, FAR | MASKED, 39)   \
   CASE(softmax_jacobian_f16, JACOBIAN, F16, 3, 50, 1, 0, 40)                  \
   CASE(softmax_jacobian_f32, JACOBIAN, F32, 3, 50, 1, 0, 41)                  \
   CASE(softmax_jacobian_f64, JACOBIAN, F64, 2, 1100, 1, 0, 42)                \

@@ -12,6 +12,7 @@ typedef struct {
   smx_dtype dtype;
   int64_t cols;
   int e; /* logits from -2^e to 2^e */
+  int far; /* minus their magnitudes */
   int peak; /* every other row's target has a logit 2^(e + 1) above */
   double temperature, smoothing, z_loss;
   int has_weights, has_mask, soft;
@@ -34,6 +35,7 @@ static void make(const question *q, loss_operands *o) {
   int64_t shape[2] = {ROWS, q->cols};
   smx_dtype wide = wide_of(q->dtype);
   o->x = uniform_array(q->dtype, 2, shape, q->e, q->seed, 0);
+  for (int64_t i = 0; q->far && i < o->x.count; i++) set(&o->x, i, -fabs(get(&o->x, i)));
   o->targets = new_array(q->soft ? wide : SMX_INT64, q->soft ? 2 : 1, shape);
   for (int64_t row = 0; row < ROWS; row++) {
     int64_t target = target_of(q, row);
@@ -148,6 +150,14 @@ LOSS(f16, .dtype = SMX_FLOAT16, .cols = 1000, .e = 3, .peak = 1, .seed = 13)
 LOSS(f16_mask, .dtype = SMX_FLOAT16, .cols = 75, .e = 2, .has_mask = 1, .z_loss = 0.5, .seed = 14)
 LOSS(bf16, .dtype = SMX_BFLOAT16, .cols = 4500, .e = 3, .seed = 15)
 LOSS(bf16_soft, .dtype = SMX_BFLOAT16, .cols = 40, .e = 3, .soft = 1, .smoothing = 0.5, .seed = 16)
+LOSS(f32_far, .dtype = SMX_FLOAT32, .cols = 4500, .e = 8, .far = 1, .seed = 17)
+LOSS(f32_far_short, .dtype = SMX_FLOAT32, .cols = 12, .e = 6, .far = 1, .seed = 18)
+LOSS(f32_far_t, .dtype = SMX_FLOAT32, .cols = 300, .e = 7, .far = 1, .temperature = 0.75,
+     .seed = 19)
+LOSS(f32_far_soft, .dtype = SMX_FLOAT32, .cols = 130, .e = 7, .soft = 1, .seed = 20)
+LOSS(f64_far, .dtype = SMX_FLOAT64, .cols = 1000, .e = 11, .far = 1, .seed = 21)
+LOSS(bf16_far, .dtype = SMX_BFLOAT16, .cols = 4500, .e = 7, .far = 1, .seed = 22)
+LOSS(f16_far, .dtype = SMX_FLOAT16, .cols = 300, .e = 7, .far = 1, .has_mask = 1, .seed = 23)
 
 /* -- entropy and divergence -------------------------------------------------------------------- */
 
@@ -227,6 +237,13 @@ const operation_case operations_losses[] = {
     CASE(f16_mask),
     CASE(bf16),
     CASE(bf16_soft),
+    CASE(f32_far),
+    CASE(f32_far_short),
+    CASE(f32_far_t),
+    CASE(f32_far_soft),
+    CASE(f64_far),
+    CASE(bf16_far),
+    CASE(f16_far),
     {"divergence_f32", 3, run_div_f32},
     {"divergence_f64", 3, run_div_f64},
     {"divergence_f16", 3, run_div_f16},

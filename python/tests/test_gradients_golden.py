@@ -35,7 +35,7 @@ def gradient_of(what, dtype, rows, cols, axis, options, seed):
     shape, dtype, seed = (int(rows), int(cols)), dtype.lower(), int(seed)
     of_rows = (1, shape[1]) if axis == "0" else (shape[0], 1)
     e, sign = {"LOG_VJP": (4, -1), "SUM_VJP": (3, None)}.get(what, (0, None))
-    y = draw(dtype, shape, e, seed, OF_Y, sign)
+    y = draw(dtype, shape, e + 4 if "FAR" in options else e, seed, OF_Y, sign)
     given = {}
     if "MASKED" in options:
         hidden = stream(seed, OF_HIDDEN, np.arange(y.size)) >> np.uint64(62)

@@ -65,6 +65,26 @@ SMXK_INLINE smxk_f64x8 smxk_fma_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 c) {
 }
 #endif
 
+/* The same, but 0 in lanes where x < bound: with AVX-512 no more than the comparison. */
+SMXK_INLINE smxk_f32x16 smxk_fma_unless_less_f32(smxk_f32x16 x, smxk_f32x16 bound, smxk_f32x16 a,
+                                                 smxk_f32x16 b, smxk_f32x16 c) {
+#if defined(__AVX512F__)
+  const __mmask16 kept = _mm512_cmp_ps_mask((__m512)x, (__m512)bound, _CMP_NLT_UQ);
+  return (smxk_f32x16)_mm512_maskz_fmadd_ps(kept, (__m512)a, (__m512)b, (__m512)c);
+#else
+  return x < bound ? (smxk_f32x16)0.0f : smxk_fma_f32(a, b, c);
+#endif
+}
+SMXK_INLINE smxk_f64x8 smxk_fma_unless_less_f64(smxk_f64x8 x, smxk_f64x8 bound, smxk_f64x8 a,
+                                                smxk_f64x8 b, smxk_f64x8 c) {
+#if defined(__AVX512F__)
+  const __mmask8 kept = _mm512_cmp_pd_mask((__m512d)x, (__m512d)bound, _CMP_NLT_UQ);
+  return (smxk_f64x8)_mm512_maskz_fmadd_pd(kept, (__m512d)a, (__m512d)b, (__m512d)c);
+#else
+  return x < bound ? (smxk_f64x8)0.0 : smxk_fma_f64(a, b, c);
+#endif
+}
+
 /* -- comparisons: each lane of one or the other ------------------------------------------------ */
 
 /* a > b ? a : b, so that a NaN in b stays and a NaN in a is passed over. */

@@ -42,7 +42,7 @@ extension Kernels {
         term: isPlain ? term : Sum(high: 1, low: 0))
       // Within the range of exponents, also for a factor of 0.
       let field = Int(number.bitPattern &>> 52) & 2047
-      let exponent = Double(Swift.min(Swift.max(field &- 1023, -400), 400))
+      let exponent = Double(Swift.min(Swift.max(field &- 1023, -1022), 500))
       let headroom = L.isSingle ? Swift.min(Swift.max(exponent + 40, -64), 100) : exponent + 500
       factor = L(L.Scalar(number * powerOfTwo(-Int(headroom))))
       let fieldZero = L.fieldZero - L.headroom + L.Scalar(headroom)

@@ -186,7 +186,7 @@ extension Kernels {
       func clamped(_ x: F64, _ low: Double, _ high: Double) -> F64 {
         F64.pick(F64(high), lessThan: x, F64(high), F64.max(F64(low), x))
       }
-      let exponent = clamped(number.exponentField, -400, 400)
+      let exponent = clamped(number.exponentField, -1022, 500)
       let headroom = L.isSingle ? clamped(exponent + F64(40), -64, 100) : exponent + F64(500)
       factor = L(eight: number * powerOfTwo(minus: headroom))
       let fieldZero = L(L.fieldZero - L.headroom) + L(eight: headroom)

@@ -369,11 +369,18 @@ def test_temperatures_at_the_edge():
             smx.cross_entropy(x, [2], temperature=t)
 
 
-def test_tiny_and_huge_factors_of_the_gradient():
-    x = np.float32(np.linspace(-3, 3, 100))
-    _, plain = smx.cross_entropy(x, 7, return_grad=True)
-    for scale in (2.0**-100, 2.0**-40, 2.0**20, 2.0**100):
-        _, grad = smx.cross_entropy(x, 7, grad_scale=np.float32(scale), return_grad=True)
-        assert (grad == plain * np.float32(scale)).all(), scale
-    _, grad = smx.cross_entropy(x, 7, grad_scale=0.0, return_grad=True)
+@pytest.mark.parametrize("dtype, exponents", [
+    (np.float32, (-100, -40, 20, 100)), (np.float64, (-1000, -600, -300, 300, 600, 1000)),
+])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_tiny_and_huge_factors_of_the_gradient(dtype, exponents, rows):
+    """Powers of two, which change no digit, of one row and of rows together."""
+    x, y = np.linspace(-3, 3, 100 * rows).reshape(rows, 100).astype(dtype), np.full(rows, 7)
+    _, plain = smx.cross_entropy(x, y, reduction="sum", return_grad=True)
+    for exponent in exponents:
+        scale = dtype(2.0**exponent)
+        options = {"reduction": "sum", "return_grad": True, "grad_scale": scale}
+        _, grad = smx.cross_entropy(x, y, **options)
+        assert (grad == plain * scale).all(), exponent
+    _, grad = smx.cross_entropy(x, y, reduction="sum", grad_scale=0.0, return_grad=True)
     assert not grad.any()

@@ -40,7 +40,7 @@ extension Kernels {
       let number = share(
         of: whole, exponential(-relative.high), log: relative,
         term: isPlain ? term : Sum(high: 1, low: 0))
-      // Within the range of exponents, also for a factor of 0.
+      // Within the range of exponents, also for a factor of 0; 500 more is within float64's, too.
       let field = Int(number.bitPattern &>> 52) & 2047
       let exponent = Double(Swift.min(Swift.max(field &- 1023, -1022), 500))
       let headroom = L.isSingle ? Swift.min(Swift.max(exponent + 40, -64), 100) : exponent + 500

@@ -42,29 +42,50 @@ extension Kernels {
     let tests = row.pointee.tests_elements != 0
     guard tests || row.pointee.mask != nil else { return }
     let index = tests ? ownIndex(row, scratch) : nil
-    let last = job.pointee.inner![Int(job.pointee.inner_count) &- 1]
-    let other = q ?? p
+    let step = Int(job.pointee.inner![Int(job.pointee.inner_count) &- 1].mask)
     var i = from
     while i < to {
       let run = run(job, at: start &+ i, limit: to &- i, index: index)
-      if let mask = row.pointee.mask {
-        let bytes = UnsafeRawPointer(mask) + run.mask
-        for j in 0..<run.length
-        where bytes.load(fromByteOffset: j &* Int(last.mask), as: UInt8.self) == 0 {
-          p[i &+ j] = 0
-          other[i &+ j] = 0
-        }
-      }
+      let mask = row.pointee.mask.map { UnsafeRawPointer($0) + run.mask }
       if let index {
-        for j in i..<i &+ run.length {
-          if !isVisible(job, index) {
-            p[j] = 0
-            other[j] = 0
+        var room = Visibility(repeating: 0)
+        withUnsafeMutablePointer(to: &room) { room in
+          let bytes = UnsafeMutableRawPointer(room).assumingMemoryBound(to: UInt8.self)
+          var j = 0
+          while j < run.length {
+            let count = Swift.min(Visibility.count, run.length &- j)
+            findVisible(job, index, count, mask: mask.map { $0 + j &* step }, step, bytes)
+            clear(L.self, bytes, 1, p + (i &+ j), q.map { $0 + (i &+ j) }, count)
+            j = j &+ count
           }
-          index[Int(last.place)] &+= 1
         }
+      } else if let mask {
+        clear(L.self, mask, step, p + i, q.map { $0 + i }, run.length)
       }
       i = i &+ run.length
+    }
+  }
+
+  /// Makes those 0 whose byte is zero.
+  @inline(never)
+  static func clear<L: Lanes>(
+    _: L.Type, _ bytes: UnsafeRawPointer, _ step: Int, _ p: UnsafeMutablePointer<L.Scalar>,
+    _ q: UnsafeMutablePointer<L.Scalar>?, _ count: Int
+  ) {
+    let other = q ?? p
+    var j = 0
+    while step == 1 && j &+ L.count <= count {
+      let shown = L(bytes: bytes + j)
+      L.pick(shown, equalTo: L(0), L(0), L(at: p + j)).store(at: p + j)
+      if q != nil { L.pick(shown, equalTo: L(0), L(0), L(at: other + j)).store(at: other + j) }
+      j = j &+ L.count
+    }
+    while j < count {
+      if bytes.load(fromByteOffset: j &* step, as: UInt8.self) == 0 {
+        p[j] = 0
+        other[j] = 0
+      }
+      j = j &+ 1
     }
   }
 

@@ -134,18 +134,22 @@ extension Kernels {
         hideWeightless(L.self, high, job.pointee.dtype, p, Int(last.weights), run.length)
       }
       visible &+= Int64(run.length)
-      if let mask = row.pointee.mask {
-        visible &-= hide(
-          L.self, high, UnsafeRawPointer(mask) + run.mask, Int(last.mask), run.length)
-      }
+      let mask = row.pointee.mask.map { UnsafeRawPointer($0) + run.mask }
       if let index {
-        for j in 0..<run.length {
-          if !isVisible(job, index) {
-            if !(high[j] == -.infinity && isMasked(row, run, last, j)) { visible &-= 1 }
-            high[j] = -.infinity
+        var room = Visibility(repeating: 0)
+        withUnsafeMutablePointer(to: &room) { room in
+          let bytes = UnsafeMutableRawPointer(room).assumingMemoryBound(to: UInt8.self)
+          var j = 0
+          while j < run.length {
+            let count = Swift.min(Visibility.count, run.length &- j)
+            findVisible(
+              job, index, count, mask: mask.map { $0 + j &* Int(last.mask) }, Int(last.mask), bytes)
+            visible &-= hide(L.self, high + j, bytes, 1, count)
+            j = j &+ count
           }
-          index[Int(last.place)] &+= 1
         }
+      } else if let mask {
+        visible &-= hide(L.self, high, mask, Int(last.mask), run.length)
       }
       i = i &+ run.length
     }
@@ -162,14 +166,6 @@ extension Kernels {
     let index = smxk_index_of(UnsafeMutablePointer(mutating: shared))
     if own != index { for axis in 0...Int(SMX_MAX_DIMS) { own[axis] = index[axis] } }
     return own
-  }
-
-  @inline(__always)
-  static func isMasked(
-    _ row: UnsafePointer<smxk_row>, _ run: Run, _ last: smxk_axis, _ j: Int
-  ) -> Bool {
-    guard let mask = row.pointee.mask else { return false }
-    return mask[run.mask &+ j &* Int(last.mask)] == 0
   }
 
   /// Hides the elements whose mask byte is zero and counts them.

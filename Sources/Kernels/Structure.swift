@@ -88,6 +88,74 @@ extension Kernels {
     row.pointee.upper = Int64(Swift.max(lower, upper))
   }
 
+  /// Elements that are asked for at once, a byte each.
+  typealias Visibility = InlineArray<256, UInt8>
+
+  /// A byte for each of `count` elements from the index on, along the row's last axis: 1 where
+  /// every condition shows it and the mask, if any, whose bytes are `step` apart. The index moves
+  /// on.
+  @inline(never)
+  static func findVisible(
+    _ job: UnsafePointer<smxk_job>, _ index: UnsafeMutablePointer<Int64>, _ count: Int,
+    mask: UnsafeRawPointer?, _ step: Int, _ bytes: UnsafeMutablePointer<UInt8>
+  ) {
+    let axis = Int(job.pointee.inner![Int(job.pointee.inner_count) &- 1].place)
+    let isAlongKeys = axis == Int(job.pointee.key_place)
+    for j in 0..<count { bytes[j] = 1 }
+    if let mask {
+      for j in 0..<count where mask.load(fromByteOffset: j &* step, as: UInt8.self) == 0 {
+        bytes[j] = 0
+      }
+    }
+    guard isAlongKeys else {
+      for j in 0..<count {
+        if !isVisible(job, index) { bytes[j] = 0 }
+        index[axis] &+= 1
+      }
+      return
+    }
+    let first = Int(index[axis])
+    let i = Int(index[Int(job.pointee.query_place)])
+    var condition = job.pointee.structure
+    while let c = condition {
+      let keys = interval(
+        c, index, query: i, of: Int(job.pointee.query_count), keys: Int(job.pointee.key_count))
+      let lower = Swift.min(Swift.max(keys.lower &- first, 0), count)
+      let upper = Swift.max(Swift.min(keys.upper &- first, count), lower)
+      for j in 0..<lower { bytes[j] = 0 }
+      for j in upper..<count { bytes[j] = 0 }
+      if let queries = c.pointee.query_segments, let keys = c.pointee.key_segments {
+        keepSegment(keys, index, from: first, count, segment(queries, index, at: i), bytes)
+      }
+      condition = c.pointee.also
+    }
+    index[axis] &+= Int64(count)
+  }
+
+  /// Clears the bytes of keys first ..< first + count whose segment is another one.
+  @inline(__always)
+  static func keepSegment(
+    _ keys: UnsafePointer<smx_tensor>, _ index: UnsafePointer<Int64>, from first: Int, _ count: Int,
+    _ own: Int, _ bytes: UnsafeMutablePointer<UInt8>
+  ) {
+    let last = Int(keys.pointee.ndim) &- 1
+    let step = Int(keys.pointee.strides[last])
+    var p = UnsafeRawPointer(keys.pointee.data!) + first &* step
+    for axis in 0..<last { p += Int(index[axis]) &* Int(keys.pointee.strides[axis]) }
+    // Side by side they are compared a vector at a time.
+    let dtype = keys.pointee.dtype
+    if Int(dtype) == SMX_INT64 && step == 8 {
+      for j in 0..<count {
+        bytes[j] &= (p + 8 &* j).loadUnaligned(as: Int64.self) == Int64(own) ? 1 : 0
+      }
+    } else if Int(dtype) == SMX_INT32 && step == 4 && Int(Int32(truncatingIfNeeded: own)) == own {
+      let own = Int32(truncatingIfNeeded: own)
+      for j in 0..<count { bytes[j] &= (p + 4 &* j).loadUnaligned(as: Int32.self) == own ? 1 : 0 }
+    } else {
+      for j in 0..<count { bytes[j] &= Int(smxk_integer(dtype, p + j &* step)) == own ? 1 : 0 }
+    }
+  }
+
   /// Whether the element at `index` meets every condition.
   @inline(never)
   static func isVisible(_ job: UnsafePointer<smxk_job>, _ index: UnsafePointer<Int64>) -> Bool {

@@ -49,40 +49,73 @@ extension Kernels {
     return Leading(bench, head: head).with { integer(tensor, $0) }
   }
 
-  /// Whether segments, if there are any, may let a query of the tile see a key of first..<last: the
-  /// ranges of their ids meet.
+  /// Whether segments, if there are any, may let a query of the tile see a key of first..<last;
+  /// has_others says whether they may also hide one.
   @inline(__always)
   static func seesAny<L: TileLanes>(_ tile: Tile<L>, _ first: Int, _ last: Int) -> Bool {
     tile.bench.job.pointee.has_segments == 0 || segmentsMeet(tile, first, last)
   }
 
+  /// Where the segment ids of one row of queries or keys lie.
+  struct Segments {
+    private let base: UnsafeRawPointer
+    private let step: Int
+    private let dtype: smx_dtype
+
+    @inline(__always) init(_ tensor: UnsafePointer<smx_tensor>, _ index: UnsafePointer<Int64>) {
+      let last = Int(tensor.pointee.ndim) &- 1
+      var p = UnsafeRawPointer(tensor.pointee.data!)
+      for axis in 0..<last { p += Int(index[axis]) &* Int(tensor.pointee.strides[axis]) }
+      base = p
+      step = Int(tensor.pointee.strides[last])
+      dtype = tensor.pointee.dtype
+    }
+
+    @inline(__always) subscript(place: Int) -> Int {
+      Int(smxk_integer(dtype, base + place &* step))
+    }
+  }
+
+  /// The ids of a tile's queries, or of the keys in front of them.
+  struct SegmentRange {
+    var least = Int.max
+    var most = Int.min
+
+    @inline(__always) mutating func add(_ id: Int) {
+      least = Swift.min(least, id)
+      most = Swift.max(most, id)
+    }
+  }
+
+  /// The ranges of ids meet; has_others, unless both are one id.
   @inline(never)
   private static func segmentsMeet<L: TileLanes>(
     _ tile: Tile<L>, _ first: Int, _ last: Int
   ) -> Bool {
     let count = Int(tile.header.pointee.count)
+    tile.header.pointee.has_others = 0
     var condition = tile.bench.job.pointee.structure
     while let c = condition {
       if let queries = c.pointee.query_segments, let keys = c.pointee.key_segments {
-        var (least, most) = (Int.max, Int.min)
-        var (leastKey, mostKey) = (Int.max, Int.min)
-        var head = -1
-        for lane in 0..<count {
-          let index = Leading(tile.bench, head: Int(tile.places(SMXK_HEAD)[lane]))
-          let id = index.with { segment(queries, $0, at: Int(tile.places(SMXK_PLACE)[lane])) }
-          least = Swift.min(least, id)
-          most = Swift.max(most, id)
-          // Keys have ids of their own for each head at most.
-          if Int(tile.places(SMXK_HEAD)[lane]) != head {
-            head = Int(tile.places(SMXK_HEAD)[lane])
-            for key in first..<last {
-              let id = index.with { segment(keys, $0, at: key) }
-              leastKey = Swift.min(leastKey, id)
-              mostKey = Swift.max(mostKey, id)
+        var own = SegmentRange()
+        var others = SegmentRange()
+        var lane = 0
+        while lane < count {
+          // Ids are of a head at most: lanes of one head follow one another.
+          let head = Int(tile.places(SMXK_HEAD)[lane])
+          Leading(tile.bench, head: head).with { index in
+            let queries = Segments(queries, index)
+            while lane < count && Int(tile.places(SMXK_HEAD)[lane]) == head {
+              own.add(queries[Int(tile.places(SMXK_PLACE)[lane])])
+              lane = lane &+ 1
             }
+            let keys = Segments(keys, index)
+            for key in first..<last { others.add(keys[key]) }
           }
         }
-        if most < leastKey || mostKey < least { return false }
+        if own.most < others.least || others.most < own.least { return false }
+        let isOne = own.least == own.most && others.least == others.most
+        if !isOne { tile.header.pointee.has_others = 1 }
       }
       condition = c.pointee.also
     }
@@ -100,8 +133,9 @@ extension Kernels {
       if let queries = c.pointee.query_segments, let keys = c.pointee.key_segments {
         for lane in 0..<Int(tile.header.pointee.count) {
           Leading(tile.bench, head: Int(tile.places(SMXK_HEAD)[lane])).with { index in
-            let own = segment(queries, index, at: Int(tile.places(SMXK_PLACE)[lane]))
-            for key in first..<last where segment(keys, index, at: key) != own {
+            let own = Segments(queries, index)[Int(tile.places(SMXK_PLACE)[lane])]
+            let keys = Segments(keys, index)
+            for key in first..<last where keys[key] != own {
               shown[(key &- first) &* lanes &+ lane] = 0
             }
           }

@@ -32,14 +32,15 @@ extension Kernels {
       addScores(tile, first, last)
     }
     let hides =
-      !isWhole(tile, first, last) || job.pointee.mask.data != nil || job.pointee.has_segments != 0
+      !isWhole(tile, first, last) || job.pointee.mask.data != nil
+      || tile.header.pointee.has_others != 0
     let isChanged =
       job.pointee.softcap > 0 || job.pointee.bias.data != nil || job.pointee.slopes.data != nil
     if !hides && !isChanged && !isLarge(L.self, largest, lanes) { return nil }
     var shown: UnsafeMutablePointer<L.Scalar>? = nil
     if hides {
       let isClean = block.hasFiniteValues(first, last, columns: Int(job.pointee.value_size))
-      if !isClean || job.pointee.mask.data != nil || job.pointee.has_segments != 0 {
+      if !isClean || job.pointee.mask.data != nil || tile.header.pointee.has_others != 0 {
         shown = bench.numbers(job.pointee.rooms.shown)
         findShown(tile, shown!, first, last)
       }
@@ -79,7 +80,7 @@ extension Kernels {
     } else {
       fill(L.self, shown, 1, (last &- first) &* tile.lanes)
     }
-    if job.pointee.has_segments != 0 { hideOtherSegments(tile, shown, first, last) }
+    if tile.header.pointee.has_others != 0 { hideOtherSegments(tile, shown, first, last) }
   }
 
   /// All changes to the scores; where `shown` is given, what the structure hides is added to it.

@@ -56,7 +56,8 @@ typedef struct smxk_tile {
   int64_t lower, upper;        /* keys that any query sees lie in lower ..< upper */
   int64_t all_from,
       all_to; /* keys in all_from ..< all_to every query sees, segments and arrays aside */
-  int64_t has_base;            /* the base of some lane is not 0 */
+  int32_t has_base;            /* the base of some lane is not 0 */
+  int32_t has_others;          /* segments may hide a score of the block at hand */
   int64_t is_apart;            /* the sums stand in `few`, a row for each query
                                   (FewQueries.swift) */
 } smxk_tile;

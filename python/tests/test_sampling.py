@@ -119,8 +119,8 @@ ROWS = {
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("filters", LONG, ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16], ids=str)
-def test_tokens_and_distribution_of_long_rows(dtype, filters, kind):
-    n = 5003
+@pytest.mark.parametrize("n", [300, 1000, 5003])
+def test_tokens_and_distribution_of_long_rows(n, dtype, filters, kind):
     x = ROWS[kind](n, 11).astype(dtype)
     places, weights = left(x, **filters)
     got = smx.sample(x, seed=99, size=20, **filters)

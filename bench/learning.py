@@ -64,7 +64,7 @@ def cross_entropy(race, np, smx, torch, limits) -> list[Line]:
 def few_classes(race, np, smx, torch, limits) -> list[Line]:
     """Where a row costs more than its elements; nothing is asked of these."""
     found = []
-    for rows, classes in ((60000, 10), (4096, 128), (1024, 1000)):
+    for rows, classes in ((60000, 10), (16384, 21), (4096, 128), (1024, 1000)):
         generator = np.random.default_rng(0)
         x = generator.standard_normal((rows, classes), np.float32)
         y = generator.integers(0, classes, rows)
@@ -86,6 +86,44 @@ def few_classes(race, np, smx, torch, limits) -> list[Line]:
             both["torch"] = backward
         found.append(Line(f"cross-entropy {rows}×{classes}", race(alone)))
         found.append(Line(f"cross-entropy and gradient {rows}×{classes}", race(both)))
+    return found
+
+
+def images(race, np, smx, torch, limits) -> list[Line]:
+    """Classes in the middle, (images, classes, places); nothing is asked of these."""
+    found = []
+    for shape in ((8, 21, 16384), (8, 150, 4096)):
+        generator = np.random.default_rng(0)
+        x = generator.standard_normal(shape, np.float32)
+        y = generator.integers(0, shape[1], (shape[0], shape[2]))
+        p = smx.softmax(x, 1)
+        out = np.empty_like(x)
+        calls: dict[str, dict[str, Callable]] = {
+            "cross-entropy": {"swiftmax": lambda x=x, y=y: smx.cross_entropy(x, y, axis=1)},
+            "cross-entropy and gradient": {
+                "swiftmax": lambda x=x, y=y, out=out: smx.cross_entropy(
+                    x, y, axis=1, out=out, return_grad=True
+                )
+            },
+            "softmax_vjp": {
+                "swiftmax": lambda x=x, p=p, out=out: smx.softmax_vjp(p, x, axis=1, out=out)
+            },
+        }
+        if torch:
+            function = torch.nn.functional.cross_entropy
+            a, b, c = (torch.from_numpy(v) for v in (x, y, p))
+            calls["cross-entropy"]["torch"] = lambda f=function, a=a, b=b: f(a, b)
+            logits = torch.from_numpy(x.copy()).requires_grad_()
+
+            def backward(f=function, logits=logits, b=b):
+                logits.grad = None
+                f(logits, b).backward()
+
+            calls["cross-entropy and gradient"]["torch"] = backward
+            operator = torch.ops.aten._softmax_backward_data
+            calls["softmax_vjp"]["torch"] = lambda f=operator, a=a, c=c: f(a, c, 1, torch.float32)
+        name = "×".join(map(str, shape))
+        found += [Line(f"{what} {name} axis 1", race(them)) for what, them in calls.items()]
     return found
 
 
@@ -212,7 +250,24 @@ def sampling(race, np, smx, torch, limits) -> list[Line]:
     line = Line(f"C7 sample {rows}×{classes}, top-k 50, top-p 0.9", seconds)
     if torch:
         line.at_least("times torch", 5, line.times("torch"))
-    return [line]
+    return [line, nucleus(race, np, smx, torch)]
+
+
+def nucleus(race, np, smx, torch) -> Line:
+    """top_p alone, of logits near one another: nothing is asked."""
+    rows, classes = 1024, 1000
+    x = np.random.default_rng(0).standard_normal((rows, classes), np.float32)
+    calls = {"swiftmax": lambda: smx.sample(x, top_p=0.9, seed=1)}
+    if torch:
+        logits = torch.from_numpy(x)
+
+        def draw():
+            p, places = torch.sort(torch.softmax(logits, -1), -1, descending=True)
+            p[p.cumsum(-1) - p > 0.9] = 0
+            return places.gather(1, torch.multinomial(p, 1))
+
+        calls["torch"] = draw
+    return Line(f"sample {rows}×{classes}, top-p 0.9", race(calls))
 
 
 def errors(np, smx, torch) -> list[tuple[str, float, float]]:
@@ -225,6 +280,7 @@ def errors(np, smx, torch) -> list[tuple[str, float, float]]:
 PARTS = {
     "cross-entropy": cross_entropy,
     "few classes": few_classes,
+    "images": images,
     "rows": row_gradients,
     "attention": attention,
     "linear": linear,

@@ -101,6 +101,16 @@ def dtypes_and_axes() -> Iterator[Workload]:
 
 
 @workloads
+def side_by_side() -> Iterator[Workload]:
+    """Rows in the middle of images, of other types too; nothing is asked."""
+    for operation in ("softmax", "log_softmax"):
+        for dtype in ("float32", "bfloat16", "float64"):
+            yield Workload(
+                "side by side", operation, dtype, (8, 150, 4096), 1, (1, 2), (Target(""),) * 2
+            )
+
+
+@workloads
 def far_apart() -> Iterator[Workload]:
     """Logits so far apart that results are subnormal numbers, beside others; nothing is asked."""
     for operation in ("softmax", "log_softmax"):

@@ -22,7 +22,7 @@
  *             calls need is said under Memory. One with options may be given it as `workspace`,
  *             of as many bytes as its ..._workspace_size tells, aligned to 64, and then allocates
  *             nothing either. A workspace may hold anything, must not overlap an operand, and is
- *             not looked at where 0 bytes are needed. Any call needs up to 160 KB of stack.
+ *             not looked at where 0 bytes are needed. Any call needs up to 240 KB of stack.
  *   Errors    A function returns SMX_OK or the status of the first thing that is wrong; then
  *             nothing has been written to any output, and smx_last_error() has a sentence that
  *             names the argument and the two things that disagree. No function prints, exits or

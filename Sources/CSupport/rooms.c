@@ -11,6 +11,12 @@ void smxk_with_row(void (*body)(void *, smxk_row *), void *context) {
   body(context, &row);
 }
 
+void smxk_with_panel(smxk_task task, void *context, int64_t index, smxk_scratch *scratch) {
+  _Alignas(64) char panel[SMXK_PANEL_BYTES];
+  scratch->panel = panel;
+  task(context, index, scratch);
+}
+
 void smxk_with_plan(void (*body)(void *, smxk_plan *), void *context) {
   smxk_plan plan;
   body(context, &plan);

@@ -91,6 +91,18 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) where L.Eight == F64 {
+    if I.hasFastPaths && job.pointee.logits.panel_rows > 0 {
+      lossesInPanels(L.self, job, first: first, count: count, scratch)
+    } else {
+      lossesInPlace(L.self, job, first: first, count: count, scratch)
+    }
+  }
+
+  @inline(never)
+  static func lossesInPlace<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) where L.Eight == F64 {
     defer { if job.pointee.logits.streams != 0 { I.streamFence() } }
     var place = smxk_row()
     withUnsafeMutablePointer(to: &place) { place in
@@ -375,24 +387,5 @@ extension Kernels {
       larger(magnitude(maximum), magnitude(lse)).binade, lessThan: W(1.5) * share, W(1), W(0))
     // log(1 + 2^-5)
     return W.pick(relative, lessThan: W(0x1.f829b0e783300p-6), W(1), isClose)
-  }
-
-  /// The row's stages (Softmax.swift) from one of them on, up to the logarithm.
-  @inline(never)
-  static func runStages<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
-    from stage: Int,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) {
-    row.pointee.stage = stage
-    row.pointee.found = nothingFound
-    while row.pointee.stage != SMXK_FINISH && row.pointee.stage != SMXK_DONE {
-      for chunk in chunks(job, row) {
-        var partial = nothingFound
-        Self.chunk(L.self, job, row, chunk, scratch, &partial)
-        absorb(row, partial)
-      }
-      advance(L.self, job, row)
-    }
   }
 }

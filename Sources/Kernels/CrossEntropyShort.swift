@@ -23,10 +23,10 @@ extension Kernels {
     return Swift.max(1, Swift.min(8, 16384 / (cols &* MemoryLayout<L.Scalar>.stride)))
   }
 
-  /// Whether rows lie where they are computed, at equal distances.
+  /// Whether rows lie where they are computed, they and what belongs to them at equal distances.
   @inline(__always) static func liesEvenly(_ job: UnsafePointer<smxk_cross_entropy>) -> Bool {
     smxk_logits_of(job).pointee.direct != SMXK_DIRECT_NONE
-      && smxk_logits_of(job).pointee.outer_count == 1
+      && smxk_logits_of(job).pointee.outer_count == 1 && smxk_rows_of(job).pointee.outer_count == 1
   }
 
   /// `beginRow` and `locate` of such a row whose state is known, as far as its loss and gradient
@@ -123,10 +123,14 @@ extension Kernels {
     let maximum = few.maximum
     let plain = PlainExp<L>(maximum: maximum)
     let exp = SumExp<L>(shift: plain.shift, cut: plain.cut, power: L(0))
-    for i in 0..<cols {
-      var lane = Accumulator<L>()
-      lane.add(exp(No.self, L(at: few.x(i))))
-      few.enter(lane, i)
+    for lane in 0..<few.lanes {
+      var sum = Accumulator<L>()
+      var i = lane
+      while i < cols {
+        sum.add(exp(No.self, L(at: few.x(i))))
+        i = i &+ L.count
+      }
+      few.enter(sum, lane)
     }
     let sum = few.sum()
     let ofMaximum = SumOf(high: W(maximum), low: W(0))
@@ -166,5 +170,24 @@ extension Kernels {
     return stateInStages(
       L.self, smxk_logits_of(job), row, from: SMXK_SECOND_MAXIMUM, visible: known.pointee.visible,
       scratch)
+  }
+
+  /// The row's stages (Softmax.swift) from one of them on, up to the logarithm.
+  @inline(never)
+  static func runStages<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
+    from stage: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    row.pointee.stage = stage
+    row.pointee.found = nothingFound
+    while row.pointee.stage != SMXK_FINISH && row.pointee.stage != SMXK_DONE {
+      for chunk in chunks(job, row) {
+        var partial = nothingFound
+        Self.chunk(L.self, job, row, chunk, scratch, &partial)
+        absorb(row, partial)
+      }
+      advance(L.self, job, row)
+    }
   }
 }

@@ -24,7 +24,7 @@ extension Kernels {
     private let memory: UnsafeMutableRawPointer
 
     @inline(__always) init(_ scratch: UnsafeMutablePointer<smxk_scratch>) {
-      memory = smxk_low_of(scratch) + numbersBytes
+      memory = smxk_low_of(scratch) + 3 &* numbersBytes
     }
 
     @inline(__always) private func doubles(_ kind: Int) -> UnsafeMutablePointer<Double> {

@@ -1,17 +1,18 @@
-// Rows of no more elements than a vector has lanes: a vector of rows at a time, one row in each
-// lane.
+// Rows of few elements, a vector or two and of losses four: a vector of rows at a time, one row in
+// each lane.
 //
 // Two classes, ten digits, three colours along an axis in the middle: along such a row a vector is
 // mostly empty, and what a row needs once costs more than its elements. So element i of 16 rows (8
 // of float64) becomes one vector, and all that Softmax.swift does with a row is done in lanes:
 // maxima, terms, the tree of the sum, divisors or logarithms, and the precise sum, which rows of
 // few elements often want. The operations of each row and their order are those of Sum.swift, whose
-// lane l here holds element l alone; what an empty lane would add is exactly 0. Rows that the plain
-// form cannot do go through the stages.
+// lane l holds elements l, l + 16 and so on; what an empty lane would add is exactly 0. Rows that
+// the plain form cannot do go through the stages.
 //
 // One thread, AVX-512 (Zen 4), row by row before: 100000 × 2 float32 softmax 2.4 ms, now 0.7;
 // log_softmax 2.8, 0.8; logsumexp 9.7, 1.4; 60000 × 10 bfloat16 softmax 4.7, 1.0; 8 × 3 × 224 × 224
-// over axis 1 softmax 3.8, 1.9; logsumexp 25, 6.
+// over axis 1 softmax 3.8, 1.9; logsumexp 25, 6. Of more than a vector (Xeon), ns a row: 21 float32
+// softmax 30, now 22, cross-entropy 75, 33; 64 float32 cross-entropy 77, 51, but softmax 36, 55.
 
 import CSupport
 
@@ -23,14 +24,29 @@ extension Kernels {
     let memory: UnsafeMutableRawPointer
     /// Elements of a row.
     let length: Int
+    /// In whole squares.
+    let span: Int
 
     @inline(__always) init(length: Int, _ scratch: UnsafeMutablePointer<smxk_scratch>) {
       memory = smxk_low_of(scratch)
       self.length = length
+      span = (length &+ L.count &- 1) / L.count &* L.count
     }
 
+    /// The longest row of a loss, which has more to gain. Squares want their shuffles
+    /// (FewRows.swift).
+    static var most: Int { @inline(__always) get { I.hasWideTiles ? 4 &* L.count : L.count } }
+    /// The longest row otherwise.
+    @inline(__always) static func most(_ operation: smxk_operation) -> Int {
+      let vectors = operation == SMXK_LOGSUMEXP ? 3 &* L.count : 2 &* L.count &- 1
+      return I.hasWideTiles ? vectors : L.count
+    }
+
+    /// Lanes of the order of the sum that have an element.
+    @inline(__always) var lanes: Int { Swift.min(length, L.count) }
+
     @inline(__always) private func vector(_ kind: Int, _ i: Int) -> UnsafeMutablePointer<L.Scalar> {
-      memory.assumingMemoryBound(to: L.Scalar.self) + (kind &* L.count &+ i) &* L.count
+      memory.assumingMemoryBound(to: L.Scalar.self) + (kind &* span &+ i) &* L.count
     }
     /// Element i of the rows, and what becomes of it: term, then result.
     @inline(__always) func x(_ i: Int) -> UnsafeMutablePointer<L.Scalar> { vector(0, i) }
@@ -41,7 +57,7 @@ extension Kernels {
     @inline(__always) var special: UnsafeMutablePointer<L.Scalar> { vector(3, 0) }
     /// What squares read beyond the rows (FewRows.swift).
     @inline(never) func clearBeyond() {
-      for i in length..<L.count {
+      for i in length..<span {
         L(0).store(at: result(i))
         L(0).store(at: flat + i &* L.count)
       }
@@ -49,7 +65,7 @@ extension Kernels {
 
     /// The sum of element i of the rows, and of those that it met.
     @inline(__always) private func leaf(_ i: Int) -> UnsafeMutablePointer<Double> {
-      UnsafeMutableRawPointer(vector(4, 0)).assumingMemoryBound(to: Double.self) + 16 &* i
+      UnsafeMutableRawPointer(vector(3, 1)).assumingMemoryBound(to: Double.self) + 16 &* i
     }
 
     /// Room for numbers of each row, when the sum is known.
@@ -83,7 +99,7 @@ extension Kernels {
       // Order is part of the contract: as Lanes.total.
       var distance = L.count / 2
       while distance > 0 {
-        for i in 0..<Swift.max(0, Swift.min(distance, length &- distance)) {
+        for i in 0..<Swift.max(0, Swift.min(distance, lanes &- distance)) {
           put(meet(take(i), take(i &+ distance), L.self), i)
         }
         distance = distance / 2
@@ -100,13 +116,18 @@ extension Kernels {
     typealias W = Widened<L>
     let maximum = few.maximum
     let exp = PlainExp<L>(maximum: maximum)
-    for i in 0..<few.length {
-      let term = exp(L(at: few.x(i)))
-      let e = term.rounded()
-      e.store(at: few.result(i))
-      var lane = Accumulator<L>()
-      lane.add(term, rounded: e)
-      few.enter(lane, i)
+    for lane in 0..<few.lanes {
+      // Order is part of the contract: as in a chunk.
+      var sum = Accumulator<L>()
+      var i = lane
+      while i < few.length {
+        let term = exp(L(at: few.x(i)))
+        let e = term.rounded()
+        e.store(at: few.result(i))
+        sum.add(term, rounded: e)
+        i = i &+ L.count
+      }
+      few.enter(sum, lane)
     }
     let sum = few.sum()
     let isSpecial: L
@@ -176,10 +197,14 @@ extension Kernels {
     // raise / 2, rounded down: raise is whole, so a quarter less is nearest to that.
     let half = (raise * L(0.5) - L(0.25) + L(L.roundingShift)) - L(L.roundingShift)
     let exp = ScaledExp<L>(maximum: maximum, raise: raise)
-    for i in 0..<few.length {
-      var lane = Accumulator<L>()
-      addPrecisely(exp, L(at: few.x(i)), L(0), &lane)
-      few.enter(lane, i)
+    for lane in 0..<few.lanes {
+      var sum = Accumulator<L>()
+      var i = lane
+      while i < few.length {
+        addPrecisely(exp, L(at: few.x(i)), L(0), &sum)
+        i = i &+ L.count
+      }
+      few.enter(sum, lane)
     }
     return preciseLog(
       L.self, few.sum(), ties: W(ties), isShown * W(powerOfTwo(minus: half)),

@@ -5,12 +5,14 @@ import CSupport
 extension Kernels {
   /// Whether the rows of a job are plain, follow one another in memory and are short enough.
   @inline(__always)
-  static func hasFewElements<L: Lanes>(_: L.Type, _ job: UnsafePointer<smxk_job>) -> Bool {
+  static func hasFewElements<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, most: Int = FewElements<L>.most
+  ) -> Bool {
     let cols = Int(job.pointee.cols)
     let isPlain =
       job.pointee.direct == SMXK_DIRECT_PLAIN
       || (L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW)
-    return I.hasFastPaths && isPlain && cols >= 1 && cols <= L.count && job.pointee.outer_count == 1
+    return I.hasFastPaths && isPlain && cols >= 1 && cols <= most && job.pointee.outer_count == 1
       && Int(job.pointee.outer!.pointee.x) == cols &* itemSize(job)
   }
 
@@ -63,9 +65,14 @@ extension Kernels {
   ) {
     let isOwn = itemSize(job) == MemoryLayout<L.Scalar>.stride
     let q = isOwn ? out.assumingMemoryBound(to: L.Scalar.self) : few.flat
-    if turnsSquares(L.self, results) && rows == L.count {
-      // What a row's vector has beyond its end belongs to the next row, which is stored later.
-      turnSquare(L.self, few.result(0), L.count, few.flat, results)
+    if turnsSquares(L.self, results) {
+      // What a row's vector has beyond its end belongs to the next row, which is stored later: that
+      // vector if it is in the same square, the row's first square if not.
+      var i = results
+      while i > 0 {
+        i = (i &- 1) / L.count &* L.count
+        turnSquare(L.self, few.result(i), L.count, few.flat + i, results)
+      }
       if isOwn {
         for (i, _, last) in vectors(L.self, 0, rows &* results) {
           store(L(at: few.flat + i), q + i, 0, last)
@@ -104,13 +111,28 @@ extension Kernels {
     let size = itemSize(job)
     let isOwn = size == MemoryLayout<L.Scalar>.stride
     let x = job.pointee.x! + row &* cols &* size
-    if !isOwn { widen(L.self, job, x, rows &* cols, to: few.flat) }
-    let p = isOwn ? x.assumingMemoryBound(to: L.Scalar.self) : UnsafePointer(few.flat)
-    // A square reads a vector from each row's first element on.
-    if turnsSquares(L.self, cols) && rows == L.count
-      && (!isOwn || (end &- row &- rows) &* cols >= L.count)
-    {
-      turnSquare(L.self, p, cols, few.x(0), L.count)
+    let turns = turnsSquares(L.self, cols)
+    // A square reads a vector from where it begins in each row, and so beyond the last row.
+    let fits = cols == few.span || (end &- row &- rows) &* cols >= L.count
+    let isThere = isOwn && (!turns || (rows == L.count && fits))
+    let p = isThere ? x.assumingMemoryBound(to: L.Scalar.self) : UnsafePointer(few.flat)
+    let numbers = rows &* cols
+    if !isOwn {
+      widen(L.self, job, x, numbers, to: few.flat)
+    } else if !isThere {
+      for (i, _, last) in vectors(L.self, 0, numbers) {
+        Own<L>.load(x, i, 0, last, fill: 0).store(at: few.flat + i)
+      }
+    }
+    if turns {
+      for (i, first, last) in vectors(L.self, numbers, L.count &* cols) {
+        store(L(0), few.flat + i, first, last)
+      }
+      var i = 0
+      while i < cols {
+        turnSquare(L.self, p + i, cols, few.x(i), L.count)
+        i = i &+ L.count
+      }
       return
     }
     for i in 0..<cols {
@@ -134,6 +156,24 @@ extension Kernels {
       transpose(
         F64.self, p.assumingMemoryBound(to: Double.self), fromRow,
         q.assumingMemoryBound(to: Double.self), toRow)
+    }
+  }
+
+  /// The same of one that has fewer rows or columns.
+  @inline(__always)
+  static func turnSquare<L: Lanes>(
+    _: L.Type, _ from: UnsafePointer<L.Scalar>, _ fromRow: Int,
+    _ to: UnsafeMutablePointer<L.Scalar>, _ toRow: Int, rows: Int, columns: Int
+  ) {
+    let (p, q) = (UnsafeRawPointer(from), UnsafeMutableRawPointer(to))
+    if L.isSingle {
+      transpose(
+        F32.self, p.assumingMemoryBound(to: Float.self), fromRow,
+        q.assumingMemoryBound(to: Float.self), toRow, rows: rows, columns: columns)
+    } else {
+      transpose(
+        F64.self, p.assumingMemoryBound(to: Double.self), fromRow,
+        q.assumingMemoryBound(to: Double.self), toRow, rows: rows, columns: columns)
     }
   }
 

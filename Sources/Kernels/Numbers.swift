@@ -59,7 +59,7 @@ extension Kernels {
   }
 
   /// `length` numbers of a dtype, `stride` bytes apart, as L.Scalar.
-  @inline(__always)
+  @inline(never)
   static func read<L: Lanes>(
     _: L.Type, _ dtype: smx_dtype, _ p: UnsafeRawPointer, _ stride: Int,
     _ to: UnsafeMutablePointer<L.Scalar>, _ length: Int
@@ -155,7 +155,7 @@ extension Kernels {
   }
 
   /// `length` numbers to a dtype, `stride` bytes apart.
-  @inline(__always)
+  @inline(never)
   static func write<L: Lanes>(
     _: L.Type, _ dtype: smx_dtype, _ p: UnsafeMutableRawPointer, _ stride: Int,
     _ from: UnsafePointer<L.Scalar>, _ length: Int

@@ -19,22 +19,49 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
+    if I.hasFastPaths && job.pointee.panel_rows > 0 {
+      rowsInPanels(L.self, job, first: first, count: count, scratch)
+    } else {
+      rowsInPlace(L.self, job, first: first, count: count, scratch)
+    }
+  }
+
+  @inline(never)
+  static func rowsInPlace<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    var first = first
+    var count = count
     defer { if job.pointee.streams != 0 { I.streamFence() } }
     if isGradient(job) {
       gradients(L.self, job, first: first, count: count, scratch)
       return
     }
     if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_COLUMNS {
-      if Int(job.pointee.cols) <= L.count {
+      // Fewer rows side by side than a block of Columns.swift is made for leave more to gain.
+      let adjacent = Int(job.pointee.outer![Int(job.pointee.outer_count) &- 1].count)
+      let most =
+        adjacent < 4 &* L.count
+        ? FewElements<L>.most : FewElements<L>.most(job.pointee.operation)
+      if Int(job.pointee.cols) <= most {
         fewColumns(L.self, job, first: first, count: count, scratch)
       } else {
         columns(L.self, job, first: first, count: count, scratch)
       }
       return
     }
-    if hasFewElements(L.self, job) && hasFewResults(job) {
-      fewRows(L.self, job, first: first, count: count, scratch)
-      return
+    let most = FewElements<L>.most(job.pointee.operation)
+    if hasFewElements(L.self, job, most: most) && hasFewResults(job) {
+      // Half a vector of rows, and those of more than one vector of elements, is not worth it.
+      let rest = count & (L.count &- 1)
+      let alone = Int(job.pointee.cols) > L.count && rest <= L.count / 2 ? rest : 0
+      if alone < count {
+        fewRows(L.self, job, first: first, count: count &- alone, scratch)
+      }
+      if alone == 0 { return }
+      first = first &+ count &- alone
+      count = alone
     }
     if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_PLAIN {
       plainRows(Own<L>.self, job, first: first, count: count, scratch)

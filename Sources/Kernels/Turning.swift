@@ -77,6 +77,19 @@ extension Kernels {
     }
   }
 
+  /// The first columns of a square; beyond its rows it has the last one again.
+  @inline(never)
+  static func transpose<L: TileLanes>(
+    _: L.Type, _ from: UnsafePointer<L.Scalar>, _ fromRow: Int,
+    _ to: UnsafeMutablePointer<L.Scalar>, _ toRow: Int, rows: Int, columns: Int
+  ) {
+    turn(L.self) {
+      UnsafeRawPointer(from + Swift.min($0, rows &- 1) &* fromRow)
+    } _: { column, numbers in
+      if column < columns { numbers.store(at: to + column &* toRow) }
+    }
+  }
+
   /// The same times a factor. (1 would be one, but subnormal numbers would take their time.)
   @inline(never)
   static func transpose<L: TileLanes>(

@@ -155,13 +155,16 @@ private func runRows(_ call: UnsafeMutablePointer<Call>, first: Int64, count: In
       portions: portions)
     smxk_parallel(
       portions.threads, portions.tasks, portions.isSmall,
-      { context, index, scratch in
-        let rows = context.assumingMemoryBound(to: Rows.self).pointee
-        let shift = rows.job.pointee.sum_shift
-        let from = rows.first + rows.portions.first(index) << shift
-        rows.kernel(
-          rows.job, from, min(rows.end, rows.first + rows.portions.end(index) << shift) - from,
-          scratch)
-      }, &rows)
+      job.pointee.logits.panel_rows > 0 ? { smxk_with_panel(runTask, $0, $1, $2) } : runTask, &rows)
   }
+}
+
+private func runTask(
+  _ context: UnsafeMutableRawPointer, _ index: Int64, _ scratch: UnsafeMutablePointer<smxk_scratch>
+) {
+  let rows = context.assumingMemoryBound(to: Rows.self).pointee
+  let shift = rows.job.pointee.sum_shift
+  let from = rows.first + rows.portions.first(index) << shift
+  rows.kernel(
+    rows.job, from, min(rows.end, rows.first + rows.portions.end(index) << shift) - from, scratch)
 }

@@ -253,6 +253,9 @@ struct LossOperands {
     inner[0] = smxk_axis()
     inner[0].count = classes
     inner[0].x = isClasses ? 0 : targets.stride(axis)
+    job.rows.outer_count = mergeAxes(outer, job.rows.outer_count)
+    job.logits.outer_count = mergeAxes(smxk_outer_of(plan), job.logits.outer_count)
+    if mask == nil { job.logits.panel_rows = panelRows(job.logits, operands: 1) }
     job.rows.dtype = wide
     job.rows.outer = UnsafePointer(outer)
     job.rows.inner = UnsafePointer(inner)

@@ -295,6 +295,8 @@ func makeJob(
     job.key_count = o.x.length(o.x.rank - 1)
   }
   job.direct = directness(o, job)
+  job.panel_rows = panelRows(o, job)
+  if job.panel_rows > 0 && job.direct == SMXK_DIRECT_COLUMNS { job.direct = SMXK_DIRECT_NONE }
   return job
 }
 
@@ -319,6 +321,17 @@ func append(
   }
   list[count] = axis
   count += 1
+}
+
+/// Merges the neighbours in a list of axes that every operand walks as one; returns how many are
+/// left, one at least.
+func mergeAxes(_ list: UnsafeMutablePointer<smxk_axis>, _ given: Int32) -> Int32 {
+  var count = 0
+  for i in 0..<Int(given) { append(list[i], to: list, &count, merges: true) }
+  if count > 0 { return Int32(count) }
+  list[0] = smxk_axis()
+  list[0].count = 1
+  return 1
 }
 
 /// Whether the kernels may work on the caller's rows where they are.

@@ -63,13 +63,15 @@ func run(_ job: inout smxk_job, on machine: Machine) {
     splitRows(job, machine, isWide: isWide)
     return
   }
+  // Rows side by side are worked on up to 512 at a time, a few blocks one after the other, or in
+  // panels; a small job is cut in as many tasks as threads, of 64 rows or more.
+  let together = isColumns ? 512 : job.panel_rows
+  let most = isColumns ? 4 * taskElements : taskElements
   var share = Share(
     job: job, rows: isWide ? machine.kernels.pointee.rows_f64 : machine.kernels.pointee.rows_f32,
-    // Rows side by side are worked on up to 512 at a time, a few blocks one after the other; a
-    // small job is cut in as many tasks as threads, of 64 rows or more.
-    rowsPerTask: isColumns
+    rowsPerTask: together > 0
       ? min(
-        max(1, 4 * taskElements / max(job.cols, 1) / 512) * 512,
+        max(1, most / max(job.cols, 1) / together) * together,
         max(64, (job.rows / Int64(threads) + 63) / 64 * 64))
       : max(1, min(taskElements, elements / Int64(threads)) / max(job.cols, 1)))
   share.rowsPerTask = max(
@@ -78,12 +80,16 @@ func run(_ job: inout smxk_job, on machine: Machine) {
   let tasks = (job.rows + share.rowsPerTask - 1) / share.rowsPerTask
   smxk_parallel(
     threads, tasks, elements < wakingThreshold ? 1 : 0,
-    { context, index, scratch in
-      let share = context.assumingMemoryBound(to: Share.self)
-      let first = index * share.pointee.rowsPerTask
-      let count = min(share.pointee.rowsPerTask, share.pointee.job.rows - first)
-      withUnsafePointer(to: &share.pointee.job) { share.pointee.rows($0, first, count, scratch) }
-    }, &share)
+    job.panel_rows > 0 ? { smxk_with_panel(runTask, $0, $1, $2) } : runTask, &share)
+}
+
+private func runTask(
+  _ context: UnsafeMutableRawPointer, _ index: Int64, _ scratch: UnsafeMutablePointer<smxk_scratch>
+) {
+  let share = context.assumingMemoryBound(to: Share.self)
+  let first = index * share.pointee.rowsPerTask
+  let count = min(share.pointee.rowsPerTask, share.pointee.job.rows - first)
+  withUnsafePointer(to: &share.pointee.job) { share.pointee.rows($0, first, count, scratch) }
 }
 
 /// How work that comes in many equal items is cut into tasks. Cutting it never shows in a result.

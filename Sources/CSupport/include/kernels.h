@@ -65,6 +65,8 @@ typedef struct smxk_job {
   const void *factor;          /* NULL, or by row what the results are multiplied by, of dtype */
   void *sign;
   const smx_mask *structure;   /* NULL, or conditions joined by AND */
+  int64_t panel_rows;          /* rows are worked on so many at a time in a panel, where that is
+                                  fast (smxk_panel_rows); 0: where they lie */
   int64_t query_place, key_place, query_count, key_count;
 } smxk_job;
 
@@ -138,7 +140,29 @@ typedef struct smxk_scratch {
   double low[SMXK_CHUNK];
   smxk_row row;
   int64_t worker; /* 0 is the calling thread */
+  void *panel;    /* SMXK_PANEL_BYTES, aligned to a cache line, where the job has panels */
 } smxk_scratch;
+
+/* Rows in a panel (RowPanels.swift): of `cols` numbers of `size` bytes, 4 or 8, with `operands` of
+ * them for each row. 64 rows, more of short ones as long as they fit into a first-level cache,
+ * fewer of long ones as the room wants it. */
+enum { SMXK_PANEL_BYTES = 136 << 10, SMXK_NEAR_PANEL = 32 << 10 };
+
+/* Numbers from one row to the next: whole vectors, an odd number of them so that rows do not meet
+ * in a few sets of the cache. Rows of up to four vectors follow one another (FewElements.swift). */
+static inline int64_t smxk_panel_pitch(int64_t cols, int64_t lanes) {
+  return cols <= 4 * lanes ? cols : ((cols + lanes - 1) / lanes | 1) * lanes;
+}
+static inline int64_t smxk_panel_rows(int64_t cols, int64_t size, int64_t operands) {
+  int64_t lanes = 64 / size;
+  /* One number more: a result. Beside the rows there is a square, and a vector behind each
+   * operand's. */
+  int64_t bytes = (smxk_panel_pitch(cols, lanes) * operands + 1) * size;
+  int64_t rows = (SMXK_PANEL_BYTES - (lanes + 2) * 64) / bytes;
+  int64_t near = SMXK_NEAR_PANEL / bytes < 64 ? 64 : SMXK_NEAR_PANEL / bytes;
+  if (rows > near) rows = near;
+  return rows > lanes ? rows / lanes * lanes : rows;
+}
 
 /* A number of an int32 or int64 tensor. (The cross-compiled kernels see no libc header.) */
 static inline int64_t smxk_integer(smx_dtype dtype, const void *_Nonnull p) {

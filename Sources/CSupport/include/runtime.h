@@ -35,6 +35,10 @@ void smxk_with_partials(void (*_Nonnull body)(void *_Nonnull context, smxk_parti
 void smxk_with_row(void (*_Nonnull body)(void *_Nonnull context, smxk_row *_Nonnull),
                    void *_Nonnull context);
 
+/* Calls a task with a panel in its scratch. */
+void smxk_with_panel(smxk_task _Nonnull task, void *_Nonnull context, int64_t index,
+                     smxk_scratch *_Nonnull scratch);
+
 /* Room to plan a tensor call: the caller's axes one by one, then those kept and those reduced. */
 typedef struct smxk_plan {
   smxk_axis axes[SMX_MAX_DIMS];

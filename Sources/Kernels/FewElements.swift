@@ -38,8 +38,8 @@ extension Kernels {
     static var most: Int { @inline(__always) get { I.hasWideTiles ? 4 &* L.count : L.count } }
     /// The longest row otherwise.
     @inline(__always) static func most(_ operation: smxk_operation) -> Int {
-      let vectors = operation == SMXK_LOGSUMEXP ? 3 &* L.count : 2 &* L.count &- 1
-      return I.hasWideTiles ? vectors : L.count
+      let most = operation == SMXK_LOGSUMEXP ? 3 &* L.count : 2 &* L.count &- 1
+      return I.hasWideTiles ? most : L.count
     }
 
     /// Lanes of the order of the sum that have an element.

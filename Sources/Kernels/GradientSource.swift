@@ -48,16 +48,8 @@ extension Kernels {
       let run = run(job, at: start &+ i, limit: to &- i, index: index)
       let mask = row.pointee.mask.map { UnsafeRawPointer($0) + run.mask }
       if let index {
-        var room = Visibility(repeating: 0)
-        withUnsafeMutablePointer(to: &room) { room in
-          let bytes = UnsafeMutableRawPointer(room).assumingMemoryBound(to: UInt8.self)
-          var j = 0
-          while j < run.length {
-            let count = Swift.min(Visibility.count, run.length &- j)
-            findVisible(job, index, count, mask: mask.map { $0 + j &* step }, step, bytes)
-            clear(L.self, bytes, 1, p + (i &+ j), q.map { $0 + (i &+ j) }, count)
-            j = j &+ count
-          }
+        eachVisibility(job, index, run.length, mask: mask, step) { j, count, bytes in
+          clear(L.self, bytes, 1, p + (i &+ j), q.map { $0 + (i &+ j) }, count)
         }
       } else if let mask {
         clear(L.self, mask, step, p + i, q.map { $0 + i }, run.length)

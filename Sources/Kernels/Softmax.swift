@@ -53,7 +53,7 @@ extension Kernels {
     }
     let most = FewElements<L>.most(job.pointee.operation)
     if hasFewElements(L.self, job, most: most) && hasFewResults(job) {
-      // Half a vector of rows, and those of more than one vector of elements, is not worth it.
+      // Rows of more than a vector take it where at least half of the lanes have one.
       let rest = count & (L.count &- 1)
       let alone = Int(job.pointee.cols) > L.count && rest <= L.count / 2 ? rest : 0
       if alone < count {

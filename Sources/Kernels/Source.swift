@@ -136,17 +136,8 @@ extension Kernels {
       visible &+= Int64(run.length)
       let mask = row.pointee.mask.map { UnsafeRawPointer($0) + run.mask }
       if let index {
-        var room = Visibility(repeating: 0)
-        withUnsafeMutablePointer(to: &room) { room in
-          let bytes = UnsafeMutableRawPointer(room).assumingMemoryBound(to: UInt8.self)
-          var j = 0
-          while j < run.length {
-            let count = Swift.min(Visibility.count, run.length &- j)
-            findVisible(
-              job, index, count, mask: mask.map { $0 + j &* Int(last.mask) }, Int(last.mask), bytes)
-            visible &-= hide(L.self, high + j, bytes, 1, count)
-            j = j &+ count
-          }
+        eachVisibility(job, index, run.length, mask: mask, Int(last.mask)) { j, count, bytes in
+          visible &-= hide(L.self, high + j, bytes, 1, count)
         }
       } else if let mask {
         visible &-= hide(L.self, high, mask, Int(last.mask), run.length)

@@ -91,6 +91,26 @@ extension Kernels {
   /// Elements that are asked for at once, a byte each.
   typealias Visibility = InlineArray<256, UInt8>
 
+  /// Calls `body` with the bytes of `findVisible` for `length` elements, some at a time.
+  @inline(__always)
+  static func eachVisibility(
+    _ job: UnsafePointer<smxk_job>, _ index: UnsafeMutablePointer<Int64>, _ length: Int,
+    mask: UnsafeRawPointer?, _ step: Int,
+    _ body: (_ first: Int, _ count: Int, _ bytes: UnsafePointer<UInt8>) -> Void
+  ) {
+    var room = Visibility(repeating: 0)
+    withUnsafeMutablePointer(to: &room) { room in
+      let bytes = UnsafeMutableRawPointer(room).assumingMemoryBound(to: UInt8.self)
+      var first = 0
+      while first < length {
+        let count = Swift.min(Visibility.count, length &- first)
+        findVisible(job, index, count, mask: mask.map { $0 + first &* step }, step, bytes)
+        body(first, count, bytes)
+        first = first &+ count
+      }
+    }
+  }
+
   /// A byte for each of `count` elements from the index on, along the row's last axis: 1 where
   /// every condition shows it and the mask, if any, whose bytes are `step` apart. The index moves
   /// on.

@@ -18,7 +18,7 @@ def options(race, np, smx, torch, limits) -> list[Line]:
         special = None
     return [
         Line(name, race(calls))
-        for rows, columns in ((512, 1024), (64, 32000))
+        for rows, columns in ((512, 1024), (64, 32000), (16384, 32))
         for name, calls in _workloads(np, smx, torch, special, rows, columns)
     ]
 
@@ -31,6 +31,7 @@ def _workloads(np, smx, torch, special, rows, columns):
     y = smx.softmax(b)
     mask = generator.random((rows, columns)) < 0.7
     classes = generator.integers(0, columns, rows)
+    k = min(50, columns // 2)
     ranking = np.argsort(-x, axis=-1)
     out = np.empty_like(x)
     own: dict[str, Callable] = {
@@ -46,10 +47,10 @@ def _workloads(np, smx, torch, special, rows, columns):
         "entropy of logits": lambda: smx.entropy(logits=x),
         "kl_divergence of logits": lambda: smx.kl_divergence(p_logits=x, q_logits=b),
         "kl_divergence": lambda: smx.kl_divergence(y, y),
-        "top_k, k = 50": lambda: smx.top_k(x, 50),
+        f"top_k, k = {k}": lambda: smx.top_k(x, k),
         "plackett_luce_log_prob": lambda: smx.plackett_luce_log_prob(x, ranking),
     }
-    peers = {"torch": _torch(torch, x, b, y, mask, classes, ranking) if torch else {}}
+    peers = {"torch": _torch(torch, x, b, y, mask, classes, ranking, k) if torch else {}}
     if special:
         peers["scipy"] = {
             "logsumexp, weights": lambda: special.logsumexp(x, axis=-1, b=b),
@@ -60,7 +61,7 @@ def _workloads(np, smx, torch, special, rows, columns):
         yield f"{name} {rows}×{columns}", {"swiftmax": call} | others
 
 
-def _torch(torch, x, b, y, mask, classes, ranking) -> dict[str, Callable]:
+def _torch(torch, x, b, y, mask, classes, ranking, k) -> dict[str, Callable]:
     function = torch.nn.functional
     a, bias, targets = torch.from_numpy(x), torch.from_numpy(b), torch.from_numpy(y)
     places, visible = torch.from_numpy(ranking), torch.from_numpy(mask)
@@ -121,6 +122,6 @@ def _torch(torch, x, b, y, mask, classes, ranking) -> dict[str, Callable]:
         "kl_divergence": lambda: function.kl_div(
             torch.log(targets, out=room), targets, reduction="none"
         ).sum(-1),
-        "top_k, k = 50": lambda: torch.topk(a, 50),
+        f"top_k, k = {k}": lambda: torch.topk(a, k),
         "plackett_luce_log_prob": rank,
     }

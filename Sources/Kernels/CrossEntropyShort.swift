@@ -119,7 +119,12 @@ extension Kernels {
     let logits = smxk_logits_of(job)
     let cols = Int(logits.pointee.cols)
     let few = FewElements<L>(length: cols, scratch)
-    turn(logits, first, count, of: first &+ count, to: few)
+    if isBeside(logits) {
+      let x = logits.pointee.x! + first &* Int(logits.pointee.outer!.pointee.x)
+      takeBeside(few, x, Int(logits.pointee.inner![0].x), count)
+    } else {
+      turn(logits, first, count, of: first &+ count, to: few)
+    }
     let maximum = few.maximum
     let plain = PlainExp<L>(maximum: maximum)
     let exp = SumExp<L>(shift: plain.shift, cut: plain.cut, power: L(0))
@@ -140,7 +145,7 @@ extension Kernels {
     let isRough = L.pick(
       special, equalTo: L(0), Self.isRough(maximum: ofMaximum.high, relative.high, lse).lanes, L(0))
     if isRough.largest() > 0 {
-      let precise = preciseLogarithms(few, maximum)
+      let precise = preciseLogarithms(No.self, few, maximum)
       relative.high = W.pick(W(isRough), equalTo: W(0), relative.high, precise.high)
       relative.low = W.pick(W(isRough), equalTo: W(0), relative.low, precise.low)
       let other = LogSum<W>.absolute(ofMaximum, SumOf(high: precise.high, low: W(0)))

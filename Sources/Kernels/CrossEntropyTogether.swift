@@ -242,7 +242,11 @@ extension Kernels {
     }
     let step = Int(axis.pointee.out)
     let out = job.pointee.out! + first &* step
-    if step == few.length &* itemSize(job) && !(L(at: numbers.isSpecial).largest() > 0) {
+    let isDone = !(L(at: numbers.isSpecial).largest() > 0)
+    if isBeside(job) {
+      let inner = Int(job.pointee.inner![0].out)
+      putBeside(few, out, inner, count, few.length, unless: isDone ? nil : numbers.isSpecial)
+    } else if step == few.length &* itemSize(job) && isDone {
       putRows(few, job, count, few.length, out)
     } else {
       for r in 0..<count where numbers.isSpecial[r] == 0 {

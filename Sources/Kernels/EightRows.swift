@@ -121,7 +121,15 @@ extension Kernels {
 
     @inline(__always)
     init<W: Wide>(maximum: L, _ sum: SumOf<W>, _ wide: (L) -> W, _ narrow: (W) -> L) {
-      let top = Top<L>(plain: maximum)
+      self.init(
+        Top<L>(plain: maximum), sum, isLarge: special(maximum: maximum, sum: L(0)), wide, narrow)
+    }
+
+    /// Of rows in any form; `isLarge` is not zero where a row's maximum is out of its reach.
+    @inline(__always)
+    init<W: Wide>(
+      _ top: Top<L>, _ sum: SumOf<W>, isLarge: L, _ wide: (L) -> W, _ narrow: (W) -> L
+    ) {
       let numbers = Inverse<L, W>(sum, top.wide(wide))
       high = narrow(numbers.inverse.high)
       low = narrow((numbers.inverse.high - wide(high)) + numbers.inverse.low)
@@ -131,7 +139,8 @@ extension Kernels {
       let quotient = top.rounded.fma(high, top.rounded * low)
       self.top = L.pick(quotient, equalTo: share, L(.nan), shown)
       ofMaximum = L.pick(self.top, equalTo: self.top, share, quotient)
-      isSpecial = special(maximum: maximum, sum: narrow(sum.high))
+      let total = narrow(sum.high)
+      isSpecial = L.pick(total, equalTo: total, isLarge, L(1))
     }
   }
 

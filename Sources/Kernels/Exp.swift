@@ -143,13 +143,31 @@ extension Kernels {
     let cut: L
     let floor: L
 
-    /// `chooseForm` has left out temperatures that behave as 0 or as inf. `raise` moves the whole
-    /// sum up by a power of two.
+    /// Of one row; `raise` moves the whole sum up by a power of two.
     @inline(__always)
     init(
       maximum: L.Scalar, low: L.Scalar, temperature: Double, raise: L.Scalar = 0,
       least: L.Scalar = L.leastField
     ) {
+      let factors = Self.factors(temperature)
+      before = L(factors.before)
+      after = L(factors.after)
+      inverseHigh = L(factors.inverseHigh)
+      inverseLow = L(factors.inverseLow)
+      self.maximum = L(maximum) * before
+      maximumLow = L(low) * before
+      shift = L(L.roundingShift + (L.fieldZero + raise))
+      floor = L(-(L.fieldZero + raise) * L.ln2High)
+      cut = L((least - (L.fieldZero + raise)) * L.ln2High)
+    }
+
+    typealias Factors = (
+      before: L.Scalar, after: L.Scalar, inverseHigh: L.Scalar, inverseLow: L.Scalar
+    )
+
+    /// What a temperature multiplies by. `chooseForm` has left out those that behave as 0 or as
+    /// inf.
+    @inline(__always) static func factors(_ temperature: Double) -> Factors {
       let unit = Double(L.unit)
       let scaleBefore = temperature > unit ? 0x1p-40 : temperature > 1 ? 0.25 : 1
       let scaleAfter = temperature * unit < 1 ? unit : 1
@@ -161,24 +179,18 @@ extension Kernels {
       // For float64 the residual of the division; for float32 what its rounding left.
       let rest = (inverse - Double(high)) + inverse * (1.0).addingProduct(-inverse, t)
       let isExtreme = !(1 / t <= largest && 1 / t >= smallest)
-      before = L(L.Scalar(scaleBefore))
-      after = L(L.Scalar(scaleAfter))
-      inverseHigh = L(high)
-      inverseLow = L(isExtreme ? 0 : L.Scalar(rest))
-      self.maximum = L(maximum) * before
-      maximumLow = L(low) * before
-      shift = L(L.roundingShift + (L.fieldZero + raise))
-      floor = L(-(L.fieldZero + raise) * L.ln2High)
-      cut = L((least - (L.fieldZero + raise)) * L.ln2High)
+      return (L.Scalar(scaleBefore), L.Scalar(scaleAfter), high, isExtreme ? 0 : L.Scalar(rest))
     }
 
-    /// At temperature 1 and without low parts, in each lane another row.
-    @inline(__always) init(maximum: L, raise: L) {
-      before = L(1)
-      after = L(1)
-      inverseHigh = L(1)
-      inverseLow = L(0)
-      self.maximum = maximum
+    /// Without low parts, in each lane another row.
+    @inline(__always) init(
+      maximum: L, before: L, after: L, inverseHigh: L, inverseLow: L, raise: L
+    ) {
+      self.before = before
+      self.after = after
+      self.inverseHigh = inverseHigh
+      self.inverseLow = inverseLow
+      self.maximum = maximum * before
       maximumLow = L(0)
       let zero = L(L.fieldZero) + raise
       shift = L(L.roundingShift) + zero

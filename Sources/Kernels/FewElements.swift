@@ -3,11 +3,11 @@
 //
 // Two classes, ten digits, three colours along an axis in the middle: along such a row a vector is
 // mostly empty, and what a row needs once costs more than its elements. So element i of 16 rows (8
-// of float64) becomes one vector, and all that Softmax.swift does with a row is done in lanes:
-// maxima, terms, the tree of the sum, divisors or logarithms, and the precise sum, which rows of
-// few elements often want. The operations of each row and their order are those of Sum.swift, whose
-// lane l holds elements l, l + 16 and so on; what an empty lane would add is exactly 0. Rows that
-// the plain form cannot do go through the stages.
+// of float64) becomes one vector, and all that Softmax.swift does with a row is done in lanes
+// (FewForms.swift): maxima, terms, the tree of the sum, divisors or logarithms, and the precise
+// sum, which rows of few elements often want. The operations of each row and their order are those
+// of Sum.swift, whose lane l holds elements l, l + 16 and so on; what an empty lane would add is
+// exactly 0. Rows that the plain form cannot do go through the stages.
 //
 // One thread, AVX-512 (Zen 4), row by row before: 100000 × 2 float32 softmax 2.4 ms, now 0.7;
 // log_softmax 2.8, 0.8; logsumexp 9.7, 1.4; 60000 × 10 bfloat16 softmax 4.7, 1.0; 8 × 3 × 224 × 224
@@ -55,6 +55,29 @@ extension Kernels {
     @inline(__always) var flat: UnsafeMutablePointer<L.Scalar> { vector(2, 0) }
     /// Not zero where a row must go through the stages.
     @inline(__always) var special: UnsafeMutablePointer<L.Scalar> { vector(3, 0) }
+    /// Of rows with a bias, what the rounding of x + bias lost, and as `flat`.
+    @inline(__always) func low(_ i: Int) -> UnsafeMutablePointer<L.Scalar> {
+      beyond(0).assumingMemoryBound(to: L.Scalar.self) + i &* L.count
+    }
+    @inline(__always) var flatLow: UnsafeMutablePointer<L.Scalar> {
+      beyond(4096).assumingMemoryBound(to: L.Scalar.self)
+    }
+    /// Of rows with a temperature, that and its factors (ScaledExp).
+    @inline(__always) var temperature: UnsafeMutablePointer<Double> {
+      beyond(12288).assumingMemoryBound(to: Double.self)
+    }
+    @inline(__always) func factor(_ kind: Int) -> UnsafeMutablePointer<L.Scalar> {
+      beyond(12288 &+ 128 &+ 64 &* kind).assumingMemoryBound(to: L.Scalar.self)
+    }
+    /// Where the rows' results go.
+    @inline(__always) var places: UnsafeMutablePointer<UnsafeMutableRawPointer> {
+      beyond(12288 &+ 512).assumingMemoryBound(to: UnsafeMutableRawPointer.self)
+    }
+    /// The second half: the first has four kinds and the leaves, of 64 elements at most.
+    @inline(__always) private func beyond(_ bytes: Int) -> UnsafeMutableRawPointer {
+      memory + (16384 &+ bytes)
+    }
+
     /// What squares read beyond the rows (FewRows.swift).
     @inline(never) func clearBeyond() {
       for i in length..<span {
@@ -76,6 +99,16 @@ extension Kernels {
       var maximum = L(-.infinity)
       for i in 0..<length { maximum = L.max(L(at: x(i)), maximum) }
       return maximum
+    }
+
+    /// Of those that have it the largest low part.
+    @inline(__always) func lowOfMaximum(_ maximum: L) -> L {
+      var largest = L(-.infinity)
+      for i in 0..<length {
+        let low = L.pick(L(at: x(i)), equalTo: maximum, L(at: self.low(i)), L(-.infinity))
+        largest = L.max(low, largest)
+      }
+      return largest
     }
 
     @inline(__always) private func take(_ i: Int) -> SumOf<W> {
@@ -107,112 +140,5 @@ extension Kernels {
       let sum = take(0)
       return L.isSingle ? sum : SumOf.exact(larger: sum.high, sum.low)
     }
-  }
-
-  /// What `operation` makes of the rows, to `result`, one vector of it for logsumexp. True where
-  /// all are done.
-  @inline(never)
-  static func finishFew<L: Lanes>(_ few: FewElements<L>, _ operation: smxk_operation) -> Bool {
-    typealias W = Widened<L>
-    let maximum = few.maximum
-    let exp = PlainExp<L>(maximum: maximum)
-    for lane in 0..<few.lanes {
-      // Order is part of the contract: as in a chunk.
-      var sum = Accumulator<L>()
-      var i = lane
-      while i < few.length {
-        let term = exp(L(at: few.x(i)))
-        let e = term.rounded()
-        e.store(at: few.result(i))
-        sum.add(term, rounded: e)
-        i = i &+ L.count
-      }
-      few.enter(sum, lane)
-    }
-    let sum = few.sum()
-    let isSpecial: L
-    if operation == SMXK_SOFTMAX {
-      let numbers = Divisors<L>(maximum: maximum, sum, { W($0) }) { $0.lanes }
-      isSpecial = numbers.isSpecial
-      let product = FarProduct(high: numbers.high, low: numbers.low)
-      let isFar = I.hasFastPaths && product.marks(L(at: few.result(0))).largest() > 0
-      for i in 0..<few.length {
-        let e = L(at: few.result(i))
-        let quotient = isFar ? product(e) : e.fma(numbers.high, e * numbers.low)
-        L.pick(L(at: few.x(i)), equalTo: maximum, numbers.ofMaximum, quotient).store(
-          at: few.result(i))
-      }
-    } else {
-      isSpecial = special(maximum: maximum, sum: sum.high.lanes)
-      finishLogarithms(few, operation, maximum, sum, isSpecial)
-    }
-    isSpecial.store(at: few.special)
-    return !(isSpecial.largest() > 0)
-  }
-
-  @inline(__always)
-  static func finishLogarithms<L: Lanes>(
-    _ few: FewElements<L>, _ operation: smxk_operation, _ maximum: L, _ sum: SumOf<Widened<L>>,
-    _ isSpecial: L
-  ) {
-    typealias W = Widened<L>
-    let ofMaximum = SumOf(high: W(maximum), low: W(0))
-    let log = LogSum<W>(operation, sum, Top<L>(plain: maximum).wide { W($0) }, maximum: ofMaximum)
-    var relative = log.relative
-    var absolute = log.absolute
-    let isRough = L.pick(isSpecial, equalTo: L(0), log.isRough.lanes, L(0))
-    if isRough.largest() > 0 {
-      let precise = preciseLogarithms(few, maximum)
-      let other = LogSum<W>.absolute(ofMaximum, precise)
-      relative.high = W.pick(W(isRough), equalTo: W(0), relative.high, precise.high)
-      absolute = W.pick(W(isRough), equalTo: W(0), absolute, other)
-    }
-    if operation == SMXK_LOGSUMEXP {
-      absolute.lanes.store(at: few.result(0))
-    } else {
-      let logSum = relative.high.lanes
-      for i in 0..<few.length { ((L(at: few.x(i)) - maximum) - logSum).store(at: few.result(i)) }
-    }
-  }
-
-  /// The logarithms relative to the maximum, from the sum of the others: SMXK_SECOND_MAXIMUM and
-  /// SMXK_PRECISE_SUM of Softmax.swift. Anything in lanes of rows that are special.
-  @inline(never)
-  static func preciseLogarithms<L: Lanes>(
-    _ few: FewElements<L>, _ maximum: L
-  ) -> SumOf<Widened<L>> {
-    typealias W = Widened<L>
-    var second = L(-.infinity)
-    var ties = L(-1)
-    for i in 0..<few.length {
-      let x = L(at: few.x(i))
-      second = L.max(second, L.pick(x, equalTo: maximum, L(-.infinity), x))
-      ties = ties + L.pick(x, equalTo: maximum, L(1), L(0))
-    }
-    let distance = W(second) * W(0.25) - W(maximum) * W(0.25)
-    let all = Self.raise(second: distance, temperature: W(1))
-    // Beyond, nothing but the ties is left.
-    let isShown = W.pick(W(Double(L.fieldZero)), lessThan: all, W(0), W(1))
-    let raise = W.pick(isShown, equalTo: W(0), W(0), all).lanes
-    // raise / 2, rounded down: raise is whole, so a quarter less is nearest to that.
-    let half = (raise * L(0.5) - L(0.25) + L(L.roundingShift)) - L(L.roundingShift)
-    let exp = ScaledExp<L>(maximum: maximum, raise: raise)
-    for lane in 0..<few.lanes {
-      var sum = Accumulator<L>()
-      var i = lane
-      while i < few.length {
-        addPrecisely(exp, L(at: few.x(i)), L(0), &sum)
-        i = i &+ L.count
-      }
-      few.enter(sum, lane)
-    }
-    return preciseLog(
-      L.self, few.sum(), ties: W(ties), isShown * W(powerOfTwo(minus: half)),
-      W(powerOfTwo(minus: raise - half)))
-  }
-
-  /// 2^-k, k a whole number whose power is normal.
-  @inline(__always) static func powerOfTwo<L: Lanes>(minus k: L) -> L {
-    (L(L.roundingShift) + (L(L.fieldZero - L.headroom) - k)).shiftedIntoExponent()
   }
 }

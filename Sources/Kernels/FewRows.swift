@@ -3,7 +3,8 @@
 import CSupport
 
 extension Kernels {
-  /// Whether the rows of a job are plain, follow one another in memory and are short enough.
+  /// Whether the rows of a job are plain and short enough, and follow one another in memory or lie
+  /// side by side.
   @inline(__always)
   static func hasFewElements<L: Lanes>(
     _: L.Type, _ job: UnsafePointer<smxk_job>, most: Int = FewElements<L>.most
@@ -12,8 +13,13 @@ extension Kernels {
     let isPlain =
       job.pointee.direct == SMXK_DIRECT_PLAIN
       || (L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW)
-    return I.hasFastPaths && isPlain && cols >= 1 && cols <= most && job.pointee.outer_count == 1
-      && Int(job.pointee.outer!.pointee.x) == cols &* itemSize(job)
+    let step = Int(job.pointee.outer!.pointee.x)
+    let isThere = isBeside(job) ? step == itemSize(job) : isPlain && step == cols &* itemSize(job)
+    return I.hasFastPaths && cols >= 1 && cols <= most && job.pointee.outer_count == 1 && isThere
+  }
+
+  @inline(__always) static func isBeside(_ job: UnsafePointer<smxk_job>) -> Bool {
+    job.pointee.direct == SMXK_DIRECT_COLUMNS
   }
 
   @inline(__always) static func itemSize(_ job: UnsafePointer<smxk_job>) -> Int {
@@ -42,7 +48,7 @@ extension Kernels {
       let rows = Swift.min(L.count, first &+ count &- row)
       let out = job.pointee.out! + row &* results &* size
       turn(job, row, rows, of: first &+ count, to: few)
-      if finishFew(few, job.pointee.operation) {
+      if finishFew(No.self, No.self, few, job.pointee.operation) {
         putRows(few, job, rows, results, out)
       } else {
         for r in 0..<rows {
@@ -64,7 +70,24 @@ extension Kernels {
     _ out: UnsafeMutableRawPointer
   ) {
     let isOwn = itemSize(job) == MemoryLayout<L.Scalar>.stride
-    let q = isOwn ? out.assumingMemoryBound(to: L.Scalar.self) : few.flat
+    let q = out.assumingMemoryBound(to: L.Scalar.self)
+    // Squares may write beyond the rows.
+    let isThere = isOwn && !turnsSquares(L.self, results)
+    turnBack(few, rows, results, to: isThere ? q : few.flat)
+    if isOwn && !isThere {
+      for (i, _, last) in vectors(L.self, 0, rows &* results) {
+        store(L(at: few.flat + i), q + i, 0, last)
+      }
+    } else if !isOwn {
+      narrow(L.self, job, few.flat, rows &* results, to: out)
+    }
+  }
+
+  /// Their results, row after row, to `q`: `flat` where they are turned in squares.
+  @inline(__always)
+  static func turnBack<L: Lanes>(
+    _ few: FewElements<L>, _ rows: Int, _ results: Int, to q: UnsafeMutablePointer<L.Scalar>
+  ) {
     if turnsSquares(L.self, results) {
       // What a row's vector has beyond its end belongs to the next row, which is stored later: that
       // vector if it is in the same square, the row's first square if not.
@@ -73,15 +96,9 @@ extension Kernels {
         i = (i &- 1) / L.count &* L.count
         turnSquare(L.self, few.result(i), L.count, few.flat + i, results)
       }
-      if isOwn {
-        for (i, _, last) in vectors(L.self, 0, rows &* results) {
-          store(L(at: few.flat + i), q + i, 0, last)
-        }
-      }
     } else {
       for i in 0..<results { for r in 0..<rows { q[r &* results &+ i] = few.result(i)[r] } }
     }
-    if !isOwn { narrow(L.self, job, few.flat, rows &* results, to: out) }
   }
 
   /// Those of the row in lane r.
@@ -124,20 +141,38 @@ extension Kernels {
         Own<L>.load(x, i, 0, last, fill: 0).store(at: few.flat + i)
       }
     }
-    if turns {
-      for (i, first, last) in vectors(L.self, numbers, L.count &* cols) {
-        store(L(0), few.flat + i, first, last)
-      }
+    if turns && !isThere { clear(few, few.flat, from: rows) }
+    turn(few, p, rows, to: few.x(0))
+  }
+
+  /// Rows after the last one, whose lanes are computed with, too.
+  @inline(__always)
+  static func clear<L: Lanes>(
+    _ few: FewElements<L>, _ flat: UnsafeMutablePointer<L.Scalar>, from rows: Int
+  ) {
+    for (i, first, last) in vectors(L.self, rows &* few.length, L.count &* few.length) {
+      store(L(0), flat + i, first, last)
+    }
+  }
+
+  /// `rows` rows that follow one another at p, to lanes.
+  @inline(__always)
+  static func turn<L: Lanes>(
+    _ few: FewElements<L>, _ p: UnsafePointer<L.Scalar>, _ rows: Int,
+    to x: UnsafeMutablePointer<L.Scalar>
+  ) {
+    let cols = few.length
+    if turnsSquares(L.self, cols) {
       var i = 0
       while i < cols {
-        turnSquare(L.self, p + i, cols, few.x(i), L.count)
+        turnSquare(L.self, p + i, cols, x + i &* L.count, L.count)
         i = i &+ L.count
       }
       return
     }
     for i in 0..<cols {
-      if rows < L.count { L(0).store(at: few.x(i)) }
-      for r in 0..<rows { few.x(i)[r] = p[r &* cols &+ i] }
+      if rows < L.count { L(0).store(at: x + i &* L.count) }
+      for r in 0..<rows { x[i &* L.count &+ r] = p[r &* cols &+ i] }
     }
   }
 
@@ -238,26 +273,44 @@ extension Kernels {
         out = UnsafeMutableRawPointer(place.pointee.out!)
       }
       let rows = Swift.min(L.count, rest)
-      for i in 0..<cols {
-        let p = (x + i &* Int(inner.x)).assumingMemoryBound(to: L.Scalar.self)
-        (load(p, 0, rows, fill: 0) as L).store(at: few.x(i))
-      }
-      let isDone = finishFew(few, job.pointee.operation)
+      takeBeside(few, x, Int(inner.x), rows)
+      let isDone = finishFew(No.self, No.self, few, job.pointee.operation)
       for r in 0..<(isDone ? 0 : rows) where few.special[r] != 0 {
         rowInStages(L.self, job, row &+ r, scratch)
       }
-      for i in 0..<results {
-        let p = (out + i &* Int(inner.out)).assumingMemoryBound(to: L.Scalar.self)
-        if isDone {
-          store(L(at: few.result(i)), p, 0, rows)
-        } else {
-          for r in 0..<rows where few.special[r] == 0 { p[r] = few.result(i)[r] }
-        }
-      }
+      putBeside(few, out, Int(inner.out), rows, results, unless: isDone ? nil : few.special)
       row = row &+ rows
       rest = rest &- rows
       x += rows &* MemoryLayout<L.Scalar>.stride
       out += rows &* MemoryLayout<L.Scalar>.stride
+    }
+  }
+
+  /// `rows` rows that lie side by side, to `x`; 0 in lanes without one.
+  @inline(__always)
+  static func takeBeside<L: Lanes>(
+    _ few: FewElements<L>, _ x: UnsafeRawPointer, _ step: Int, _ rows: Int
+  ) {
+    for i in 0..<few.length {
+      let p = (x + i &* step).assumingMemoryBound(to: L.Scalar.self)
+      I.prefetchRead(p + 2 &* L.count)
+      (load(p, 0, rows, fill: 0) as L).store(at: few.x(i))
+    }
+  }
+
+  /// Their first `results` results, but for those of rows that are special.
+  @inline(__always)
+  static func putBeside<L: Lanes>(
+    _ few: FewElements<L>, _ out: UnsafeMutableRawPointer, _ step: Int, _ rows: Int, _ results: Int,
+    unless special: UnsafePointer<L.Scalar>?
+  ) {
+    for i in 0..<results {
+      let p = (out + i &* step).assumingMemoryBound(to: L.Scalar.self)
+      if let special {
+        for r in 0..<rows where special[r] == 0 { p[r] = few.result(i)[r] }
+      } else {
+        store(L(at: few.result(i)), p, 0, rows)
+      }
     }
   }
 }

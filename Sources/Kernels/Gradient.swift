@@ -98,6 +98,10 @@ extension Kernels {
     let high: L
     let low: L
 
+    @inline(__always) init(high: L, low: L) {
+      self.high = high
+      self.low = low
+    }
     @inline(__always) init(_ sum: Sum) { (high, low) = Kernels.split(L.self, sum) }
     @inline(__always) func callAsFunction(_ y: L, _ dy: L) -> L { y * ((dy - high) - low) }
   }
@@ -129,6 +133,11 @@ extension Kernels {
     let low: L
     let probability: Probability<L>
 
+    @inline(__always) init(high: L, low: L, probability: Probability<L>) {
+      self.high = high
+      self.low = low
+      self.probability = probability
+    }
     @inline(__always) init(_ sum: Sum) {
       let split = Kernels.split(L.self, sum)
       let factor = L(sum.high.magnitude < 0x1p-20 ? 1 : 1 / L.unit)

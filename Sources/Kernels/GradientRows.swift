@@ -19,7 +19,9 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
-    if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_PLAIN {
+    if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_COLUMNS {
+      gradientColumns(L.self, job, first: first, count: count, scratch)
+    } else if I.hasFastPaths && job.pointee.direct == SMXK_DIRECT_PLAIN {
       gradientRows(Own<L>.self, job, first, count, scratch)
     } else if I.hasFastPaths && L.isSingle && job.pointee.direct == SMXK_DIRECT_NARROW {
       if Int(job.pointee.dtype) == SMX_FLOAT16 {

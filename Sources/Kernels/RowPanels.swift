@@ -12,8 +12,10 @@
 // by side either are read one after the other; short ones are still worth their panel, for what a
 // row costs in the stages is more than their elements.
 //
-// Losses, gradients, and narrow types take this way along any axis but the last; softmax of float32
-// and float64 has Columns.swift. What a row's results are does not depend on where it lies.
+// Losses and whatever has a temperature take this way along any axis but the last. Softmax and
+// gradients of float32 and float64 have Columns.swift and GradientColumns.swift, and narrow rows
+// are brought to these (BesidePanels.swift). What a row's results are does not depend on where it
+// lies.
 
 import CSupport
 
@@ -25,14 +27,18 @@ extension Kernels {
     let pitch: Int
     /// Room for so many rows.
     let rows: Int
+    /// Rows stay side by side (BesidePanels.swift).
+    let isBeside: Bool
     private let memory: UnsafeMutablePointer<L.Scalar>
 
     @inline(__always) init(
-      _ job: UnsafePointer<smxk_job>, _ scratch: UnsafeMutablePointer<smxk_scratch>
+      _ job: UnsafePointer<smxk_job>, _ scratch: UnsafeMutablePointer<smxk_scratch>,
+      isBeside: Bool = false
     ) {
       length = Int(job.pointee.cols)
       pitch = Int(smxk_panel_pitch(Int64(length), Int64(L.count)))
       rows = Int(job.pointee.panel_rows)
+      self.isBeside = isBeside
       memory = scratch.pointee.panel!.assumingMemoryBound(to: L.Scalar.self)
     }
 
@@ -64,9 +70,11 @@ extension Kernels {
     inner.pointee.x = size
     inner.pointee.out = size
     inner.pointee.weights = size
+    if panel.isBeside { (outer.pointee, inner.pointee) = axesBeside(panel, isSum: isSum) }
     var own = job.pointee
     own.dtype = smx_dtype(L.isSingle ? SMX_FLOAT32 : SMX_FLOAT64)
     own.direct = job.pointee.temperature == nil ? SMXK_DIRECT_PLAIN : SMXK_DIRECT
+    if panel.isBeside { own.direct = SMXK_DIRECT_COLUMNS }
     own.streams = 0
     own.panel_rows = 0
     own.outer_count = 1
@@ -86,7 +94,7 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
-    let panel = RowPanel<L>(job, scratch)
+    let panel = RowPanel<L>(job, scratch, isBeside: staysBeside(L.self, job))
     var outer = smxk_axis()
     var inner = smxk_axis()
     withUnsafeMutablePointer(to: &outer) { outer in
@@ -104,60 +112,6 @@ extension Kernels {
         }
       }
     }
-  }
-
-  /// The same of a cross-entropy; what else belongs to its rows is found where it lies, at equal
-  /// distances.
-  @inline(never)
-  static func lossesInPanels<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) where L.Eight == F64 {
-    let logits = smxk_logits_of(job)
-    let panel = RowPanel<L>(logits, scratch)
-    var axes = InlineArray<3, smxk_axis>(repeating: smxk_axis())
-    var own = job.pointee
-    withUnsafeMutablePointer(to: &axes) { axes in
-      let axes = UnsafeMutableRawPointer(axes).assumingMemoryBound(to: smxk_axis.self)
-      own.logits = panelJob(panel, logits, outer: axes, inner: axes + 1)
-      withUnsafeMutablePointer(to: &own) { own in
-        var row = first
-        while row < first &+ count {
-          let rows = enterRows(
-            job, own, axes + 2, first: row, count: Swift.min(panel.rows, first &+ count &- row),
-            scratch)
-          fill(panel, logits, first: row, count: rows, scratch)
-          lossesInPlace(L.self, own, first: 0, count: rows, scratch)
-          if job.pointee.has_grad != 0 {
-            empty(panel, logits, first: row, count: rows, scratch)
-          }
-          row = row &+ rows
-        }
-      }
-    }
-  }
-
-  /// Makes rows `first` and up to `count` in all the rows 0, 1, … of `own`; returns how many lie at
-  /// equal distances.
-  @inline(__always)
-  static func enterRows(
-    _ job: UnsafePointer<smxk_cross_entropy>, _ own: UnsafeMutablePointer<smxk_cross_entropy>,
-    _ axis: UnsafeMutablePointer<smxk_axis>, first: Int, count: Int,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) -> Int {
-    let rows = smxk_rows_of(job)
-    let place = row(of: scratch)
-    axis.pointee = rows.pointee.outer![Int(rows.pointee.outer_count) &- 1]
-    locate(rows, place, first)
-    own.pointee.rows.outer = UnsafePointer(axis)
-    own.pointee.rows.outer_count = 1
-    own.pointee.rows.x = UnsafeRawPointer(place.pointee.x!)
-    own.pointee.rows.out = UnsafeMutableRawPointer(place.pointee.out!)
-    own.pointee.rows.sign = UnsafeMutableRawPointer(place.pointee.sign)
-    own.pointee.rows.bias = UnsafeRawPointer(place.pointee.bias)
-    // Sums of rows are kept by their numbers from here on.
-    own.pointee.first = job.pointee.first &- Int64(first)
-    return Swift.min(count, Int(axis.pointee.count) &- first % Int(axis.pointee.count))
   }
 
   /// Calls `body` for rows that lie at equal distances, `row(of: scratch)` being the first of them.
@@ -186,6 +140,10 @@ extension Kernels {
     let place = row(of: scratch)
     let outer = job.pointee.outer![Int(job.pointee.outer_count) &- 1]
     let inner = job.pointee.inner![0]
+    if panel.isBeside {
+      fillBeside(panel, job, first: first, count: count, scratch)
+      return
+    }
     eachRun(job, first: first, count: count, scratch) { start, rows in
       let at = start &* panel.pitch
       turnIn(
@@ -209,6 +167,10 @@ extension Kernels {
     let place = row(of: scratch)
     let outer = job.pointee.outer![Int(job.pointee.outer_count) &- 1]
     let inner = job.pointee.inner![0]
+    if panel.isBeside && job.pointee.operation != SMXK_LOGSUMEXP {
+      emptyBeside(panel, job, first: first, count: count, scratch)
+      return
+    }
     eachRun(job, first: first, count: count, scratch) { start, rows in
       let out = UnsafeMutableRawPointer(place.pointee.out!)
       if job.pointee.operation == SMXK_LOGSUMEXP {

@@ -8,7 +8,7 @@
 // S14) are all decided there, in one place, from the maximum and the number of visible elements.
 //
 // Contiguous rows that need nothing special, nearly all, take PlainRows.swift instead: the same
-// passes in the same order without the bookkeeping.
+// passes in the same order without the bookkeeping. Short ones share the lanes (FewElements.swift).
 
 import CSupport
 
@@ -74,6 +74,14 @@ extension Kernels {
         plainRows(Narrow<BFloat16>.self, job, first: first, count: count, scratch)
       }
       return
+    }
+    if gathersFew(L.self, job) && count > L.count / 2 {
+      // As above: the last ones alone where most of their lanes would be empty.
+      let rest = count & (L.count &- 1)
+      let few = rest <= L.count / 2 ? count &- rest : count
+      fewGathered(L.self, job, first: first, count: few, scratch)
+      first = first &+ few
+      count = count &- few
     }
     for index in first..<first &+ count { rowInStages(L.self, job, index, scratch) }
   }

@@ -352,8 +352,10 @@ private func directness(_ o: Operands, _ job: smxk_job) -> Int {
   if size < 4 { return isPlain && isContiguous ? SMXK_DIRECT_NARROW : SMXK_DIRECT_NONE }
   if !isContiguous {
     let last = job.outer[Int(job.outer_count) - 1]
-    let isBesideRows = job.inner_count == 1 && last.count >= 8 && last.x == size && last.out == size
-    return isPlain && isBesideRows && !isGradient ? SMXK_DIRECT_COLUMNS : gathered
+    let isBesideRows =
+      job.inner_count == 1 && last.count >= (isGradient ? 4 : 8) && last.x == size
+      && last.out == size && (last.weights == size || !isGradient)
+    return isPlain && isBesideRows ? SMXK_DIRECT_COLUMNS : gathered
   }
   var condition = o.structure
   while let c = condition {

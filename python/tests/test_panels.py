@@ -125,6 +125,37 @@ def test_gradients(length, dtype, layout):
             assert_same_bits(got.reshape(want.shape), want, f"{name} {options}, dy contiguous")
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("layout", [beside, in_images, unaligned])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 9, 16, 21, 65, 513, 4097, 8300])
+def test_gradients_of_blocks(length, dtype, layout, threads):
+    """Blocks of rows side by side (GradientColumns.swift), one special row in all of them at
+    most."""
+    count = 66 if length > 600 else 630
+    rng = np.random.default_rng(length)
+    x = rng.standard_normal((count, length))
+    dy = rng.standard_normal((count, length)) * rng.choice([1e-30, 1e-9, 1, 1e20], (count, 1))
+    dy[5] = 0
+    y = {"softmax": smx.softmax(x), "log_softmax": smx.log_softmax(x)}
+    for special in (None, np.nan, np.inf, 3e38):
+        with np.errstate(over="ignore"):
+            given = dy.astype(dtype)
+            if special is not None:
+                given[count // 3, -1] = special
+        for name, probabilities in y.items():
+            operation = getattr(smx, f"{name}_vjp")
+            rows = probabilities.astype(dtype)
+            want = operation(rows, given)
+            views = laid_out(layout, rows), laid_out(layout, given)
+            with smx.num_threads(threads):
+                got = operation(*views)
+                assert_same_bits(got.reshape(want.shape), want, f"{name} {special}")
+                place = views[0].copy(order="K")
+                operation(place, views[1], out=place)
+                assert_same_bits(place.reshape(want.shape), want, f"{name} {special}, in place")
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("length", LENGTHS)

@@ -283,6 +283,11 @@ extension Kernels {
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) -> RowState {
     let logits = smxk_logits_of(job)
+    if row.pointee.temperature != 1,
+      let state = stateAtTemperature(L.self, logits, row, scratch)
+    {
+      return state
+    }
     let cols = Int(logits.pointee.cols)
     var found = RowSum()
     var known = L.Scalar.nan
@@ -330,25 +335,6 @@ extension Kernels {
     if isRough(maximum: found.maximum, state.relative, state.lse) == 0 { return state }
     return stateInStages(
       L.self, logits, row, from: SMXK_SECOND_MAXIMUM, visible: state.visible, scratch)
-  }
-
-  /// The state by the stages of Softmax.swift, from one of them on and up to the logarithm.
-  @inline(never)
-  static func stateInStages<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
-    from stage: Int, visible: Int,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) -> RowState {
-    runStages(L.self, job, row, from: stage, scratch)
-    let maximum = row.pointee.maximum
-    let relative = row.pointee.log_sum
-    let top = row.pointee.temperature == 1 ? maximum : maximum / row.pointee.temperature
-    let lse =
-      top.isInfinite
-      ? top : LogSum<Double>.absolute(Sum(high: top, low: 0), Sum(high: relative, low: 0))
-    return RowState(
-      maximum: maximum, relative: relative, relativeLow: row.pointee.log_sum_low, lse: lse,
-      visible: visible)
   }
 
   /// log(1 + t), t the sum of all but one maximum relative to that: of one row, or in each lane of

@@ -177,6 +177,31 @@ extension Kernels {
       scratch)
   }
 
+  /// The state by the stages of Softmax.swift, from one of them on and up to the logarithm.
+  @inline(never)
+  static func stateInStages<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
+    from stage: Int, visible: Int,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) -> RowState {
+    runStages(L.self, job, row, from: stage, scratch)
+    return state(of: row, visible: visible)
+  }
+
+  /// The state of a row that has come through the stages.
+  @inline(__always)
+  static func state(of row: UnsafePointer<smxk_row>, visible: Int) -> RowState {
+    let maximum = row.pointee.maximum
+    let relative = row.pointee.log_sum
+    let top = row.pointee.temperature == 1 ? maximum : maximum / row.pointee.temperature
+    let lse =
+      top.isInfinite
+      ? top : LogSum<Double>.absolute(Sum(high: top, low: 0), Sum(high: relative, low: 0))
+    return RowState(
+      maximum: maximum, relative: relative, relativeLow: row.pointee.log_sum_low, lse: lse,
+      visible: visible)
+  }
+
   /// The row's stages (Softmax.swift) from one of them on, up to the logarithm.
   @inline(never)
   static func runStages<L: Lanes>(
@@ -186,13 +211,46 @@ extension Kernels {
   ) {
     row.pointee.stage = stage
     row.pointee.found = nothingFound
+    runStages(L.self, job, row, scratch)
+  }
+
+  /// From the one on that `advance` has chosen.
+  @inline(never)
+  static func runStages<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
     while row.pointee.stage != SMXK_FINISH && row.pointee.stage != SMXK_DONE {
-      for chunk in chunks(job, row) {
-        var partial = nothingFound
-        Self.chunk(L.self, job, row, chunk, scratch, &partial)
-        absorb(row, partial)
-      }
+      runStage(L.self, job, row, scratch)
       advance(L.self, job, row)
     }
+  }
+
+  @inline(__always)
+  static func runStage<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    for chunk in chunks(job, row) {
+      var partial = nothingFound
+      Self.chunk(L.self, job, row, chunk, scratch, &partial)
+      absorb(row, partial)
+    }
+  }
+
+  /// At a temperature, where the plain sum is not wanted; nil for a row that is empty or special,
+  /// which shows there.
+  @inline(__always)
+  static func stateAtTemperature<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) -> RowState? {
+    row.pointee.stage = SMXK_MAXIMUM
+    row.pointee.found = nothingFound
+    runStage(L.self, job, row, scratch)
+    let visible = Int(row.pointee.found.count)
+    advance(L.self, job, row)
+    runStages(L.self, job, row, scratch)
+    return row.pointee.form == SMXK_CONSTANT ? nil : state(of: row, visible: visible)
   }
 }

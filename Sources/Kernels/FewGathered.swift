@@ -5,9 +5,9 @@
 // left, or which their lanes' form cannot do, go through the stages, as does a row whose
 // temperature is 1 among others. With AVX-512 only, whose shuffles turn squares of rows.
 //
-// One thread (Xeon), ns a row of float32 softmax of 16 and of 64 elements, through the stages
-// before and now: one temperature 125, 24 and 156, 66; mask 155, 47 and 168, 83; bias 127, 48 and
-// 159, 96; of float64 with a temperature 136, 44 (16).
+// One thread (Xeon), ns a row of float32 softmax of 16 and of 64 elements, through the stages before
+// and now: one temperature 125, 24 and 156, 66; mask 155, 47 and 168, 83; bias 127, 21 and 159, 68;
+// of float64 with a temperature 136, 44 (16).
 
 import CSupport
 
@@ -23,14 +23,18 @@ extension Kernels {
       && job.pointee.weights == nil && job.pointee.factor == nil && job.pointee.sign == nil
   }
 
-  /// Whether its rows follow one another in memory, and so do their results.
+  /// Whether its rows follow one another in memory, a bias likewise, and so do their results.
   @inline(__always)
   static func isDense(_ job: UnsafePointer<smxk_job>) -> Bool {
     let size = itemSize(job)
     let inner = job.pointee.inner![0]
     let outer = job.pointee.outer![0]
     let isSum = job.pointee.operation == SMXK_LOGSUMEXP
-    return job.pointee.mask == nil && job.pointee.bias == nil && job.pointee.structure == nil
+    let hasOwnBias =
+      job.pointee.bias_dtype == job.pointee.dtype && size >= 4 && Int(inner.bias) == size
+      && outer.bias == outer.x
+    return job.pointee.mask == nil && job.pointee.structure == nil
+      && (job.pointee.bias == nil || hasOwnBias)
       && job.pointee.outer_count == 1 && job.pointee.inner_count == 1 && Int(inner.x) == size
       && (isSum || Int(inner.out) == size) && Int(outer.x) == Int(job.pointee.cols) &* size
       && hasFewResults(job)
@@ -57,6 +61,7 @@ extension Kernels {
       if isDense {
         if job.pointee.temperature != nil { unfit = enterTemperatures(few, job, row, rows) }
         turn(job, row, rows, of: end, to: few)
+        if hasBias { addBias(few, job, row, rows) }
       } else {
         unfit = gatherFew(few, job, row, rows, scratch)
       }
@@ -117,6 +122,25 @@ extension Kernels {
       turn(few, few.flatLow, rows, to: few.low(0))
     }
     return job.pointee.temperature == nil ? 0 : enterFactors(few, rows)
+  }
+
+  /// Makes rows in lanes pairs, with a bias that lies densely.
+  @inline(__always)
+  static func addBias<L: Lanes>(
+    _ few: FewElements<L>, _ job: UnsafePointer<smxk_job>, _ first: Int, _ rows: Int
+  ) {
+    let bias = job.pointee.bias! + first &* few.length &* MemoryLayout<L.Scalar>.stride
+    let from = bias.assumingMemoryBound(to: L.Scalar.self)
+    for (i, first, last) in vectors(L.self, 0, rows &* few.length) {
+      store(load(from + i, first, last, fill: 0) as L, few.flatLow + i, first, last)
+    }
+    clear(few, few.flatLow, from: rows)
+    turn(few, few.flatLow, rows, to: few.low(0))
+    for i in 0..<few.length {
+      let sum = exactSum(L(at: few.x(i)), L(at: few.low(i)))
+      sum.high.store(at: few.x(i))
+      L.pick(sum.low, equalTo: sum.low, sum.low, L(0)).store(at: few.low(i))
+    }
   }
 
   /// Temperatures of rows that lie densely.

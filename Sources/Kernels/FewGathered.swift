@@ -5,9 +5,9 @@
 // left, or which their lanes' form cannot do, go through the stages, as does a row whose
 // temperature is 1 among others. With AVX-512 only, whose shuffles turn squares of rows.
 //
-// One thread (Xeon), ns a row of float32 softmax of 16 and of 64 elements, through the stages before
-// and now: one temperature 125, 24 and 156, 66; mask 155, 47 and 168, 83; bias 127, 21 and 159, 68;
-// of float64 with a temperature 136, 44 (16).
+// One thread (Xeon), ns a row of float32 softmax of 16 and of 64 elements, through the stages
+// before and now: one temperature 125, 24 and 156, 66; mask 155, 47 and 168, 83; bias 127, 21 and
+// 159, 68; of float64 with a temperature 136, 44 (16).
 
 import CSupport
 

@@ -17,7 +17,8 @@
 import CSupport
 
 extension Kernels {
-  /// Up to L.count rows, in scratch's `low`, which the stages need only for a bias.
+  /// Up to L.count rows, in scratch's `low`, which the stages need only for a bias: of a row of a
+  /// bias on its way they take the place of `x`, which is not wanted any more by then.
   struct FewElements<L: Lanes> {
     typealias W = Widened<L>
 

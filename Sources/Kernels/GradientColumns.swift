@@ -103,7 +103,7 @@ extension Kernels {
       Kernels.meet(a, b, F64.self)
     }
 
-    /// Lanes `lane` and every `distance`-th behind it, of eight.
+    /// Lanes `lane` and `lane` + 4 of eight, or the first where there is no other.
     @inline(__always) private func pair(
       _ lane: Int, of lanes: Int, _ row: Int
     ) -> SumOf<L.Eight> {

@@ -221,20 +221,8 @@ extension Kernels {
     _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
     while row.pointee.stage != SMXK_FINISH && row.pointee.stage != SMXK_DONE {
-      runStage(L.self, job, row, scratch)
+      visitChunks(L.self, job, row, scratch)
       advance(L.self, job, row)
-    }
-  }
-
-  @inline(__always)
-  static func runStage<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) {
-    for chunk in chunks(job, row) {
-      var partial = nothingFound
-      Self.chunk(L.self, job, row, chunk, scratch, &partial)
-      absorb(row, partial)
     }
   }
 
@@ -247,7 +235,7 @@ extension Kernels {
   ) -> RowState? {
     row.pointee.stage = SMXK_MAXIMUM
     row.pointee.found = nothingFound
-    runStage(L.self, job, row, scratch)
+    visitChunks(L.self, job, row, scratch)
     let visible = Int(row.pointee.found.count)
     advance(L.self, job, row)
     runStages(L.self, job, row, scratch)

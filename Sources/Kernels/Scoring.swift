@@ -30,17 +30,4 @@ extension Kernels {
         L(L.Scalar(row.pointee.log_sum)),
         L(L.Scalar(row.pointee.maximum)))[0])
   }
-
-  /// The row's stage over all its chunks.
-  @inline(__always)
-  static func visitChunks<L: Lanes>(
-    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
-    _ scratch: UnsafeMutablePointer<smxk_scratch>
-  ) {
-    for chunk in chunks(job, row) {
-      var partial = nothingFound
-      Self.chunk(L.self, job, row, chunk, scratch, &partial)
-      absorb(row, partial)
-    }
-  }
 }

@@ -96,12 +96,21 @@ extension Kernels {
     beginRow(job, row, index)
     row.pointee.resident = job.pointee.cols <= chunkSize && !hasBiasBeside(L.self, job) ? 1 : 0
     while row.pointee.stage != SMXK_DONE {
-      for chunk in chunks(job, row) {
-        var partial = nothingFound
-        Self.chunk(L.self, job, row, chunk, scratch, &partial)
-        absorb(row, partial)
-      }
+      visitChunks(L.self, job, row, scratch)
       advance(L.self, job, row)
+    }
+  }
+
+  /// The row's stage over all its chunks.
+  @inline(__always)
+  static func visitChunks<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_job>, _ row: UnsafeMutablePointer<smxk_row>,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    for chunk in chunks(job, row) {
+      var partial = nothingFound
+      Self.chunk(L.self, job, row, chunk, scratch, &partial)
+      absorb(row, partial)
     }
   }
 

@@ -23,6 +23,8 @@ func panelRows(_ job: smxk_job, operands: Int64) -> Int64 {
   if job.direct == SMXK_DIRECT_COLUMNS {
     // Their vectors of rows are mostly whole, or their rows few elements. (Of float64, 40 elements
     // and 24 rows take 1.4 ns an element there and 2.3 in panels, with 16 rows 2.6 and 2.1.)
+    // Panels turn three operands of a gradient: 16 rows of 150 elements take 0.5 ns an element here
+    // and 1.0 there.
     if last.count >= 64 || job.cols <= 64 || operands > 1 { return 0 }
   } else if job.direct != SMXK_DIRECT_NONE && job.direct != SMXK_DIRECT_OUT {
     // Of no more elements than lanes, and not one behind the other.

@@ -352,6 +352,8 @@ private func directness(_ o: Operands, _ job: smxk_job) -> Int {
   if size < 4 { return isPlain && isContiguous ? SMXK_DIRECT_NARROW : SMXK_DIRECT_NONE }
   if !isContiguous {
     let last = job.outer[Int(job.outer_count) - 1]
+    // Gradients gain from fewer: five rows side by side of 2 elements take 28 ns an element one by
+    // one and 7 so, of 21 elements 3.4 and 2.7.
     let isBesideRows =
       job.inner_count == 1 && last.count >= (isGradient ? 4 : 8) && last.x == size
       && last.out == size && (last.weights == size || !isGradient)

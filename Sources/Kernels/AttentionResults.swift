@@ -198,7 +198,7 @@ extension Kernels {
     if I.hasFastPaths {
       turn(L.self, { UnsafeRawPointer(from + $0 &* fromRow) }, take)
     } else {
-      // Once in the code, where fma is a call for each lane.
+      // Once in the code, where fma is a call.
       transpose(L.self, from, fromRow, to, toRow)
       for l in 0..<L.count { take(l, L(at: to + l &* toRow)) }
     }

@@ -13,8 +13,7 @@ extension Kernels {
   @inline(__always)
   static func rowsTogether<L: Lanes>(_: L.Type, _ job: UnsafePointer<smxk_cross_entropy>) -> Int {
     let cols = Int(smxk_logits_of(job).pointee.cols)
-    // Where fma is a call for each lane, a chain of eight rows takes as long as eight chains, and
-    // 19 KB of code.
+    // Where fma is a call, the 19 KB of code that it takes are not worth the gain.
     if !I.hasFastPaths || job.pointee.is_log != 0 || job.pointee.temperature != 1 || cols == 0 {
       return 1
     }

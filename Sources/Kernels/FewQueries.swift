@@ -38,8 +38,7 @@ extension Kernels.Narrow: WordFormat {
 }
 
 extension Kernels {
-  /// x86-64-v2, where fma is a call for each lane, would take a quarter of its time or less too,
-  /// but for 95 KB of code.
+  /// x86-64-v2, which is there for its bits, goes without these 95 KB of code.
   @inline(__always) static func hasFewQueries<L: TileLanes>(
     _: L.Type
   ) -> Bool {

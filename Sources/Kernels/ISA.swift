@@ -12,7 +12,7 @@ public protocol ISA {
   /// Whether the registers hold four vectors of a chain at a time (Pair.swift).
   static var interleaves: Bool { get }
   /// Whether the common rows have passes of their own (PlainRows.swift, Columns.swift). Where fma
-  /// is a call for each lane they would double the code and gain nothing.
+  /// is a call of some tens of operations they would double the code for a small gain.
   static var hasFastPaths: Bool { get }
   /// Whether a tile of attention is three vectors wide (TileProduct.swift).
   static var hasWideTiles: Bool { get }

@@ -5,6 +5,9 @@
 #define SMXK_LANES_H
 
 #include <stdint.h>
+
+#include "fma.h"
+
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #elif defined(__F16C__)
@@ -36,7 +39,6 @@ typedef struct {
 
 /* -- a·b + c, rounded once --------------------------------------------------------------------- */
 
-/* Without the instruction libm's exact fma does each lane, out of line: slow, never different. */
 #if defined(__FMA__) || defined(__aarch64__)
 SMXK_INLINE smxk_f32x16 smxk_fma_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 c) {
   return __builtin_elementwise_fma(a, b, c);
@@ -45,22 +47,13 @@ SMXK_INLINE smxk_f64x8 smxk_fma_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 c) {
   return __builtin_elementwise_fma(a, b, c);
 }
 #else
-static __attribute__((noinline)) void smxk_fma_each_f32(const smxk_f32x16 *a, const smxk_f32x16 *b,
-                                                        smxk_f32x16 *c) {
-  for (int lane = 0; lane < 16; lane++)
-    (*c)[lane] = __builtin_fmaf((*a)[lane], (*b)[lane], (*c)[lane]);
-}
-static __attribute__((noinline)) void smxk_fma_each_f64(const smxk_f64x8 *a, const smxk_f64x8 *b,
-                                                        smxk_f64x8 *c) {
-  for (int lane = 0; lane < 8; lane++)
-    (*c)[lane] = __builtin_fma((*a)[lane], (*b)[lane], (*c)[lane]);
-}
+/* Out of line: some tens of operations take the place of one. */
 SMXK_INLINE smxk_f32x16 smxk_fma_f32(smxk_f32x16 a, smxk_f32x16 b, smxk_f32x16 c) {
-  smxk_fma_each_f32(&a, &b, &c);
+  smxk_fma_each_f32((const float *)&a, (const float *)&b, (float *)&c);
   return c;
 }
 SMXK_INLINE smxk_f64x8 smxk_fma_f64(smxk_f64x8 a, smxk_f64x8 b, smxk_f64x8 c) {
-  smxk_fma_each_f64(&a, &b, &c);
+  smxk_fma_each_f64((const double *)&a, (const double *)&b, (double *)&c);
   return c;
 }
 #endif

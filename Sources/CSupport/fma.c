@@ -142,17 +142,16 @@ void smxk_fma_each_f64(const double *a, const double *b, double *c) {
                           __builtin_elementwise_abs(z); /* or more; NaN if one is */
     const i64x2 fits = (largest <= 0x1p990) &
                        ((product >= 0x1p-900) | (((x == 0) | (y == 0)) & (z != 0)));
-
+    /* Before the parts, which might be subnormal: those take some hundred cycles each. */
+    if (!(fits[0] & fits[1])) {
+      for (int k = 0; k < 2; k++) c[i + k] = fma(x[k], y[k], z[k]);
+      continue;
+    }
     const f64x2 x1 = leading(x), y1 = leading(y), x2 = x - x1, y2 = y - y1;
     const f64x2 below = ((x1 * y1 - above) + x1 * y2 + x2 * y1) + x2 * y2;
     const f64x2 low = z + below, high = above + low;
     const f64x2 sum = high + odd_sum(lost(z, below, low), lost(above, low, high));
-
-    if (fits[0] & fits[1]) {
-      memcpy(c + i, &sum, sizeof sum);
-    } else {
-      for (int k = 0; k < 2; k++) c[i + k] = fits[k] ? sum[k] : fma(x[k], y[k], z[k]);
-    }
+    memcpy(c + i, &sum, sizeof sum);
   }
 }
 #endif

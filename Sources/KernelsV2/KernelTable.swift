@@ -277,6 +277,8 @@ extension smxk_kernels {
         HereKernels.divergenceRows(HereKernels.F64.self, $0, first: Int($1), count: Int($2), $3)
       },
       exponential: { HereKernels.exponential($0) },
+      largest_f32: { HereKernels.largest(HereKernels.F32.self, $0, Int($1), $2, $3) },
+      largest_f64: { HereKernels.largest(HereKernels.F64.self, $0, Int($1), $2, $3) },
       bound_f32: { HereKernels.bound(HereKernels.F32.self, $0, Int($1), $2) },
       bound_f64: { HereKernels.bound(HereKernels.F64.self, $0, Int($1), $2) },
       select_f32: { HereKernels.select(HereKernels.F32.self, $0, $1, $2) },
@@ -286,6 +288,7 @@ extension smxk_kernels {
       keep_f32: { HereKernels.keep(HereKernels.F32.self, $0, $1, $2) },
       keep_f64: { HereKernels.keep(HereKernels.F64.self, $0, $1, $2) },
       weigh_list: { HereKernels.weighList($0, Int($1), $2, $3) },
+      rank: { HereKernels.rank($0, Int($1), $2) },
       gumbel_f32: { HereKernels.gumbel(HereKernels.F32.self, $0, Int($1), $2) },
       gumbel_f64: { HereKernels.gumbel(HereKernels.F64.self, $0, Int($1), $2) },
       log: { HereKernels.log($0) },

@@ -1,8 +1,8 @@
 // A list of elements of a row: the largest ones so far, in the order of the row.
 //
-// Largest first, and of equal ones the first: `keepLargest` leaves the first k of that order. It
-// finds the k-th largest value by quickselect in a copy and then filters the list in place, so that
-// the order of the row stays.
+// Largest first, and of equal ones the first: `keepLargest` leaves the first k of that order. Of a
+// few it counts what comes before each; of more it finds the k-th largest value by quickselect in a
+// copy and then filters the list in place, so that the order of the row stays.
 
 import CSupport
 
@@ -33,14 +33,38 @@ struct CandidateList {
     return result
   }
 
+  /// How many come before each, to `copy`; nil where they are too many to be counted.
+  func ranks(_ kernels: UnsafePointer<smxk_kernels>) -> UnsafePointer<Double>? {
+    if count > Int(SMXK_RANKED) { return nil }
+    kernels.pointee.rank(values, Int64(count), copy)
+    return UnsafePointer(copy)
+  }
+
   /// Leaves the k largest, 1 or more; returns the smallest of them.
-  mutating func keepLargest(_ k: Int) -> Double {
+  mutating func keepLargest(_ k: Int, _ kernels: UnsafePointer<smxk_kernels>) -> Double {
+    if let ranks = ranks(kernels) { return keep(ranks, below: Double(k)) }
     for i in 0..<count { copy[i] = values[i] }
     let bound = select(k)
     var above = 0
     for i in 0..<count where values[i] > bound { above += 1 }
     keep(bound, ties: k - above)
     return bound
+  }
+
+  /// Leaves those of a rank below k; returns the smallest of them. Without a branch.
+  private mutating func keep(_ ranks: UnsafePointer<Double>, below k: Double) -> Double {
+    var smallest = Double.infinity
+    var to = 0
+    for i in 0..<count {
+      let isKept = ranks[i] < k
+      let value = values[i]
+      values[to] = value
+      places[to] = places[i]
+      smallest = isKept && value < smallest ? value : smallest
+      to += isKept ? 1 : 0
+    }
+    count = to
+    return smallest
   }
 
   /// Leaves what is above the bound, and the first `ties` of those equal to it.

@@ -58,6 +58,21 @@ extension Tensor {
     }
   }
 
+  /// Stores 0, an infinity or a NaN of the dtype.
+  @inline(never) func store(special value: Double, at p: UnsafeMutableRawPointer) {
+    let single = Float(value)
+    // bfloat16 is the upper half; of a float16 the exponent has 5 bits.
+    let upper = UInt16(single.bitPattern >> 16)
+    switch Int(dtype) {
+    case SMX_FLOAT64: p.storeBytes(of: value, as: Double.self)
+    case SMX_FLOAT32: p.storeBytes(of: single, as: Float.self)
+    case SMX_BFLOAT16: p.storeBytes(of: upper, as: UInt16.self)
+    default:
+      let half: UInt16 = value == 0 ? 0 : value.isNaN ? 0x7e00 : 0x7c00
+      p.storeBytes(of: upper & 0x8000 | half, as: UInt16.self)
+    }
+  }
+
   /// The index of each axis that element `index` in C order has, "[1, 2]".
   @inline(never) func add(_ index: Int64, to sentence: inout Sentence) {
     if rank == 0 { return }

@@ -300,6 +300,25 @@ func makeJob(
   return job
 }
 
+/// Makes the results of a job one after the other, row after row, at whatever place it is given: on
+/// their way to where they belong. `o` has x as its out.
+func makeDense(
+  _ job: inout smxk_job, _ o: Operands, _ plan: UnsafeMutablePointer<smxk_plan>
+) {
+  var step = Int64(itemSize(job.dtype))
+  smxk_inner_of(plan)[0].out = step
+  step = step &* job.cols
+  var axis = Int(job.outer_count)
+  while axis > 0 {
+    axis -= 1
+    let place = smxk_outer_of(plan) + axis
+    place.pointee.out = step
+    step = step &* place.pointee.count
+  }
+  job.direct = directness(o, job)
+  job.panel_rows = 0
+}
+
 /// Adds an axis to a list, slowest first; merged into the last one where every operand allows it.
 func append(
   _ axis: smxk_axis, to list: UnsafeMutablePointer<smxk_axis>, _ count: inout Int, merges: Bool

@@ -104,9 +104,19 @@ struct RowChoice {
       places: list.places)
   }
 
-  /// Fills the list with the k largest, k at most half of the list's room; false where a number is
-  /// not below +inf.
-  mutating func select(_ k: Int) -> Bool {
+  /// Fills the list with the k largest in the order of the filters, of a row that has few and is
+  /// not longer than a block; false where a number is not below +inf.
+  mutating func selectInOrder(_ k: Int) -> Bool {
+    var s = selection(above: -.infinity)
+    let largest = isWide ? kernels.pointee.largest_f64 : kernels.pointee.largest_f32
+    let isValid = largest(job, Int64(k), &s, scratch) != 0
+    list.count = min(Int(s.count), k)
+    return isValid
+  }
+
+  /// Fills the list with the k largest, k at most half of the list's room, or where it does not
+  /// trim with some more if these are all; false where a number is not below +inf.
+  mutating func select(_ k: Int, trims: Bool = true) -> Bool {
     let bound =
       isWide
       ? kernels.pointee.bound_f64(job, Int64(k), scratch)
@@ -118,8 +128,9 @@ struct RowChoice {
       scan(&s)
       list.count = Int(s.count)
       if !list.isFinite() { return false }
-      if list.count > k {
-        s.threshold = list.keepLargest(k)
+      let isEnough = !trims && s.at >= cols && list.count <= Int(SMXK_RANKED)
+      if list.count > k && !isEnough {
+        s.threshold = list.keepLargest(k, kernels)
         s.count = Int64(k)
       }
       if s.at >= cols { return true }

@@ -52,6 +52,13 @@ private struct Ranking {
   var roomBytes: Int { capacity * 24 }
 }
 
+/// The longest row that is given to softmax as a whole. All of its probabilities cost less than the
+/// stages one by one, for short rows are worked on side by side.
+private let wholeRow: Int64 = 2048
+
+/// Bytes of their probabilities that a thread keeps at a time, within the first-level cache.
+private let wholeBytes = 16384
+
 func topK(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Failure) {
   guard let indices = call.beside else { return }
   try call.out.require(dtype: call.x.dtype)
@@ -70,9 +77,17 @@ func topK(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Fail
   try call.checkPlaces(indices, mayBeX: false)
   try indices.requireDistinct(from: call.out, orSame: false)
   if call.out.count == 0 { return }
-  var job = call.job(call.flag ? SMXK_LOG_SOFTMAX : SMXK_SOFTMAX, out: call.x, plan)
-  // Gathered, so that no term is written where the results of a plain softmax would go.
-  job.direct = SMXK_DIRECT_NONE
+  let operands = Operands(
+    operation: call.flag ? SMXK_LOG_SOFTMAX : SMXK_SOFTMAX, x: call.x, out: call.x,
+    mask: call.mask, temperature: call.temperature)
+  var job = makeJob(operands, plan, kept: call.x.rank - 1)
+  let isWhole = call.cols <= wholeRow
+  if isWhole {
+    makeDense(&job, operands, plan)
+  } else {
+    // Gathered, so that no term is written where the results of a plain softmax would go.
+    job.direct = SMXK_DIRECT_NONE
+  }
   var ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: nil)
   // Up to 2^46 elements the bytes can be counted, 48 for each of k, for 256 threads.
   let isListed = k <= Int64(listedAtMost)
@@ -83,10 +98,109 @@ func topK(_ call: Decoding, _ plan: UnsafeMutablePointer<smxk_plan>) throws(Fail
   if !isListed {
     ranking = Ranking(call: call, indices: indices, job: job, k: Int(k), room: room.start)
   }
-  shareRows(call, &ranking) { context, index, scratch in
-    let ranking = context.assumingMemoryBound(to: Ranking.self)
-    for row in ranking.pointee.call.rows(ofTask: index) { rankRow(ranking, row, scratch) }
+  shareRows(
+    call, &ranking,
+    isWhole ? { smxk_with_panel(rankWholeRows, $0, $1, $2) } : rankLongRows)
+}
+
+/// So many of the largest are searched one by one.
+private let fewLargest = 8
+
+/// What has been found of a row, and where it goes.
+private struct Ranked {
+  let to: UnsafeMutableRawPointer
+  let step: Int
+  let toIndices: UnsafeMutableRawPointer
+  let stepIndices: Int
+  /// The first places have an element, the others are done.
+  var found = 0
+
+  /// Writes the indices of row `number`.
+  init(
+    _ ranking: UnsafePointer<Ranking>, _ job: UnsafePointer<smxk_job>, _ number: Int64,
+    _ scratch: UnsafeMutablePointer<smxk_scratch>
+  ) {
+    let call = ranking.pointee.call
+    let (out, indices) = (call.out, ranking.pointee.indices)
+    to = call.rowOf(out, number)
+    step = out.step
+    toIndices = call.rowOf(indices, number)
+    stepIndices = indices.step
+    let kernels = call.machine.kernels
+    let k = ranking.pointee.k
+    var choice = RowChoice(kernels, job, scratch, number, list: list(ranking, scratch))
+    let isOrdered = k <= fewLargest && choice.cols <= Int64(SMXK_BLOCK)
+    let isValid = isOrdered ? choice.selectInOrder(k) : choice.select(k, trims: false)
+    if isValid {
+      let list = choice.list
+      found = min(list.count, k)
+      // What is out of order has room behind the list.
+      var places = UnsafePointer(list.places)
+      if !isOrdered, let ranks = list.ranks(kernels) {
+        let ordered = list.places + list.capacity / 2
+        for i in 0..<list.count { ordered[Int(ranks[i])] = places[i] }
+        places = UnsafePointer(ordered)
+      } else if !isOrdered {
+        sortDescending(list.values, list.places, found)
+      }
+      for i in 0..<found { put(places[i], i) }
+    }
+    let rest = !isValid ? Double.nan : call.flag ? -.infinity : 0
+    for i in found..<k {
+      put(-1, i)
+      out.store(special: rest, at: to + i * step)
+    }
   }
+
+  private func put(_ index: Int64, _ i: Int) {
+    (toIndices + i * stepIndices).storeBytes(of: index, as: Int64.self)
+  }
+
+  /// Copies elements first ..< end, which `p` has `distance` bytes from one of the row to the next,
+  /// to numbers of their own, `step` bytes apart.
+  func copy(
+    _ first: Int, _ end: Int, from p: UnsafeRawPointer, _ distance: Int, size: Int,
+    to: UnsafeMutableRawPointer, _ step: Int
+  ) {
+    for i in first..<end {
+      let index = (toIndices + i * stepIndices).loadUnaligned(as: Int64.self)
+      (to + (i - first) * step).copyMemory(from: p + Int(index) &* distance, byteCount: size)
+    }
+  }
+}
+
+/// Rows of a task whose probabilities fit into a panel, some at a time.
+private func rankWholeRows(
+  _ context: UnsafeMutableRawPointer, _ index: Int64, _ scratch: UnsafeMutablePointer<smxk_scratch>
+) {
+  let ranking = UnsafePointer(context.assumingMemoryBound(to: Ranking.self))
+  let call = ranking.pointee.call
+  let kernels = call.machine.kernels.pointee
+  let task = call.rows(ofTask: index)
+  var job = ranking.pointee.job
+  let size = Int(itemSize(job.dtype))
+  let rowBytes = Int(job.cols) * size
+  var first = task.lowerBound
+  while first < task.upperBound {
+    let end = min(first + Int64(max(1, wholeBytes / rowBytes)), task.upperBound)
+    job.out = scratch.pointee.panel! - Int(first) * rowBytes
+    (choosesWide(call) ? kernels.rows_f64 : kernels.rows_f32)(&job, first, end - first, scratch)
+    for row in first..<end {
+      let ranked = Ranked(ranking, &job, row, scratch)
+      ranked.copy(
+        0, ranked.found, from: job.out + Int(row) * rowBytes, size, size: size, to: ranked.to,
+        ranked.step)
+    }
+    first = end
+  }
+}
+
+/// Rows of a task, from the sums of each.
+private func rankLongRows(
+  _ context: UnsafeMutableRawPointer, _ index: Int64, _ scratch: UnsafeMutablePointer<smxk_scratch>
+) {
+  let ranking = UnsafePointer(context.assumingMemoryBound(to: Ranking.self))
+  for row in ranking.pointee.call.rows(ofTask: index) { rankRow(ranking, row, scratch) }
 }
 
 private func rankRow(
@@ -94,39 +208,21 @@ private func rankRow(
 ) {
   let call = ranking.pointee.call
   let kernels = call.machine.kernels
-  let indices = ranking.pointee.indices
-  let k = ranking.pointee.k
-  let to = call.rowOf(call.out, number)
-  let step = Int(call.out.stride(call.out.rank - 1))
-  let toIndices = call.rowOf(indices, number)
-  let stepIndices = Int(indices.stride(indices.rank - 1))
   var job = ranking.pointee.job
-  var found = 0
-  var isInvalid = false
-  withUnsafePointer(to: ranking.pointee.job) { job in
-    var choice = RowChoice(kernels, job, scratch, number, list: list(ranking, scratch))
-    isInvalid = !choice.select(k)
-    if !isInvalid {
-      found = choice.list.count
-      sortDescending(choice.list.values, choice.list.places, found)
-    }
-    // Now, for the passes of softmax need the scratch in which the list may lie.
-    for i in 0..<k {
-      let index = i < found ? choice.list.places[i] : -1
-      (toIndices + i * stepIndices).storeBytes(of: index, as: Int64.self)
-    }
-  }
+  // First, for the passes of softmax need the scratch in which the list may lie.
+  let ranked = Ranked(ranking, &job, number, scratch)
+  if ranked.found == 0 { return }
   let isWide = choosesWide(call)
   let row = smxk_row_of(scratch)
   runStages(kernels, &job, scratch, number, isWide)
   // The results are those of a row of the found elements under this row's sum, written a block at a
   // time.
   let inner = job.inner[0]
-  let x = row.pointee.x!
+  let x = UnsafeRawPointer(row.pointee.x!)
   let size = Int(itemSize(job.dtype))
   var axis = inner
   axis.x = Int64(size)
-  axis.out = Int64(step)
+  axis.out = Int64(ranked.step)
   var elements = InlineArray<64, UInt64>(repeating: 0)
   withUnsafeMutablePointer(to: &elements) { elements in
     withUnsafePointer(to: &axis) { axis in
@@ -136,22 +232,13 @@ private func rankRow(
       row.pointee.lower = 0
       row.pointee.resident = 0
       var first = 0
-      while first < k {
-        // Places without an element, if any, are the last.
-        let isFound = first < found
-        let count = min(64, (isFound ? found : k) - first)
-        for i in 0..<count where isFound {
-          let index = (toIndices + (first + i) * stepIndices).loadUnaligned(as: Int64.self)
-          (block + i * size).copyMemory(from: x + Int(index &* inner.x), byteCount: size)
-        }
-        if !isFound {
-          row.pointee.form = SMXK_CONSTANT
-          row.pointee.constant = isInvalid ? .nan : call.flag ? -.infinity : 0
-        }
+      while first < ranked.found {
+        let count = min(64, ranked.found - first)
+        ranked.copy(first, first + count, from: x, Int(inner.x), size: size, to: block, size)
         job.cols = Int64(count)
         row.pointee.upper = Int64(count)
         row.pointee.x = UnsafeRawPointer(block).assumingMemoryBound(to: CChar.self)
-        row.pointee.out = (to + first * step).assumingMemoryBound(to: CChar.self)
+        row.pointee.out = (ranked.to + first * ranked.step).assumingMemoryBound(to: CChar.self)
         var partial = smxk_partial(high: 0, low: 0, count: 0)
         let chunk = isWide ? kernels.pointee.chunk_f64 : kernels.pointee.chunk_f32
         chunk(&job, row, 0, scratch, &partial)

@@ -74,7 +74,8 @@ static smx_status call(int which, const tensors *t) {
 /* dtype and length of the last axis of a call's two results; 0 where there is no second one. */
 static void results_of(int which, smx_dtype x, int64_t cols, smx_dtype dtypes[2],
                        int64_t lengths[2]) {
-  int64_t k = cols < 5 ? cols : 5;
+  int64_t most = cols % 2 ? 5 : 12; /* those that are searched one by one, and more of them */
+  int64_t k = cols < most ? cols : most;
   dtypes[0] = which == SAMPLE ? SMX_INT64 : x;
   lengths[0] = which == SAMPLE ? SIZE : which == TOP_K ? k : cols;
   dtypes[1] = which == SAMPLE ? SMX_FLOAT64 : which == TOP_K ? SMX_INT64 : 0;

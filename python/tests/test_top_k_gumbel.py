@@ -33,6 +33,44 @@ def test_top_k(dtype, n, k):
             assert_same_bits(found, want, f"log {log}, T {temperature}")
 
 
+def short_rows(rng, n):
+    """Rows with ties, elements that are hidden, -inf, and a NaN and an inf in two of them."""
+    x = np.round(rng.normal(0, 2, (23, n)), int(rng.integers(0, 3)))
+    x[rng.random(x.shape) < 0.1] = -INF
+    x[3] = -INF
+    x[5, rng.integers(n)] = NAN
+    x[7, rng.integers(n)] = INF
+    mask = rng.random(x.shape) < 0.8
+    mask[9] = False
+    return x, mask
+
+
+# Around vectors, what is counted at once, a block, and the longest row that is taken as a whole.
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 16, 17, 40, 63, 64, 65, 128, 300, 1024, 1025, 2049])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_top_k_of_short_rows(dtype, n):
+    rng = np.random.default_rng(n)
+    ks = sorted({k for k in (1, 2, 8, 9, 16, 50, 64, 65, n) if k <= n})
+    for use_mask, log in (False, False), (True, False), (True, True):
+        x, mask = short_rows(rng, n)
+        x = x.astype(dtype)
+        mask = mask if use_mask else np.ones_like(mask)
+        options = {"mask": mask} if use_mask else {}
+        seen = np.where(mask, x.astype(float), -INF)
+        is_bad = ~(seen < INF).all(1)
+        whole = (smx.log_softmax if log else smx.softmax)(x, **options)
+        rest = dtype.type(-INF if log else 0)
+        for k in ks:
+            places = ranked(seen, k)
+            is_there = np.take_along_axis(seen, places, 1) > -INF
+            want = np.where(is_there, np.take_along_axis(whole, places, 1), rest)
+            for y in x, np.asfortranarray(x):
+                found, indices = smx.top_k(y, k, log=log, **options)
+                assert np.array_equal(indices, np.where(is_bad[:, None] | ~is_there, -1, places))
+                assert np.isnan(found[is_bad]).all()
+                assert_same_bits(found[~is_bad], want[~is_bad], f"k {k}, mask {use_mask}")
+
+
 def test_top_k_of_ties_and_masks():
     x = np.array([[2.0, NAN, 3, 2, -INF, 3]])
     mask = np.array([True, False, True, True, True, True])

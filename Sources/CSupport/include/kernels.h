@@ -248,8 +248,14 @@ typedef struct smxk_kernels {
   void (*_Nonnull divergence_f64)(const smxk_divergence *_Nonnull, int64_t first, int64_t count,
                                   smxk_scratch *_Nonnull);
   double (*_Nonnull exponential)(double);
-  /* Sampling, of the row in a scratch: a bound of the k largest; elements above a threshold; the
-   * weights of a block, and their sum; a block with only what is above the threshold left. */
+  /* Sampling, of the row in a scratch: the k largest of SMXK_BLOCK elements at most, largest first
+   * and of equal ones the first, 0 where a number is not below +inf; a bound of the k largest;
+   * elements above a threshold; the weights of a block, and their sum; a block with only what is
+   * above the threshold left. */
+  int32_t (*_Nonnull largest_f32)(const smxk_job *_Nonnull, int64_t k, smxk_selection *_Nonnull,
+                                  smxk_scratch *_Nonnull);
+  int32_t (*_Nonnull largest_f64)(const smxk_job *_Nonnull, int64_t k, smxk_selection *_Nonnull,
+                                  smxk_scratch *_Nonnull);
   double (*_Nonnull bound_f32)(const smxk_job *_Nonnull, int64_t k, smxk_scratch *_Nonnull);
   double (*_Nonnull bound_f64)(const smxk_job *_Nonnull, int64_t k, smxk_scratch *_Nonnull);
   void (*_Nonnull select_f32)(const smxk_job *_Nonnull, smxk_selection *_Nonnull,
@@ -269,6 +275,9 @@ typedef struct smxk_kernels {
   /* The weights of numbers that lie side by side. */
   void (*_Nonnull weigh_list)(const double *_Nonnull values, int64_t count,
                               const smxk_exponent *_Nonnull, uint64_t *_Nonnull weights);
+  /* How many of up to SMXK_RANKED finite numbers come before each, largest first and of equal ones
+   * the first; ranks in whole vectors of 8. */
+  void (*_Nonnull rank)(const double *_Nonnull values, int64_t count, double *_Nonnull ranks);
   /* -log(-log(u)) of the uniform u in each of up to SMXK_BLOCK 64-bit numbers, as float32 or
    * float64. */
   void (*_Nonnull gumbel_f32)(const uint64_t *_Nonnull bits, int64_t count, void *_Nonnull noise);

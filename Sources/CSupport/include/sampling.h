@@ -11,6 +11,9 @@ enum { SMXK_BLOCK = 1024 };
 /* The most elements that one step of a selection takes. */
 enum { SMXK_SELECTED_AT_ONCE = 64 };
 
+/* The most numbers that are put into their order by counting what comes before each. */
+enum { SMXK_RANKED = 64 };
+
 /* The weight of an element is 2^((x·before - base)·factor) in units of 2^-SMXK_WEIGHT_BITS, a whole
  * number; the largest element's is 2^SMXK_WEIGHT_BITS. */
 enum { SMXK_WEIGHT_BITS = 52 };

@@ -7,7 +7,8 @@
 //
 // Of logits p is exp(x - max), whose logarithm is there already, and P is 1 for each element that
 // is the maximum and the others' sum, so that log P has its digits where one element dominates. 0 ·
-// log 0 is 0. One pass over the row, and of logits one before it for the maximum.
+// log 0 is 0. One pass over the row, and of logits one before it for the maximum. Short rows are
+// worked on side by side (DivergenceTogether.swift).
 
 import CSupport
 
@@ -45,7 +46,16 @@ extension Kernels {
   ) {
     var other = smxk_row()
     withUnsafeMutablePointer(to: &other) { other in
-      for index in first..<first &+ count { divergenceRow(L.self, job, index, other, scratch) }
+      var index = first
+      while index < first &+ count {
+        let rows = Swift.min(8, first &+ count &- index)
+        let isTogether = I.hasFastPaths && areTogether(job, rows)
+        let left = isTogether ? divergencesTogether(job, index, rows, other, scratch) : -1
+        for r in 0..<rows where left >> r & 1 != 0 {
+          divergenceRow(L.self, job, index &+ r, other, scratch)
+        }
+        index = index &+ rows
+      }
     }
   }
 
@@ -91,32 +101,38 @@ extension Kernels {
     writeScalar(job.pointee.dtype, row.pointee.out, result)
   }
 
-  /// Sum of p · (-log p), or of p · (log p - log q), over a chunk; the totals of p and q grow by
-  /// theirs.
-  @inline(never)
-  static func addTerms(
-    _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>?, _ length: Int, _ p: inout Distribution,
-    _ q: inout Distribution
-  ) -> Double {
-    // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after chunk.
-    var terms = F64(0)
-    var (totalP, totalQ) = (F64(0), F64(0))
-    var (tiesP, tiesQ) = (F64(0), F64(0))
-    let (maximumP, maximumQ) = (F64(p.maximum), F64(q.maximum))
-    for (i, _, _) in vectors(F64.self, 0, length) {
-      let x = F64(at: x + i)
-      let log = logarithm(x, p)
+  /// Whose logarithms are taken, before anything is divided by the whole.
+  struct Surprisal {
+    let isLogits: Bool
+    let maximum: F64
+
+    @inline(__always) func callAsFunction(_ x: F64) -> F64 {
+      isLogits ? x - maximum : I.hasFastPaths ? logarithm(x) : logarithmByCall(x)
+    }
+  }
+
+  /// Sum of p · (-log p), or of p · (log p - log q), in each lane, and those of p and q.
+  struct DivergenceTerms {
+    var sum = F64(0)
+    var totalP = F64(0)
+    var totalQ = F64(0)
+    var tiesP = F64(0)
+    var tiesQ = F64(0)
+
+    /// Elements x of p and y of q, if there is one.
+    @inline(__always)
+    mutating func add(_ x: F64, _ y: F64, hasQ: Bool, _ p: Surprisal, _ q: Surprisal) {
+      let log = p(x)
       let probability = p.isLogits ? exponential(log) : x
       totalP =
-        totalP + (p.isLogits ? F64.pick(x, equalTo: maximumP, F64(0), probability) : probability)
-      if p.isLogits { tiesP = tiesP + F64.pick(x, equalTo: maximumP, F64(1), F64(0)) }
+        totalP + (p.isLogits ? F64.pick(x, equalTo: p.maximum, F64(0), probability) : probability)
+      if p.isLogits { tiesP = tiesP + F64.pick(x, equalTo: p.maximum, F64(1), F64(0)) }
       var distance = F64(0) - log
-      if let y {
-        let y = F64(at: y + i)
-        let logQ = logarithm(y, q)
+      if hasQ {
+        let logQ = q(y)
         if q.isLogits {
-          totalQ = totalQ + F64.pick(y, equalTo: maximumQ, F64(0), exponential(logQ))
-          tiesQ = tiesQ + F64.pick(y, equalTo: maximumQ, F64(1), F64(0))
+          totalQ = totalQ + F64.pick(y, equalTo: q.maximum, F64(0), exponential(logQ))
+          tiesQ = tiesQ + F64.pick(y, equalTo: q.maximum, F64(1), F64(0))
         } else {
           // Of a negative one the logarithm tells, but not where p is 0.
           totalQ = totalQ + F64.pick(y, lessThan: F64(0), F64(.nan), y)
@@ -124,13 +140,29 @@ extension Kernels {
         // Of -inf and -inf nothing is left, and p is 0 there.
         distance = log - logQ
       }
-      terms = terms + F64.pick(probability, equalTo: F64(0), probability, probability * distance)
+      sum = sum + F64.pick(probability, equalTo: F64(0), probability, probability * distance)
     }
-    p.total += lanesMet(totalP)
-    q.total += lanesMet(totalQ)
-    p.ties += lanesMet(tiesP)
-    q.ties += lanesMet(tiesQ)
-    return lanesMet(terms)
+  }
+
+  /// The terms of a chunk; the totals of p and q grow by theirs.
+  @inline(never)
+  static func addTerms(
+    _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>?, _ length: Int, _ p: inout Distribution,
+    _ q: inout Distribution
+  ) -> Double {
+    // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after chunk.
+    var terms = DivergenceTerms()
+    let ofP = Surprisal(isLogits: p.isLogits, maximum: F64(p.maximum))
+    let ofQ = Surprisal(isLogits: q.isLogits, maximum: F64(q.maximum))
+    for (i, _, _) in vectors(F64.self, 0, length) {
+      terms.add(
+        F64(at: x + i), y.map { F64(at: $0 + i) } ?? F64(0), hasQ: y != nil, ofP, ofQ)
+    }
+    p.total += lanesMet(terms.totalP)
+    q.total += lanesMet(terms.totalQ)
+    p.ties += lanesMet(terms.tiesP)
+    q.ties += lanesMet(terms.tiesQ)
+    return lanesMet(terms.sum)
   }
 
   /// Points at the row; of logits, finds the maximum.
@@ -163,14 +195,6 @@ extension Kernels {
     for k in length..<(length &+ 7) & ~7 { to[k] = distribution.isLogits ? -.infinity : 0 }
   }
 
-  /// log of p, before it is divided by the whole.
-  @inline(__always)
-  static func logarithm(_ x: F64, _ distribution: Distribution) -> F64 {
-    distribution.isLogits
-      ? x - F64(distribution.maximum)
-      : I.hasFastPaths ? logarithm(x) : logarithmByCall(x)
-  }
-
   /// Where fma is a call, a call of this is nothing.
   @inline(never) static func logarithmByCall(_ x: F64) -> F64 { logarithm(x) }
 
@@ -191,5 +215,4 @@ extension Kernels {
     let valid = F64.pick(x, lessThan: F64(0x1p1020), ofZero, F64(.nan))
     return F64.pick(x, lessThan: F64(0), F64(.nan), valid)
   }
-
 }

@@ -235,6 +235,11 @@ extension Kernels {
 
   /// The same of eight numbers, none above 0.
   @inline(__always) static func exponential(_ y: F64) -> F64 {
+    I.hasFastPaths ? exponentialInline(y) : exponentialApart(y)
+  }
+  /// Out of line where fma is a call anyway.
+  @inline(never) private static func exponentialApart(_ y: F64) -> F64 { exponentialInline(y) }
+  @inline(__always) private static func exponentialInline(_ y: F64) -> F64 {
     PlainExp<F64>(maximum: F64(0))(y).rounded() * F64(1 / F64.unit)
   }
 

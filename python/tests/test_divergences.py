@@ -138,6 +138,42 @@ def test_layout_and_threads_do_not_show(dtype):
                 assert_same_bits(call(p, q), expected)
 
 
+def rows_of_all_kinds(dtype, k, seed):
+    """19 rows of logits and of what passes for probabilities; some are special, or want scaling."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, 3, (19, k)).round(1).astype(dtype)
+    p = np.exp(x.astype(float)).astype(dtype)
+    for i, (of_x, of_p) in enumerate([(NAN, NAN), (INF, INF), (-INF, 0), (0, -1), (500, 0)]):
+        x[2 * i, seed % k], p[2 * i, seed % k] = of_x, of_p
+    x[11], p[11] = -INF, 0
+    # At the ends of the range sums may lose digits, and are taken again.
+    p[13] *= np.finfo(p.dtype).smallest_normal if p.dtype.kind == "f" else p.dtype.type(1e-38)
+    if dtype == np.float64:
+        p[15] = 2e307 / k
+    return x, p
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("k", [1, 2, 7, 8, 9, 33, 127, 128, 129])
+def test_rows_side_by_side_are_rows_alone(dtype, k):
+    (x, p), (y, q) = (rows_of_all_kinds(dtype, k, seed) for seed in (5, 6))
+    calls = [
+        (smx.entropy, {"p": p}),
+        (smx.entropy, {"logits": x}),
+        (smx.kl_divergence, {"p": p, "q": q}),
+        (smx.kl_divergence, {"p": p, "q_logits": y}),
+        (smx.kl_divergence, {"p_logits": x, "q": q}),
+        (smx.kl_divergence, {"p_logits": x, "q_logits": y}),
+    ]
+    for function, operands in calls:
+        alone = np.stack(
+            [function(**{name: a[i] for name, a in operands.items()}) for i in range(19)]
+        )
+        for layout in (np.ascontiguousarray, np.asfortranarray, lambda a: a.repeat(2, 0)[::2]):
+            whole = function(**{name: layout(a) for name, a in operands.items()})
+            assert_same_bits(whole, alone, f"{function.__name__} {sorted(operands)}")
+
+
 def test_operands_are_broadcast_and_promoted():
     p = np.array([[0.5, 0.5], [0.1, 0.9]], np.float32)
     got = smx.kl_divergence(p, [0.5, 0.5])

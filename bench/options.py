@@ -47,6 +47,7 @@ def _workloads(np, smx, torch, special, rows, columns):
         "entropy of logits": lambda: smx.entropy(logits=x),
         "kl_divergence of logits": lambda: smx.kl_divergence(p_logits=x, q_logits=b),
         "kl_divergence": lambda: smx.kl_divergence(y, y),
+        "top_k, k = 8": lambda: smx.top_k(x, 8),
         f"top_k, k = {k}": lambda: smx.top_k(x, k),
         "plackett_luce_log_prob": lambda: smx.plackett_luce_log_prob(x, ranking),
     }
@@ -122,6 +123,7 @@ def _torch(torch, x, b, y, mask, classes, ranking, k) -> dict[str, Callable]:
         "kl_divergence": lambda: function.kl_div(
             torch.log(targets, out=room), targets, reduction="none"
         ).sum(-1),
+        "top_k, k = 8": lambda: torch.topk(a, 8),
         f"top_k, k = {k}": lambda: torch.topk(a, k),
         "plackett_luce_log_prob": rank,
     }

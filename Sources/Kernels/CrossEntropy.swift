@@ -129,7 +129,7 @@ extension Kernels {
         let isFew = hasFewElements(L.self, smxk_logits_of(job))
         if isFew { FewElements<L>(length: Int(job.pointee.logits.cols), scratch).clearBeyond() }
         // Without a gradient, a long row has its loss while the next one is summed.
-        let finishes = finishesTogether(job) && (together >= 8 || job.pointee.has_grad != 0)
+        let finishes = finishesTogether(L.self, job) && (together >= 8 || job.pointee.has_grad != 0)
         while index < first &+ count {
           let rows = Swift.min(together, first &+ count &- index)
           if isFew {

@@ -126,6 +126,8 @@ extension Kernels {
       readNumbers(
         job.pointee.target_dtype, UnsafeRawPointer(place.pointee.x!) + start &* stride, stride,
         length, c)
+      // Whole vectors are computed with.
+      for k in length..<(length &+ 7) & ~7 { c[k] = 0 }
     }
     let smoothing = job.pointee.smoothing
     if smoothing != 0 {

@@ -13,10 +13,14 @@
 import CSupport
 
 extension Kernels {
-  /// Whether the rows of a job have one class each and lie where they are computed, at equal
-  /// distances.
-  @inline(__always) static func finishesTogether(_ job: UnsafePointer<smxk_cross_entropy>) -> Bool {
-    I.hasFastPaths && liesEvenly(job) && !asks(job)
+  /// Whether the rows of a job lie where they are computed, at equal distances, and have one class
+  /// each or are few elements.
+  @inline(__always)
+  static func finishesTogether<L: Lanes>(
+    _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>
+  ) -> Bool {
+    let asksInLanes = I.hasWideTiles && hasFewElements(L.self, smxk_logits_of(job))
+    return I.hasFastPaths && liesEvenly(job) && (!asks(job) || asksInLanes)
   }
 
   /// Numbers of up to sixteen rows, in scratch's `low`, behind those that their states come from.
@@ -70,9 +74,15 @@ extension Kernels {
       L(0).store(at: numbers.shift)
       L(0).store(at: numbers.cut)
       L(0).store(at: numbers.share)
+      L(0).store(at: numbers.maximum)
       F64(0).store(at: numbers.ofTarget + 8)
+      F64(0).store(at: numbers.factor + 8)
     }
     enterLosses(job, numbers, first: first, count: count, states)
+    if I.hasWideTiles && asks(job) {
+      let few = FewElements<L>(length: Int(logits.pointee.cols), scratch)
+      askFew(few, job, first: first, count: count, numbers)
+    }
     var start = 0
     while start < count {
       findLosses(job, numbers, start)
@@ -80,7 +90,11 @@ extension Kernels {
     }
     if job.pointee.has_grad != 0 && hasFewElements(L.self, logits) {
       let few = FewElements<L>(length: Int(logits.pointee.cols), scratch)
-      writeFewGradients(few, logits, first: first, count: count, numbers)
+      if I.hasWideTiles && asks(job) {
+        writeFewGradients(Yes.self, few, logits, first: first, count: count, numbers)
+      } else {
+        writeFewGradients(No.self, few, logits, first: first, count: count, numbers)
+      }
     } else if job.pointee.has_grad != 0 {
       writeGradients(L.self, logits, first: first, count: count, numbers)
     }
@@ -123,21 +137,25 @@ extension Kernels {
         state.pointee.kind == .finite
         ? target(job, rows.pointee.x! + index &* Int(axis.pointee.x)) : nil
       let x = logits.pointee.x! + index &* step
+      let isGiven = target != nil || (state.pointee.kind == .finite && job.pointee.is_classes == 0)
       let asked =
-        target.map { askOne(job, x, $0, isHidden: false, maximum: state.pointee.maximum) }
-        ?? Asked()
+        asks(job)
+        ? Asked()
+        : target.map { askOne(job, x, $0, isHidden: false, maximum: state.pointee.maximum) }
+          ?? Asked()
       numbers.total[r] = asked.total
       numbers.far[r] = asked.far
       numbers.relative[r] = state.pointee.relative
       numbers.relativeLow[r] = state.pointee.relativeLow
       numbers.lse[r] = state.pointee.lse
       numbers.maximum[r] = L.Scalar(state.pointee.maximum)
-      numbers.isSpecial[r] = target == nil ? 1 : 0
+      numbers.isSpecial[r] = isGiven ? 0 : 1
+      numbers.target[r] = L.Scalar(Double(target ?? -1))
       if job.pointee.has_grad == 0 { continue }
       numbers.factor[r] =
         job.pointee.factor
         * given(job, rows.pointee.bias.map { $0 + index &* Int(axis.pointee.bias) })
-      numbers.target[r] = asked.total == 0 ? -1 : L.Scalar(Double(target ?? -1))
+      if asked.total == 0 && !asks(job) { numbers.target[r] = -1 }
     }
   }
 
@@ -154,6 +172,10 @@ extension Kernels {
     var loss = total * relative + far
     if job.pointee.z_loss != 0 { loss = loss + F64(job.pointee.z_loss) * (lse * lse) }
     loss.store(at: numbers.loss + start)
+    // Of NaN the sign is the CPU's own.
+    let isSpecial = L(at: numbers.isSpecial + start, from: 0, to: 8, fill: 0)
+    let special = L.pick(L(eight: loss - loss), equalTo: L(0), isSpecial, L(1))
+    special.store(at: numbers.isSpecial + start, from: 0, to: 8)
     if job.pointee.has_grad == 0 { return }
     let ofLse = job.pointee.z_loss == 0 ? F64(0) : F64(2 * job.pointee.z_loss) * lse
     let factor = F64(at: numbers.factor + start)
@@ -164,8 +186,7 @@ extension Kernels {
     share.plain.shift.store(at: numbers.shift + start, from: 0, to: 8)
     share.plain.cut.store(at: numbers.cut + start, from: 0, to: 8)
     share.factor.store(at: numbers.share + start, from: 0, to: 8)
-    let special = L(at: numbers.isSpecial + start, from: 0, to: 8, fill: 0)
-    // A factor that is no number makes NaN, whose sign is the CPU's own.
+    // A factor that is no number makes NaN.
     L.pick(share.factor - share.factor, equalTo: L(0), special, L(1)).store(
       at: numbers.isSpecial + start, from: 0, to: 8)
     let ofOne = F64.pick(total, equalTo: F64(0), F64(0), relative + far / total)
@@ -223,8 +244,8 @@ extension Kernels {
 
   /// The same of rows that lie in lanes.
   @inline(__always)
-  static func writeFewGradients<L: Lanes>(
-    _ few: FewElements<L>, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
+  static func writeFewGradients<L: Lanes, Asks: Choice>(
+    _: Asks.Type, _ few: FewElements<L>, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
     _ numbers: LossNumbers<L>
   ) where L.Eight == F64 {
     let axis = job.pointee.outer!
@@ -235,8 +256,14 @@ extension Kernels {
     let product = FarProduct(high: share)
     let isFar =
       I.hasFastPaths && product.marks(plain(L(at: few.x(0))).rounded()).largest() > 0
+    let factor = Widened<L>(at: numbers.factor)
     for i in 0..<few.length {
       let term = plain(L(at: few.x(i))).rounded()
+      if Asks.isTrue {
+        let asked = (Widened<L>(at: few.asked(i)) * factor).lanes
+        quiet(term.fma(share, L(0) - asked)).store(at: few.result(i))
+        continue
+      }
       let e = isFar ? product(term) : term * share
       L.pick(target, equalTo: L(L.Scalar(Double(i))), ofTarget, e).store(at: few.result(i))
     }

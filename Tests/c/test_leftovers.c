@@ -91,6 +91,7 @@ static void check_rows(smx_dtype dtype, int64_t rows, int64_t cols, int32_t axis
   CLEAN(smx_cross_entropy(&x, &targets, &loss, &cross));
   cross.label_smoothing = 0.1;
   CLEAN(smx_cross_entropy(&x, &targets, &loss, &cross));
+  CLEAN(smx_cross_entropy(&x, &y, &loss, &cross));
   smx_divergence_options logits = {sizeof logits, &axis_number, 1, 1};
   CLEAN(smx_entropy(&x, &entropy, &logits));
   CLEAN(smx_kl_divergence(&x, &y, &entropy, &logits));

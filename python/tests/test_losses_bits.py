@@ -77,16 +77,26 @@ def test_rows_together_are_rows_alone(dtype, k, z_loss, scale):
     weight[t[3]], x[3, 0] = 1e300 if dtype == np.float64 else 1e38, -INF
     grad_scale = (rng.choice([0, -0.3, 1, 2.5], n) * scale).astype(np.float32)
     grad_scale[[3, 6, 20]] = scale, INF, NAN
-    for options in ({}, {"weight": weight}, {"weight": weight, "grad_scale": grad_scale}):
-        expected = everything(x, t, z_loss=z_loss, mask=np.ones(k, bool), **options)
+    all_options = {"weight": weight, "grad_scale": grad_scale, "label_smoothing": 0.1}
+    soft = rng.random((n, k)) * (rng.random((n, k)) < 0.8)
+    soft[2], soft[6, k // 2], soft[8, 0] = 0, NAN, 1e30
+    with np.errstate(over="ignore"):
+        narrow = soft.astype(dtype)
+    for targets, names in (
+        (t, ""), (t, "weight"), (t, "weight grad_scale"), (t, "label_smoothing"),
+        (t, "label_smoothing weight grad_scale"), (narrow, ""), (soft[:, ::-1], "weight"),
+        (np.asfortranarray(narrow), "label_smoothing weight grad_scale"),
+    ):
+        options = {name: all_options[name] for name in names.split()}
+        expected = everything(x, targets, z_loss=z_loss, mask=np.ones(k, bool), **options)
         place = x.copy()
-        got = everything(place, t, z_loss=z_loss, out=place, **options)
+        got = everything(place, targets, z_loss=z_loss, out=place, **options)
         apart = np.empty((n, k + 1), dtype)[:, :k]
         for a, b, c in zip(
-            got, expected, everything(x, t, z_loss=z_loss, out=apart, **options), strict=True
+            got, expected, everything(x, targets, z_loss=z_loss, out=apart, **options), strict=True
         ):
-            assert_same_bits(a, b)
-            assert_same_bits(c, b)
+            assert_same_bits(a, b, names)
+            assert_same_bits(c, b, names)
     assert_same_bits(
         smx.cross_entropy(x, t, z_loss=z_loss, weight=weight, reduction="none"),
         everything(x, t, z_loss=z_loss, weight=weight)[0],

@@ -18,7 +18,8 @@
 // A row with one class as its target and nothing else to it needs x_k alone (`askOne`); smoothing
 // and probabilities take one more pass (CrossEntropyTargets.swift). CrossEntropyGradient.swift has
 // the gradient; of rows of few classes CrossEntropyShort.swift finds the logarithms side by side,
-// CrossEntropyTogether.swift losses and the gradients' numbers.
+// CrossEntropyFew.swift what they ask of their classes, CrossEntropyTogether.swift losses and the
+// gradients' numbers.
 
 import CSupport
 

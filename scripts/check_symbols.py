@@ -22,7 +22,7 @@ RUNTIME = re.compile(r"^(_?swift_\w+|\$es16_emptyBoxStorageSi_Sitvp)$")
 # C that only runs where it has looked for the instructions first.
 FOR_ONE_CPU = {"dots.c.o"}
 # A little above what it has, so that growth shows here and is then said in the README.
-LARGEST = 2345 * 1000
+LARGEST = 2350 * 1000
 ALLOWED = {"libc.so.6", "libm.so.6"}
 
 

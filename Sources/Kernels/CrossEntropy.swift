@@ -167,6 +167,7 @@ extension Kernels {
       row.pointee.temperature = job.pointee.temperature
       locate(smxk_rows_of(job), place, index)
     }
+    if known != nil && job.pointee.temperature != 1 { row.pointee.form = SMXK_SCALED }
     let target = target(job, UnsafeRawPointer(place.pointee.x!))
     let isIgnored = target == nil && job.pointee.is_classes != 0
     var loss = 0.0

@@ -6,7 +6,7 @@ import CSupport
 
 extension Kernels {
   /// c of rows first ..< first + count, and the two sums over it, to `numbers`. Lanes without a row
-  /// do as the last one.
+  /// do as another one.
   @inline(never)
   static func askFew<L: Lanes>(
     _ few: FewElements<L>, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
@@ -66,6 +66,16 @@ extension Kernels {
     let rows = smxk_rows_of(job)
     let axis = rows.pointee.outer!
     let step = Int(rows.pointee.inner![0].x)
+    let type = job.pointee.target_dtype
+    if Int(axis.pointee.x) == (Int(type) == SMX_FLOAT64 ? 8 : Int(type) == SMX_FLOAT32 ? 4 : 2) {
+      // They lie side by side.
+      for i in 0..<cols {
+        let p = rows.pointee.x! + (first &* Int(axis.pointee.x) &+ i &* step)
+        readNumbers(type, p, Int(axis.pointee.x), count, few.asked(i))
+        for r in count..<L.count { few.asked(i)[r] = few.asked(i)[0] }
+      }
+      return
+    }
     let pitch = (cols &+ 7) & ~7
     // Eight rows of float64 take the room of all rows as the lanes have them.
     let flat = UnsafeMutableRawPointer(few.flat).assumingMemoryBound(to: Double.self)
@@ -74,8 +84,7 @@ extension Kernels {
       for r in 0..<8 {
         let index = first &+ Swift.min(start &+ r, count &- 1)
         readNumbers(
-          job.pointee.target_dtype, rows.pointee.x! + index &* Int(axis.pointee.x), step, cols,
-          flat + r &* pitch)
+          type, rows.pointee.x! + index &* Int(axis.pointee.x), step, cols, flat + r &* pitch)
       }
       var i = 0
       while i < cols {

@@ -14,12 +14,18 @@ extension Kernels {
   static func rowsTogether<L: Lanes>(_: L.Type, _ job: UnsafePointer<smxk_cross_entropy>) -> Int {
     let cols = Int(smxk_logits_of(job).pointee.cols)
     // Where fma is a call, the 19 KB of code that it takes are not worth the gain.
-    if !I.hasFastPaths || job.pointee.is_log != 0 || job.pointee.temperature != 1 || cols == 0 {
-      return 1
-    }
-    if hasFewElements(L.self, smxk_logits_of(job)) { return L.count }
+    if !I.hasFastPaths || job.pointee.is_log != 0 || cols == 0 { return 1 }
+    let isFew = hasFewElements(L.self, smxk_logits_of(job))
+    if job.pointee.temperature != 1 { return isFew && areScaled(L.self, job) ? L.count : 1 }
+    if isFew { return L.count }
     // The gradient finds its rows in the first-level cache.
     return Swift.max(1, Swift.min(8, 16384 / (cols &* MemoryLayout<L.Scalar>.stride)))
+  }
+
+  /// Whether the lanes of rows of few elements have the job's temperature.
+  @inline(__always)
+  static func areScaled<L: Lanes>(_: L.Type, _ job: UnsafePointer<smxk_cross_entropy>) -> Bool {
+    I.hasWideTiles && form(L.self, job.pointee.temperature) == SMXK_SCALED
   }
 
   /// Whether rows lie where they are computed, they and what belongs to them at equal distances.
@@ -114,7 +120,6 @@ extension Kernels {
     _: L.Type, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
     _ states: UnsafeMutablePointer<RowState>, _ scratch: UnsafeMutablePointer<smxk_scratch>
   ) {
-    typealias W = Widened<L>
     let logits = smxk_logits_of(job)
     let cols = Int(logits.pointee.cols)
     let few = FewElements<L>(length: cols, scratch)
@@ -125,12 +130,32 @@ extension Kernels {
       turn(logits, first, count, of: first &+ count, to: few)
     }
     let maximum = few.maximum
+    if I.hasWideTiles && job.pointee.temperature != 1 {
+      findScaledLogarithms(few, maximum, job.pointee.temperature)
+    } else {
+      findPlainLogarithms(few, maximum)
+    }
+    let numbers = few.numbers
+    maximum.store(at: few.result(0))
+    for r in 0..<count {
+      states[r] = RowState(
+        kind: few.special[r] == 0 ? .finite : .special, maximum: Double(few.result(0)[r]),
+        relative: numbers[r], relativeLow: numbers[2 &* L.count &+ r],
+        lse: numbers[L.count &+ r], visible: cols)
+    }
+  }
+
+  /// The logarithms of rows in lanes, to `numbers`: relative to the maximum, whole, and what the
+  /// first one's rounding lost.
+  @inline(__always)
+  private static func findPlainLogarithms<L: Lanes>(_ few: FewElements<L>, _ maximum: L) {
+    typealias W = Widened<L>
     let plain = PlainExp<L>(maximum: maximum)
     let exp = SumExp<L>(shift: plain.shift, cut: plain.cut, power: L(0))
     for lane in 0..<few.lanes {
       var sum = Accumulator<L>()
       var i = lane
-      while i < cols {
+      while i < few.length {
         sum.add(exp(No.self, L(at: few.x(i))))
         i = i &+ L.count
       }
@@ -150,18 +175,35 @@ extension Kernels {
       let other = LogSum<W>.absolute(ofMaximum, SumOf(high: precise.high, low: W(0)))
       lse = W.pick(W(isRough), equalTo: W(0), lse, other)
     }
-    let numbers = few.numbers
-    relative.high.store(at: numbers)
-    lse.store(at: numbers + L.count)
-    relative.low.store(at: numbers + 2 &* L.count)
-    maximum.store(at: few.result(0))
-    special.store(at: few.special)
-    for r in 0..<count {
-      states[r] = RowState(
-        kind: few.special[r] == 0 ? .finite : .special, maximum: Double(few.result(0)[r]),
-        relative: numbers[r], relativeLow: numbers[2 &* L.count &+ r],
-        lse: numbers[L.count &+ r], visible: cols)
+    few.put(relative, lse, special)
+  }
+
+  /// The same at a temperature, one for all rows.
+  @inline(never)
+  private static func findScaledLogarithms<L: Lanes>(
+    _ few: FewElements<L>, _ maximum: L, _ temperature: Double
+  ) {
+    typealias W = Widened<L>
+    for r in 0..<L.count { few.temperature[r] = temperature }
+    _ = enterFactors(few, L.count)
+    let terms = FewTerms<L, Yes, No>(few)
+    for lane in 0..<few.lanes {
+      var sum = Accumulator<L>()
+      var i = lane
+      while i < few.length {
+        let term = terms(i)
+        sum.add(term, rounded: term.rounded())
+        i = i &+ L.count
+      }
+      few.enter(sum, lane)
     }
+    let sum = few.sum()
+    let total = sum.high.lanes
+    let isSpecial = L.pick(total, equalTo: total, terms.isLarge, L(1))
+    let log = logarithms(terms, SMXK_LOG_SOFTMAX, sum, isSpecial)
+    let top = SumOf(high: W(maximum) / W(temperature), low: W(0))
+    let lse = LogSum<W>.absolute(top, SumOf(high: log.relative.high, low: W(0)))
+    few.put(log.relative, lse, log.isSpecial)
   }
 
   /// Of a row that `findStates` has found rough.

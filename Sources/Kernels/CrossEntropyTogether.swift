@@ -57,6 +57,8 @@ extension Kernels {
     @inline(__always) var share: UnsafeMutablePointer<L.Scalar> { lanes(4) }
     /// Not zero where the row goes its own way.
     @inline(__always) var isSpecial: UnsafeMutablePointer<L.Scalar> { lanes(5) }
+    /// Of Share at a temperature.
+    @inline(__always) var raise: UnsafeMutablePointer<L.Scalar> { lanes(6) }
   }
 
   /// Rows first ..< first + count, as many as `rowsTogether` says.
@@ -75,6 +77,7 @@ extension Kernels {
       L(0).store(at: numbers.cut)
       L(0).store(at: numbers.share)
       L(0).store(at: numbers.maximum)
+      L(0).store(at: numbers.raise)
       F64(0).store(at: numbers.ofTarget + 8)
       F64(0).store(at: numbers.factor + 8)
     }
@@ -90,11 +93,7 @@ extension Kernels {
     }
     if job.pointee.has_grad != 0 && hasFewElements(L.self, logits) {
       let few = FewElements<L>(length: Int(logits.pointee.cols), scratch)
-      if I.hasWideTiles && asks(job) {
-        writeFewGradients(Yes.self, few, logits, first: first, count: count, numbers)
-      } else {
-        writeFewGradients(No.self, few, logits, first: first, count: count, numbers)
-      }
+      writeFewGradients(few, job, first: first, count: count, numbers)
     } else if job.pointee.has_grad != 0 {
       writeGradients(L.self, logits, first: first, count: count, numbers)
     }
@@ -152,9 +151,11 @@ extension Kernels {
       numbers.isSpecial[r] = isGiven ? 0 : 1
       numbers.target[r] = L.Scalar(Double(target ?? -1))
       if job.pointee.has_grad == 0 { continue }
-      numbers.factor[r] =
+      let factor =
         job.pointee.factor
         * given(job, rows.pointee.bias.map { $0 + index &* Int(axis.pointee.bias) })
+      let temperature = job.pointee.temperature
+      numbers.factor[r] = temperature == 1 ? factor : factor / temperature
       if asked.total == 0 && !asks(job) { numbers.target[r] = -1 }
     }
   }
@@ -169,7 +170,10 @@ extension Kernels {
     let far = F64(at: numbers.far + start)
     let relative = F64(at: numbers.relative + start)
     let lse = F64(at: numbers.lse + start)
-    var loss = total * relative + far
+    // Of 1 everything is itself.
+    let temperature = job.pointee.temperature
+    let distance = temperature == 1 ? far : far / F64(temperature)
+    var loss = total * relative + distance
     if job.pointee.z_loss != 0 { loss = loss + F64(job.pointee.z_loss) * (lse * lse) }
     loss.store(at: numbers.loss + start)
     // Of NaN the sign is the CPU's own.
@@ -182,26 +186,31 @@ extension Kernels {
     let m = L(at: numbers.maximum + start, from: 0, to: 8, fill: 0)
     let relativeLow = F64(at: numbers.relativeLow + start)
     let share = EightShares<L>(
-      maximum: m, relative: SumOf(high: relative, low: relativeLow), of: factor * (total + ofLse))
+      maximum: m, relative: SumOf(high: relative, low: relativeLow), of: factor * (total + ofLse),
+      isScaled: temperature != 1)
+    share.raise.store(at: numbers.raise + start, from: 0, to: 8)
     share.plain.shift.store(at: numbers.shift + start, from: 0, to: 8)
     share.plain.cut.store(at: numbers.cut + start, from: 0, to: 8)
     share.factor.store(at: numbers.share + start, from: 0, to: 8)
     // A factor that is no number makes NaN.
     L.pick(share.factor - share.factor, equalTo: L(0), special, L(1)).store(
       at: numbers.isSpecial + start, from: 0, to: 8)
-    let ofOne = F64.pick(total, equalTo: F64(0), F64(0), relative + far / total)
+    let ofTarget = temperature == 1 ? far / total : far / total / F64(temperature)
+    let ofOne = F64.pick(total, equalTo: F64(0), F64(0), relative + ofTarget)
     let less1 = exponentialLess1(F64(0) - ofOne)
     let value = factor * (total * less1 + ofLse * exponential(F64(0) - ofOne))
     value.store(at: numbers.ofTarget + start)
   }
 
-  /// Share of eight rows of the plain form, in the first eight lanes.
+  /// Share of eight rows of the plain form, or of one temperature, in the first eight lanes.
   struct EightShares<L: Lanes> where L.Eight == F64 {
     let plain: PlainExp<L>
+    let raise: L
     let factor: L
 
-    @inline(__always) init(maximum m: L, relative: SumOf<F64>, of whole: F64) {
-      let term = Top<L>(plain: m).eight.exact
+    @inline(__always) init(maximum m: L, relative: SumOf<F64>, of whole: F64, isScaled: Bool) {
+      let term =
+        isScaled ? SumOf(high: F64(1), low: F64(0)) : Top<L>(plain: m).eight.exact
       let number = share(
         of: whole, exponential(F64(0) - relative.high), log: relative, term: term)
       func clamped(_ x: F64, _ low: Double, _ high: Double) -> F64 {
@@ -210,6 +219,7 @@ extension Kernels {
       let exponent = clamped(number.exponentField, -1022, 500)
       let headroom = L.isSingle ? clamped(exponent + F64(40), -64, 100) : exponent + F64(500)
       factor = L(eight: number * powerOfTwo(minus: headroom))
+      raise = L(eight: headroom) - L(L.headroom)
       let fieldZero = L(L.fieldZero - L.headroom) + L(eight: headroom)
       let n = Kernels.exponent(m)
       plain = PlainExp<L>(exponent: n, fieldZero: fieldZero, least: L.leastFieldOfShare)
@@ -244,40 +254,49 @@ extension Kernels {
 
   /// The same of rows that lie in lanes.
   @inline(__always)
-  static func writeFewGradients<L: Lanes, Asks: Choice>(
-    _: Asks.Type, _ few: FewElements<L>, _ job: UnsafePointer<smxk_job>, first: Int, count: Int,
+  static func writeFewGradients<L: Lanes>(
+    _ few: FewElements<L>, _ job: UnsafePointer<smxk_cross_entropy>, first: Int, count: Int,
     _ numbers: LossNumbers<L>
   ) where L.Eight == F64 {
-    let axis = job.pointee.outer!
-    let plain = PlainExp<L>(shift: L(at: numbers.shift), cut: L(at: numbers.cut))
-    let share = L(at: numbers.share)
-    let target = L(at: numbers.target)
-    let ofTarget = L(lower: F64(at: numbers.ofTarget), upper: F64(at: numbers.ofTarget + 8))
-    let product = FarProduct(high: share)
-    let isFar =
-      I.hasFastPaths && product.marks(plain(L(at: few.x(0))).rounded()).largest() > 0
-    let factor = Widened<L>(at: numbers.factor)
-    for i in 0..<few.length {
-      let term = plain(L(at: few.x(i))).rounded()
-      if Asks.isTrue {
-        let asked = (Widened<L>(at: few.asked(i)) * factor).lanes
-        quiet(term.fma(share, L(0) - asked)).store(at: few.result(i))
-        continue
-      }
-      let e = isFar ? product(term) : term * share
-      L.pick(target, equalTo: L(L.Scalar(Double(i))), ofTarget, e).store(at: few.result(i))
+    if I.hasWideTiles && job.pointee.temperature != 1 {
+      let exp = scaledExp(
+        Yes.self, few, L(at: numbers.maximum), raise: L(at: numbers.raise),
+        least: L.leastFieldOfShare)
+      for i in 0..<few.length { exp(L(at: few.x(i))).rounded().store(at: few.result(i)) }
+    } else {
+      let exp = PlainExp<L>(shift: L(at: numbers.shift), cut: L(at: numbers.cut))
+      for i in 0..<few.length { exp(L(at: few.x(i))).rounded().store(at: few.result(i)) }
     }
-    let step = Int(axis.pointee.out)
-    let out = job.pointee.out! + first &* step
+    let share = L(at: numbers.share)
+    if I.hasWideTiles && asks(job) {
+      let factor = Widened<L>(at: numbers.factor)
+      for i in 0..<few.length {
+        let asked = (Widened<L>(at: few.asked(i)) * factor).lanes
+        quiet(L(at: few.result(i)).fma(share, L(0) - asked)).store(at: few.result(i))
+      }
+    } else {
+      let target = L(at: numbers.target)
+      let ofTarget = L(lower: F64(at: numbers.ofTarget), upper: F64(at: numbers.ofTarget + 8))
+      let product = FarProduct(high: share)
+      let isFar = I.hasFastPaths && product.marks(L(at: few.result(0))).largest() > 0
+      for i in 0..<few.length {
+        let term = L(at: few.result(i))
+        let e = isFar ? product(term) : term * share
+        L.pick(target, equalTo: L(L.Scalar(Double(i))), ofTarget, e).store(at: few.result(i))
+      }
+    }
+    let logits = smxk_logits_of(job)
+    let step = Int(logits.pointee.outer!.pointee.out)
+    let out = logits.pointee.out! + first &* step
     let isDone = !(L(at: numbers.isSpecial).largest() > 0)
-    if isBeside(job) {
-      let inner = Int(job.pointee.inner![0].out)
+    if isBeside(logits) {
+      let inner = Int(logits.pointee.inner![0].out)
       putBeside(few, out, inner, count, few.length, unless: isDone ? nil : numbers.isSpecial)
-    } else if step == few.length &* itemSize(job) && isDone {
-      putRows(few, job, count, few.length, out)
+    } else if step == few.length &* itemSize(logits) && isDone {
+      putRows(few, logits, count, few.length, out)
     } else {
       for r in 0..<count where numbers.isSpecial[r] == 0 {
-        putRow(few, job, r, few.length, out + r &* step)
+        putRow(few, logits, r, few.length, out + r &* step)
       }
     }
   }

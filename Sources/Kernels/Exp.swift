@@ -184,7 +184,8 @@ extension Kernels {
 
     /// Without low parts, in each lane another row.
     @inline(__always) init(
-      maximum: L, before: L, after: L, inverseHigh: L, inverseLow: L, raise: L
+      maximum: L, before: L, after: L, inverseHigh: L, inverseLow: L, raise: L,
+      least: L.Scalar = L.leastField
     ) {
       self.before = before
       self.after = after
@@ -195,7 +196,7 @@ extension Kernels {
       let zero = L(L.fieldZero) + raise
       shift = L(L.roundingShift) + zero
       floor = (L(0) - zero) * L(L.ln2High)
-      cut = (L(L.leastField) - zero) * L(L.ln2High)
+      cut = (L(least) - zero) * L(L.ln2High)
     }
 
     /// x - maximum as a pair, both scaled by `before`.

@@ -99,6 +99,14 @@ extension Kernels {
     /// Room for numbers of each row, when the sum is known.
     @inline(__always) var numbers: UnsafeMutablePointer<Double> { leaf(0) }
 
+    /// The logarithms of the rows' sums (CrossEntropyShort.swift), and which rows are special.
+    @inline(__always) func put(_ relative: SumOf<W>, _ lse: W, _ isSpecial: L) {
+      relative.high.store(at: numbers)
+      lse.store(at: numbers + L.count)
+      relative.low.store(at: numbers + 2 &* L.count)
+      isSpecial.store(at: special)
+    }
+
     /// NaN passed over.
     @inline(__always) var maximum: L {
       var maximum = L(-.infinity)

@@ -109,6 +109,24 @@ extension Kernels {
     _ terms: FewTerms<L, IsScaled, HasLow>, _ operation: smxk_operation, _ sum: SumOf<Widened<L>>,
     _ isSpecial: L
   ) -> L {
+    let few = terms.few
+    let log = logarithms(terms, operation, sum, isSpecial)
+    if operation == SMXK_LOGSUMEXP {
+      log.absolute.lanes.store(at: few.result(0))
+    } else {
+      let logSum = log.relative.high.lanes
+      for i in 0..<few.length { terms.logProbability(i, logSum).store(at: few.result(i)) }
+    }
+    return log.isSpecial
+  }
+
+  /// The logarithms of the rows' sums, relative to their maxima and not, and which rows are special
+  /// then.
+  @inline(__always)
+  static func logarithms<L: Lanes, IsScaled: Choice, HasLow: Choice>(
+    _ terms: FewTerms<L, IsScaled, HasLow>, _ operation: smxk_operation, _ sum: SumOf<Widened<L>>,
+    _ isSpecial: L
+  ) -> (relative: SumOf<Widened<L>>, absolute: Widened<L>, isSpecial: L) {
     typealias W = Widened<L>
     let few = terms.few
     let ofMaximum = SumOf(high: W(terms.maximum), low: W(terms.maximumLow))
@@ -123,15 +141,10 @@ extension Kernels {
       let precise = preciseLogarithms(IsScaled.self, few, terms.maximum)
       let other = LogSum<W>.absolute(ofMaximum, precise)
       relative.high = W.pick(W(isRough), equalTo: W(0), relative.high, precise.high)
+      relative.low = W.pick(W(isRough), equalTo: W(0), relative.low, precise.low)
       absolute = W.pick(W(isRough), equalTo: W(0), absolute, other)
     }
-    if operation == SMXK_LOGSUMEXP {
-      absolute.lanes.store(at: few.result(0))
-    } else {
-      let logSum = relative.high.lanes
-      for i in 0..<few.length { terms.logProbability(i, logSum).store(at: few.result(i)) }
-    }
-    return isSpecial
+    return (relative, absolute, isSpecial)
   }
 
   /// The logarithms relative to the maximum, from the sum of the others: SMXK_SECOND_MAXIMUM and
@@ -174,14 +187,16 @@ extension Kernels {
   /// At temperature 1, or at that of each row.
   @inline(__always)
   static func scaledExp<L: Lanes, IsScaled: Choice>(
-    _: IsScaled.Type, _ few: FewElements<L>, _ maximum: L, raise: L
+    _: IsScaled.Type, _ few: FewElements<L>, _ maximum: L, raise: L,
+    least: L.Scalar = L.leastField
   ) -> ScaledExp<L> {
     @inline(__always) func factor(_ kind: Int, atOne: L.Scalar) -> L {
       IsScaled.isTrue ? L(at: few.factor(kind)) : L(atOne)
     }
     return ScaledExp<L>(
       maximum: maximum, before: factor(0, atOne: 1), after: factor(1, atOne: 1),
-      inverseHigh: factor(2, atOne: 1), inverseLow: factor(3, atOne: 0), raise: raise)
+      inverseHigh: factor(2, atOne: 1), inverseLow: factor(3, atOne: 0), raise: raise,
+      least: least)
   }
 
   /// 2^-k, k a whole number whose power is normal.

@@ -61,10 +61,16 @@ def test_cross_entropy_of_few_classes(cols, dtype):
     targets = np.random.default_rng(cols).integers(0, cols, len(x))
     targets[::13] = -100
     kept = {"reduction": "none", "return_lse": True, "return_grad": True}
-    for smoothing in 0, 0.3:
-        kept["label_smoothing"] = smoothing
+    for smoothing, temperature in (0, 1), (0.3, 1), (0, 2), (0.3, 0.01):
+        kept |= {"label_smoothing": smoothing, "temperature": temperature}
         every = smx.cross_entropy(x, targets, **kept)
         side = smx.cross_entropy(np.ascontiguousarray(x.T), targets, axis=0, **kept)
+        # Rows that lie evenly, but not their targets.
+        apart = np.zeros((41, 3), np.int64)
+        apart[:, :2] = targets[:82].reshape(41, 2)
+        others = smx.cross_entropy(x[:82].reshape(41, 2, cols), apart[:, :2], **kept)
+        for got, want in zip(others, every, strict=True):
+            assert_same_bits(got.reshape(want[:82].shape), want[:82], "targets apart")
         for i in range(len(x)):
             shown = np.ones((1, cols), bool)
             one = smx.cross_entropy(x[i : i + 1], targets[i : i + 1], mask=shown, **kept)

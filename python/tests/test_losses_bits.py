@@ -77,7 +77,9 @@ def test_rows_together_are_rows_alone(dtype, k, z_loss, scale):
     weight[t[3]], x[3, 0] = 1e300 if dtype == np.float64 else 1e38, -INF
     grad_scale = (rng.choice([0, -0.3, 1, 2.5], n) * scale).astype(np.float32)
     grad_scale[[3, 6, 20]] = scale, INF, NAN
-    all_options = {"weight": weight, "grad_scale": grad_scale, "label_smoothing": 0.1}
+    all_options = {
+        "weight": weight, "grad_scale": grad_scale, "label_smoothing": 0.1, "temperature": 0.7,
+    }
     soft = rng.random((n, k)) * (rng.random((n, k)) < 0.8)
     soft[2], soft[6, k // 2], soft[8, 0] = 0, NAN, 1e30
     with np.errstate(over="ignore"):
@@ -86,6 +88,8 @@ def test_rows_together_are_rows_alone(dtype, k, z_loss, scale):
         (t, ""), (t, "weight"), (t, "weight grad_scale"), (t, "label_smoothing"),
         (t, "label_smoothing weight grad_scale"), (narrow, ""), (soft[:, ::-1], "weight"),
         (np.asfortranarray(narrow), "label_smoothing weight grad_scale"),
+        (t, "temperature"), (t, "temperature weight grad_scale"),
+        (narrow, "temperature label_smoothing grad_scale"),
     ):
         options = {name: all_options[name] for name in names.split()}
         expected = everything(x, targets, z_loss=z_loss, mask=np.ones(k, bool), **options)

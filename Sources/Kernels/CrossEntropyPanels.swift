@@ -75,8 +75,8 @@ extension Kernels {
     let logits = smxk_logits_of(job)
     let last = logits.pointee.outer![Int(logits.pointee.outer_count) &- 1]
     let size = Int64(itemSize(logits))
-    let isCool = job.pointee.temperature == 1
-    let isInLanes = isCool ? !asks(job) || I.hasWideTiles : areScaled(L.self, job)
+    let isAtOne = job.pointee.temperature == 1
+    let isInLanes = isAtOne ? !asks(job) || I.hasWideTiles : areScaled(L.self, job)
     return I.hasFastPaths && job.pointee.is_log == 0 && isInLanes
       && Int(logits.pointee.cols) <= FewElements<L>.most && Int(last.count) >= L.count
       && Int(logits.pointee.panel_rows) >= L.count && last.x == size

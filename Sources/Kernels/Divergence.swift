@@ -102,7 +102,7 @@ extension Kernels {
   }
 
   /// Whose logarithms are taken, before anything is divided by the whole.
-  struct Surprisal {
+  struct ElementLog {
     let isLogits: Bool
     let maximum: F64
 
@@ -121,7 +121,7 @@ extension Kernels {
 
     /// Elements x of p and y of q, if there is one.
     @inline(__always)
-    mutating func add(_ x: F64, _ y: F64, hasQ: Bool, _ p: Surprisal, _ q: Surprisal) {
+    mutating func add(_ x: F64, _ y: F64, hasQ: Bool, _ p: ElementLog, _ q: ElementLog) {
       let log = p(x)
       let probability = p.isLogits ? exponential(log) : x
       totalP =
@@ -152,8 +152,8 @@ extension Kernels {
   ) -> Double {
     // Order is part of the contract: lane l of eight takes elements l, l + 8, …; chunk after chunk.
     var terms = DivergenceTerms()
-    let ofP = Surprisal(isLogits: p.isLogits, maximum: F64(p.maximum))
-    let ofQ = Surprisal(isLogits: q.isLogits, maximum: F64(q.maximum))
+    let ofP = ElementLog(isLogits: p.isLogits, maximum: F64(p.maximum))
+    let ofQ = ElementLog(isLogits: q.isLogits, maximum: F64(q.maximum))
     for (i, _, _) in vectors(F64.self, 0, length) {
       terms.add(
         F64(at: x + i), y.map { F64(at: $0 + i) } ?? F64(0), hasQ: y != nil, ofP, ofQ)

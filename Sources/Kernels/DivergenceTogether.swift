@@ -98,7 +98,7 @@ extension Kernels {
   /// The sum of a distribution and its logarithm; NaN where a row by itself is to have the say.
   @inline(never)
   private static func whole(
-    _ distribution: Surprisal, _ total: F64, _ ties: F64
+    _ distribution: ElementLog, _ total: F64, _ ties: F64
   ) -> (sum: F64, log: F64) {
     let sum = ties + total
     if distribution.isLogits {
@@ -132,7 +132,7 @@ extension Kernels {
     _ job: UnsafePointer<smxk_job>, isLogits: Bool, _ first: Int, _ count: Int,
     _ row: UnsafeMutablePointer<smxk_row>, to x: UnsafeMutablePointer<Double>,
     _ flat: UnsafeMutablePointer<Double>
-  ) -> Surprisal {
+  ) -> ElementLog {
     let cols = Int(job.pointee.cols)
     let inner = Int(job.pointee.inner![0].x)
     let last = job.pointee.outer![Int(job.pointee.outer_count) &- 1]
@@ -160,6 +160,6 @@ extension Kernels {
     }
     var maximum = F64(-.infinity)
     if isLogits { for i in 0..<cols { maximum = F64.max(F64(at: x + 8 &* i), maximum) } }
-    return Surprisal(isLogits: isLogits, maximum: maximum)
+    return ElementLog(isLogits: isLogits, maximum: maximum)
   }
 }

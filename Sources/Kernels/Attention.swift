@@ -285,9 +285,11 @@ extension Kernels {
       for t in 0..<tiles where !isFast(bench.tile(t), from: from, to: to) { isDone = false }
       if isDone { return }
     }
-    let block = KeyBlock(
-      bench, from: from, to: to,
-      isFew: tiles == 1 && isFew(only) && to &- from >= L.count && isWhole(only, from, to))
+    if tiles == 1 {
+      visitOne(only, from: from, to: to)
+      return
+    }
+    let block = KeyBlock(bench, from: from, to: to, isFew: false)
     var asksAhead = isLong(only)
     for t in 0..<tiles {
       let tile = bench.tile(t)
@@ -299,6 +301,18 @@ extension Kernels {
         asksAhead = false
       }
     }
+  }
+
+  /// The same for a task's only tile: a block that it does not see is not gathered.
+  @inline(__always)
+  private static func visitOne<L: TileLanes>(_ tile: Tile<L>, from: Int, to: Int) {
+    let first = Swift.max(from, Int(tile.header.pointee.lower))
+    let last = Swift.min(to, Int(tile.header.pointee.upper))
+    guard first < last && seesAny(tile, first, last) else { return }
+    let block = KeyBlock(
+      tile.bench, from: from, to: to,
+      isFew: isFew(tile) && last &- first >= L.count && isWhole(tile, first, last))
+    absorb(tile, block, first, last, asksAhead: isLong(tile))
   }
 
   /// Whether every query of the tile sees all keys first..<last, segments and arrays aside.

@@ -33,7 +33,7 @@ extension Kernels {
     let job = bench.job
     let lanes = tile.lanes
     guard lanes == 3 &* L.count, tile.header.pointee.has_base == 0, job.pointee.vector.data == nil,
-      job.pointee.mask.data == nil, tile.header.pointee.has_others == 0,
+      tile.header.pointee.has_masked == 0, tile.header.pointee.has_others == 0,
       job.pointee.bias.data == nil,
       job.pointee.slopes.data == nil, job.pointee.softcap == 0,
       hasFiniteHidden(tile, block, first, last)

@@ -1,4 +1,4 @@
-// Which keys a query of attention sees, by arithmetic: an interval, and segments.
+// Which keys a query of attention sees: by arithmetic, an interval and segments; and by an array.
 
 import CSupport
 
@@ -49,11 +49,47 @@ extension Kernels {
     return Leading(bench, head: head).with { integer(tensor, $0) }
   }
 
-  /// Whether segments, if there are any, may let a query of the tile see a key of first..<last;
-  /// has_others says whether they may also hide one.
+  /// Whether segments and the mask array, if there are any, may let a query of the tile see a key
+  /// of first..<last; has_others and has_masked say whether they may also hide one.
   @inline(__always)
   static func seesAny<L: TileLanes>(_ tile: Tile<L>, _ first: Int, _ last: Int) -> Bool {
-    tile.bench.job.pointee.has_segments == 0 || segmentsMeet(tile, first, last)
+    let job = tile.bench.job
+    return (job.pointee.has_segments == 0 || segmentsMeet(tile, first, last))
+      && (job.pointee.mask.data == nil || maskShows(tile, first, last))
+  }
+
+  /// The mask array shows some key; has_masked, unless it shows all of them.
+  @inline(never)
+  private static func maskShows<L: TileLanes>(
+    _ tile: Tile<L>, _ first: Int, _ last: Int
+  ) -> Bool {
+    let bench = tile.bench
+    let view = bench.job.pointee.mask
+    // One row may be that of all queries, one number that of all keys.
+    let isOne = view.row == 0 && (view.head == 0 || bench.job.pointee.is_flat == 0)
+    let stride = Int(view.column)
+    let count = stride == 0 ? 1 : last &- first
+    // Eight flags in a word; a zero among them borrows from its highest bit. (Of bytes, with
+    // `pointwiseMin`, the compiler made a loop that took longer than the block's products.)
+    typealias Words = SIMD8<UInt64>
+    let ones = Words(repeating: 0x0101_0101_0101_0101)
+    var shown = Words(repeating: 0)
+    var hidden = Words(repeating: 0)
+    for lane in 0..<(isOne ? 1 : Int(tile.header.pointee.count)) {
+      let row = UnsafeRawPointer(address(view, bench.batch, tile, lane)) + first &* stride
+      if stride == 1 && count == 64 {
+        let flags = row.loadUnaligned(as: Words.self)
+        shown = shown | flags
+        hidden = hidden | (((flags &- ones) & (flags ^ Words(repeating: .max))) & (ones &<< 7))
+      } else {
+        for key in 0..<count {
+          let flag = row.load(fromByteOffset: key &* stride, as: UInt8.self)
+          if flag != 0 { shown[0] = 1 } else { hidden[0] = 1 }
+        }
+      }
+    }
+    tile.header.pointee.has_masked = hidden.max() != 0 ? 1 : 0
+    return shown.max() != 0
   }
 
   /// Where the segment ids of one row of queries or keys lie.

@@ -32,7 +32,7 @@ extension Kernels {
       addScores(tile, first, last)
     }
     let hides =
-      !isWhole(tile, first, last) || job.pointee.mask.data != nil
+      !isWhole(tile, first, last) || tile.header.pointee.has_masked != 0
       || tile.header.pointee.has_others != 0
     let isChanged =
       job.pointee.softcap > 0 || job.pointee.bias.data != nil || job.pointee.slopes.data != nil
@@ -40,7 +40,7 @@ extension Kernels {
     var shown: UnsafeMutablePointer<L.Scalar>? = nil
     if hides {
       let isClean = block.hasFiniteValues(first, last, columns: Int(job.pointee.value_size))
-      if !isClean || job.pointee.mask.data != nil || tile.header.pointee.has_others != 0 {
+      if !isClean || tile.header.pointee.has_masked != 0 || tile.header.pointee.has_others != 0 {
         shown = bench.numbers(job.pointee.rooms.shown)
         findShown(tile, shown!, first, last)
       }
@@ -75,7 +75,7 @@ extension Kernels {
     _ tile: Tile<L>, _ shown: UnsafeMutablePointer<L.Scalar>, _ first: Int, _ last: Int
   ) {
     let job = tile.bench.job
-    if job.pointee.mask.data != nil {
+    if tile.header.pointee.has_masked != 0 {
       loadTurned(tile, job.pointee.mask, smx_dtype(SMX_BOOL), shown, first, last)
     } else {
       fill(L.self, shown, 1, (last &- first) &* tile.lanes)
@@ -101,8 +101,6 @@ extension Kernels {
     // 2^24 they are rounded.
     let inBlock = first & (Int(SMXK_KEY_BLOCK) &- 1)
     let closed = L(-L.Scalar.infinity)
-    let limit = L(L.scoreLimit)
-    let minusLimit = L(-L.scoreLimit)
     var lane = 0
     while lane < lanes {
       let from = L(at: tile.state(SMXK_FROM) + lane)
@@ -120,10 +118,7 @@ extension Kernels {
           let d = distance - L(L.Scalar(inBlock &+ key))
           s = slope.fma(L.max(L(0) - d, d), s)
         }
-        // What is finite stays within the limit; -inf and +inf stay what they are.
-        let below = L.pick(s, lessThan: minusLimit, L.pick(s, equalTo: closed, s, minusLimit), s)
-        s = L.pick(
-          limit, lessThan: below, L.pick(below, equalTo: L(0) - closed, below, limit), below)
+        s = withinLimit(s)
         var visible = L.pick(number, lessThan: from, L(0), L.pick(number, lessThan: to, L(1), L(0)))
         if let shown {
           visible = visible * L(at: shown + place)
@@ -136,6 +131,16 @@ extension Kernels {
       largest.store(at: tile.state(SMXK_LARGEST) + lane)
       lane = lane &+ L.count
     }
+  }
+
+  /// Scores with what is finite within the limit; -inf and +inf stay what they are.
+  @inline(__always) static func withinLimit<L: TileLanes>(_ s: L) -> L {
+    let limit = L(L.scoreLimit)
+    let minusLimit = L(-L.scoreLimit)
+    let infinity = L(L.Scalar.infinity)
+    let below = L.pick(
+      s, lessThan: minusLimit, L.pick(s, equalTo: L(0) - infinity, s, minusLimit), s)
+    return L.pick(limit, lessThan: below, L.pick(below, equalTo: infinity, below, limit), below)
   }
 
   /// Each lane's first key and last, and its distance, as numbers counted from key `first`.
@@ -160,6 +165,21 @@ extension Kernels {
     }
   }
 
+  /// Flags, `stride` bytes apart, as 1 and 0.
+  @inline(never)
+  static func readFlags<L: TileLanes>(
+    _: L.Type, _ p: UnsafeRawPointer, _ stride: Int, _ to: UnsafeMutablePointer<L.Scalar>,
+    _ count: Int
+  ) {
+    @inline(__always) func read(_ stride: Int) {
+      for k in 0..<count {
+        to[k] = p.load(fromByteOffset: k &* stride, as: UInt8.self) == 0 ? 0 : 1
+      }
+    }
+    // The compiler makes vectors of flags that lie side by side.
+    if stride == 1 { read(1) } else { read(stride) }
+  }
+
   /// Keys first..<last of an operand over the scores, turned: (keys, lanes). Bool becomes 1 and 0.
   @inline(never)
   private static func loadTurned<L: TileLanes>(
@@ -174,9 +194,7 @@ extension Kernels {
     func readLane(_ lane: Int, _ to: UnsafeMutablePointer<L.Scalar>) {
       let p = UnsafeRawPointer(address(view, bench.batch, tile, lane)) + first &* Int(view.column)
       if Int(dtype) == SMX_BOOL {
-        for k in 0..<count {
-          to[k] = p.load(fromByteOffset: k &* Int(view.column), as: UInt8.self) == 0 ? 0 : 1
-        }
+        readFlags(L.self, p, Int(view.column), to, count)
       } else {
         readRow(L.self, dtype, p, Int(view.column), to, count)
       }

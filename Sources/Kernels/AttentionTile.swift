@@ -13,6 +13,7 @@ extension Kernels {
     tile.header.pointee.is_apart = 0
     tile.header.pointee.has_base = 0
     tile.header.pointee.has_others = 0
+    tile.header.pointee.has_masked = 0
     tile.header.pointee.lanes = Int64((count &+ L.count &- 1) / L.count &* L.count)
     findLanes(tile, firstRow)
     if job.pointee.vector.data == nil {

@@ -43,6 +43,7 @@ extension Kernels {
         tile.header.pointee.is_apart = 0
         tile.header.pointee.has_base = 0
         tile.header.pointee.has_others = 0
+        tile.header.pointee.has_masked = 0
         tile.header.pointee.lanes = Int64((used &+ L.count &- 1) / L.count &* L.count)
         Kernels.findLanes(tile, query &+ t &* lanes)
         // Attention throws away what it computes for a query that sees no key. Here that would

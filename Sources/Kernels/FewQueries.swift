@@ -46,7 +46,7 @@ extension Kernels {
   }
 
   /// Whether a tile's queries are few, the sizes such that no vector is partly used, and the scores
-  /// as they are.
+  /// changed by nothing but a bias and a mask array.
   @inline(__always)
   static func isFew<L: TileLanes>(_ tile: Tile<L>) -> Bool {
     let job = tile.bench.job
@@ -55,12 +55,12 @@ extension Kernels {
       && job.pointee.rows <= Int64(I.hasWideTiles ? SMXK_FEW : SMXK_FEW / 2)
       && job.pointee.head_size % 32 == 0 && job.pointee.value_size % 64 == 0
       && job.pointee.head_size > 0 && job.pointee.value_size > 0
-      && job.pointee.mask.data == nil && job.pointee.has_segments == 0
-      && job.pointee.vector.data == nil && job.pointee.softcap == 0 && job.pointee.bias.data == nil
-      && job.pointee.slopes.data == nil
+      && job.pointee.has_segments == 0 && job.pointee.vector.data == nil
+      && job.pointee.softcap == 0 && job.pointee.slopes.data == nil
   }
 
-  /// Keys first..<last into the sums; false, and nothing done, if a score is too large.
+  /// Keys first..<last into the sums; false, and nothing done, if a score is too large, or a key
+  /// hidden whose block has a value that is not finite.
   @inline(never)
   static func absorbFew<L: TileLanes>(
     _ tile: Tile<L>, _ block: KeyBlock<L>, _ first: Int, _ last: Int
@@ -68,6 +68,16 @@ extension Kernels {
     let count = last &- first
     let queries = Int(tile.header.pointee.count)
     let job = tile.bench.job
+    if tile.header.pointee.has_masked != 0 {
+      @inline(__always) func areFinite<F: WordFormat>(_: F.Type) -> Bool where F.L == F32 {
+        fewAreFinite(F.self, block.values(from: first), count, Int(job.pointee.value_size))
+      }
+      switch Int(block.valueDtype) {
+      case SMX_FLOAT16: if !areFinite(Narrow<Float16>.self) { return false }
+      case SMX_BFLOAT16: if !areFinite(Narrow<BFloat16>.self) { return false }
+      default: if !areFinite(Own<F32>.self) { return false }
+      }
+    }
     var ofValues = Lines(
       block.values(from: first), rows: count,
       bytes: Int(job.pointee.value_size) &* size(of: block.valueDtype))
@@ -88,6 +98,9 @@ extension Kernels {
     case SMX_FLOAT16: scores(Narrow<Float16>.self)
     case SMX_BFLOAT16: scores(Narrow<BFloat16>.self)
     default: scores(Own<F32>.self)
+    }
+    if job.pointee.bias.data != nil || tile.header.pointee.has_masked != 0 {
+      changeFew(tile, first, count)
     }
     guard weighFew(tile, count) else { return false }
     spread(tile)
@@ -251,7 +264,8 @@ extension Kernels {
         first = first &+ F32.count
       }
       largest[r] = most.largest()
-      if !(abs(largest[r]) < F32.baseLimit) { return false }
+      // Of hidden keys it is -inf, and their weights are 0.
+      if !(abs(largest[r]) < F32.baseLimit || largest[r] == -.infinity) { return false }
     }
     for r in 0..<queries {
       let before = F32(exponents[r])

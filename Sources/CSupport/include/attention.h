@@ -58,6 +58,7 @@ typedef struct smxk_tile {
       all_to; /* keys in all_from ..< all_to every query sees, segments and arrays aside */
   int32_t has_base;            /* the base of some lane is not 0 */
   int32_t has_others;          /* segments may hide a score of the block at hand */
+  int32_t has_masked;          /* the mask array hides one */
   int64_t is_apart;            /* the sums stand in `few`, a row for each query
                                   (FewQueries.swift) */
 } smxk_tile;

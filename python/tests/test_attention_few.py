@@ -1,8 +1,9 @@
 """Few queries over many keys, as when a model decodes, with masks and biases.
 
-Head sizes are whole vectors, so few queries have a way of their own (FewQueries.swift). Expected are
-the same rows of a call with so many queries that they go the common way: CONTRACT, section 2. And a
-mask array's blocks that hide or show everything, against a loop over keys that it shows.
+Head sizes are whole vectors, so few queries have a way of their own (FewQueries.swift). Expected
+are the same rows of a call with so many queries that they go the common way: CONTRACT, section 2.
+Of mask arrays with blocks that hide or show everything: the definition, in float64, and the rule
+that says the same.
 """
 
 import numpy as np

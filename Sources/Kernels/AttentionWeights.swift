@@ -45,7 +45,7 @@ extension Kernels {
   static func rebase<L: TileLanes>(_ tile: Tile<L>, _ count: Int) {
     let lanes = tile.lanes
     let none = L(-L.Scalar.greatestFiniteMagnitude)
-    tile.header.pointee.has_base = 1
+    var isMoved = L(0)
     var lane = 0
     while lane < lanes {
       let largest = L(at: tile.state(SMXK_LARGEST) + lane)
@@ -59,6 +59,7 @@ extension Kernels {
         distance, lessThan: limit, L(1), L.pick(distance, lessThan: L(.infinity), L(0), L(1)))
       let base = L.pick(isOld, equalTo: L(1), before, base(for: largest))
       base.store(at: tile.state(SMXK_BASE) + lane)
+      isMoved = L.pick(base, equalTo: L(0), isMoved, L(1))
       L.pick(isOld, equalTo: L(1), exponent, moved(exponent, from: before, to: base))
         .store(at: tile.state(SMXK_EXPONENT) + lane)
       (largest - base).store(at: tile.state(SMXK_LARGEST) + lane)
@@ -68,6 +69,7 @@ extension Kernels {
       }
       lane = lane &+ L.count
     }
+    tile.header.pointee.has_base = isMoved.largest() != 0 ? 1 : 0
   }
 
   /// Turns a block's scores into weights in place, moves each lane's exponent, and adds up the
@@ -168,5 +170,6 @@ extension Kernels {
       L(-L.Scalar.greatestFiniteMagnitude).store(at: tile.state(SMXK_EXPONENT) + lane)
       lane = lane &+ L.count
     }
+    tile.header.pointee.has_base = 0
   }
 }

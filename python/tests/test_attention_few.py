@@ -63,7 +63,8 @@ OPTIONS = {
     **{f"mask, {k}": {"mask": _mask(k)} for k in
        ("random", "padding", "some rows", "causal", "everything shown", "one key")},
     **{f"bias, {k}": {"bias": _bias(k)} for k in ("random", "lowest", "large", "infinite", "odd")},
-    "mask and bias": {"mask": _mask("some rows"), "bias": _bias("lowest")},
+    "mask and bias": {"mask": _mask("some rows"), "bias": _bias("random")},
+    "mask and bias, lowest": {"mask": _mask("some rows"), "bias": _bias("lowest")},
     "one mask for all queries": {"mask": _mask("random")[:, :1]},
     "one flag for all keys": {"mask": _mask("random")[:, :, :1]},
     "every second flag": {"mask": np.repeat(_mask("some rows"), 2, -1)[:, :, ::2]},
@@ -107,6 +108,17 @@ def test_what_a_mask_hides_may_be_anything(count, poison, dtype):
     got = smx.attention(query, key, value, mask=mask, **FLAGS)
     for name, x, y in zip(("out", "lse", "weights"), got, expected, strict=True):
         assert_same_bits(x, y, name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("column", [0, 63, 64, 127, 128, 191])
+def test_one_number_of_a_hidden_value_may_be_anything(column, dtype):
+    query, key, _ = _tensors(dtype)
+    query, value = query[:, :, :1], sample((1, HEADS, KEYS, 3 * SIZE), dtype, 74, 1.0)
+    mask = _mask("padding")[:, :1]
+    expected = smx.attention(query, key, value, mask=mask)
+    value[:, :, 65, column] = np.nan  # In a block that the mask hides a part of.
+    assert_same_bits(smx.attention(query, key, value, mask=mask), expected, "out")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

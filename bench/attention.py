@@ -57,6 +57,9 @@ class Attention:
     dtype: str = "float32"
     causal: bool = False
     window: tuple[int, int] | None = None
+    # Keys in front that a mask array hides from all queries, as in a batch of prompts that are
+    # padded on the left.
+    padding: int = 0
     precision: str = "exact"
     isa: str | None = None
     spread: float = 1.0
@@ -75,12 +78,13 @@ class Attention:
         dtype = self.dtype if self.dtype != "float32" else ""
         fast = "fast" if self.precision == "fast" else ""
         window = f"window {self.window[0] + 1}" if self.window else ""
+        padding = f"padding {self.padding}" if self.padding else ""
         causal = "causal" if self.causal else ""
         isa = f"({self.isa})" if self.isa else ""
         spread = f"×{self.spread:g}" if self.spread != 1 else ""
         shape = (batch, heads, f"L{self.keys}", f"D{self.head}")
         first = ("decode" if self.is_decode else "", dtype, fast)
-        return " ".join(filter(None, (*first, *shape, causal, window, spread, isa)))
+        return " ".join(filter(None, (*first, *shape, causal, window, padding, spread, isa)))
 
     @property
     def is_decode(self) -> bool:
@@ -97,13 +101,19 @@ class Attention:
 
     @property
     def sees_all(self) -> bool:
-        return not self.causal and self.window is None
+        return not (self.causal or self.window or self.padding)
+
+    @property
+    def has_array(self) -> bool:
+        """Whether peers get their mask as an array, for want of a rule that says it."""
+        return bool(self.window or self.padding)
 
     def visible(self, rows: np.ndarray) -> np.ndarray:
         """(rows, keys), True where a query at that place sees the key."""
         query, key = rows[:, None] + self.keys - self.queries, np.arange(self.keys)
         left, right = self.window or (self.keys, self.keys)
-        return (key >= query - left) & (key <= query + (0 if self.causal else right))
+        seen = (key >= query - left) & (key <= query + (0 if self.causal else right))
+        return seen & (key >= self.padding)
 
     @property
     def scores(self) -> int:
@@ -120,9 +130,10 @@ class Attention:
 
     @property
     def cache_bytes(self) -> int:
-        """Keys and values, each read once."""
+        """Keys and values that are seen, each read once."""
         size = 4 if self.dtype == "float32" else 2
-        return 2 * self.batch * (self.key_heads or self.heads) * self.keys * self.head * size
+        seen = self.keys - self.padding
+        return 2 * self.batch * (self.key_heads or self.heads) * seen * self.head * size
 
     def inputs(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Query, key and value, normal and the same in every process: once, or for decode in as
@@ -148,7 +159,7 @@ class Attention:
 
 def registered(contains: str = "") -> list[Attention]:
     """All workloads whose name contains the text, in the order of the table."""
-    sources = (prefill, other_lengths, decode, narrow, forced, one_call)
+    sources = (prefill, other_lengths, decode, padded, narrow, forced, one_call)
     return [w for source in sources for w in source() if contains in w.name]
 
 
@@ -186,6 +197,15 @@ def decode() -> Iterator[Attention]:
             yield Attention(
                 "decode", "B6", 32, 1, 4096, 128, key_heads=key_heads, dtype=dtype, goals=goals
             )
+
+
+def padded() -> Iterator[Attention]:
+    """A mask array, and caches of an ordinary length: shown, nothing asked."""
+    for dtype in ("float32", "bfloat16"):
+        for padding in (0, 300):
+            yield Attention("decode", "", 8, 1, 1000, 64, dtype=dtype, padding=padding)
+    for padding in (0, 300):
+        yield Attention("padding", "", 8, 1000, 1000, 64, padding=padding)
 
 
 def narrow() -> Iterator[Attention]:

@@ -93,7 +93,7 @@ class OnnxRuntime(Peer):
             return self.prepare(kind, used, inputs, flat, split, microsoft, **options)
 
         def attention():
-            mask = {} if not work.window else {"m": work.visible(np.arange(work.queries))}
+            mask = {"m": work.visible(np.arange(work.queries))} if work.has_array else {}
 
             def inputs(q, k, v):
                 return {"q": q, "k": k, "v": v, **mask}
@@ -115,7 +115,7 @@ class OnnxRuntime(Peer):
             kind, reused = "GroupQueryAttention", (("all_k", "past_k"), ("all_v", "past_v"))
             return self.prepare(kind, layers, inputs, flat, split, microsoft, reused, **options)
 
-        if work.window:
+        if work.has_array:
             return {"Att": attention}
         return {"MHA": mha, "Att": attention, **({"GQA": grouped} if work.is_decode else {})}
 
@@ -151,7 +151,7 @@ class OpenVino(Peer):
 
     def variants(self, work, layers):
         def make(layers, dynamic: bool) -> Prepared:
-            masks = [additive_mask(work).astype(layers[0][0].dtype)] if work.window else []
+            masks = [additive_mask(work).astype(layers[0][0].dtype)] if work.has_array else []
             arrays = [[*layer, *masks] for layer in layers]
             shapes = [[-1] * 4 if dynamic else list(x.shape) for x in arrays[0]]
             model = self.compiled(work, shapes)

@@ -83,6 +83,8 @@ class Swiftmax(Peer):
         given = {"causal": work.causal, "window": work.window, "precision": work.precision}
         usual = {"causal": False, "window": None, "precision": "exact"}
         options = {name: value for name, value in given.items() if value != usual[name]}
+        if work.padding:
+            options["mask"] = np.arange(work.keys) >= work.padding
         has_call = any(goal.kind == "call" for goal in work.goals)
         attention = self.attention
 
@@ -118,8 +120,9 @@ class Torch(Peer):
 
     def variants(self, work, layers):
         def make(layers: Layers, **options) -> Prepared:
-            if work.window:
-                options["attn_mask"] = self.torch.from_numpy(additive_mask(work))
+            if work.has_array:
+                mask = self.torch.from_numpy(additive_mask(work))
+                options["attn_mask"] = mask.to(self.tensor(layers[0][0]).dtype)
             elif work.causal:
                 options["is_causal"] = True
             # The mode costs 1 µs to enter; left on, it is not part of the timed call.
@@ -170,6 +173,8 @@ class Jax(Peer):
 
         def own(q, k, v):
             options = {"is_causal": work.causal, "local_window_size": work.window}
+            if work.padding:
+                options["mask"] = (numpy.arange(work.keys) >= work.padding)[None, None, None]
             return jax.nn.dot_product_attention(q, k, v, **options)
 
         def einsum(q, k, v):
@@ -178,9 +183,10 @@ class Jax(Peer):
             scores = numpy.einsum("bhgqd,bhkd->bhgqk", q, k) * head**-0.5
             if not work.sees_all:
                 query, key = numpy.arange(work.queries)[:, None], numpy.arange(work.keys)
-                left, right = work.window or (work.keys, 0)
+                left, right = work.window or (work.keys, 0 if work.causal else work.keys)
                 visible = (key >= query - left) & (key <= query + right)
-                scores = numpy.where(visible, scores, -numpy.inf)
+                seen = visible & (key >= work.padding)
+                scores = numpy.where(seen, scores, -numpy.inf)
             return numpy.einsum("bhgqk,bhkd->bhgqd", jax.nn.softmax(scores), v)
 
         def swapped() -> Layers:

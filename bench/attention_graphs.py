@@ -33,12 +33,16 @@ class OnnxRuntime(Peer):
         onnxruntime.set_default_logger_severity(4)
 
     def session(self, kind: str, domain: str, inputs: dict, outputs: dict, attributes: dict):
+        """Inputs that are None are left out, and those behind them keep their places."""
+
         def values(arrays):
             element = self.helper.np_dtype_to_tensor_dtype
             make = self.helper.make_tensor_value_info
-            return [make(name, element(x.dtype), x.shape) for name, x in arrays.items()]
+            given = {name: x for name, x in arrays.items() if x is not None}
+            return [make(name, element(x.dtype), x.shape) for name, x in given.items()]
 
-        node = self.helper.make_node(kind, list(inputs), list(outputs), domain=domain, **attributes)
+        names = [name if x is not None else "" for name, x in inputs.items()]
+        node = self.helper.make_node(kind, names, list(outputs), domain=domain, **attributes)
         graph = self.helper.make_graph([node], "one", values(inputs), values(outputs))
         opsets = [self.helper.make_opsetid("", 23), self.helper.make_opsetid("com.microsoft", 1)]
         model = self.helper.make_model(graph, opset_imports=opsets, ir_version=10)
@@ -59,7 +63,8 @@ class OnnxRuntime(Peer):
 
         def call(layer, place):
             binding = session.io_binding()
-            bound = {name: from_numpy(x) for name, x in inputs_of(*layer).items()}
+            given = inputs_of(*layer)
+            bound = {name: from_numpy(x) for name, x in given.items() if x is not None}
             for name, value in bound.items():
                 binding.bind_ortvalue_input(name, value)
             binding.bind_ortvalue_output("out", place)
@@ -84,9 +89,13 @@ class OnnxRuntime(Peer):
             return y.reshape(work.batch, work.queries, work.heads, -1).swapaxes(1, 2)
 
         def mha():
+            shown = np.arange(work.keys) >= work.padding
+            padding = np.tile(shown.astype(np.int32), (work.batch, 1))
+            mask = {"bias": None, "m": padding} if work.padding else {}
+
             def inputs(q, k, v):
                 k, v = (k, v) if work.is_decode else (joined(k), joined(v))
-                return {"q": joined(q), "k": k, "v": v}
+                return {"q": joined(q), "k": k, "v": v, **mask}
 
             options = {"num_heads": work.heads, "unidirectional": int(work.causal)}
             kind, used = "MultiHeadAttention", expanded(layers) if work.is_grouped else layers
@@ -115,9 +124,10 @@ class OnnxRuntime(Peer):
             kind, reused = "GroupQueryAttention", (("all_k", "past_k"), ("all_v", "past_v"))
             return self.prepare(kind, layers, inputs, flat, split, microsoft, reused, **options)
 
-        if work.has_array:
+        if work.window:
             return {"Att": attention}
-        return {"MHA": mha, "Att": attention, **({"GQA": grouped} if work.is_decode else {})}
+        has_step = work.is_decode and not work.padding
+        return {"MHA": mha, "Att": attention, **({"GQA": grouped} if has_step else {})}
 
 
 class OpenVino(Peer):

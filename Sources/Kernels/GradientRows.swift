@@ -63,8 +63,8 @@ extension Kernels {
     let end = first &+ count
     // Of short rows the next one's sum is found before a row's results: two chains that do not wait
     // for each other. (Eight rows' lanes, turned and added side by side, with or without such a
-    // lag: up to a sixth less time for rows up to 16, none from 32 on, a tenth more for float64 and
-    // for one call.)
+    // lag: up to a fifth less time for rows of float32 up to 16, none from 32 on; a tenth more for
+    // float64 from 64 on, and for one call.)
     let lag = cols &* F.size <= shortGradientBytes ? 1 : 0
     var ready = (at: gradientRow(job, first, isNear, ahead: 0, scratch), sum: Sum(high: 0, low: 0))
     for turn in first..<end &+ lag {
